@@ -1,0 +1,123 @@
+"""The compiled data plane: the broker node and the MQTT client, one border, nothing decided here.
+
+Everything structured crosses as JSON text in one call, so that the border stays short and can be read at a glance.
+Only `sealmq.broker`, `sealmq.client` and `sealmq.testing` import this module (checked by `make check`).
+"""
+
+from typing import final
+
+class EngineError(Exception):
+    """The data plane could not do what was asked.
+
+    `args` is `(code, message, mend)`: a stable slug such as `address-in-use`, one lower-case sentence, and the mend
+    (empty when there is none).
+    """
+
+ENGINE_VERSION: str
+
+@final
+class Node:
+    """A running broker: listeners, gate (handshakes), shards (established traffic). Threads are its own."""
+
+    @staticmethod
+    def start(config: str) -> Node:
+        """Start from a JSON `NodeConfig` and return once every listener accepts.
+
+        ```
+        {"listeners": [{"kind": "mqtts" | "wss" | "plaintext", "address": "127.0.0.1:8883"}, ...],
+         "tls": {"certificate_chain_pem": str, "private_key_pem": str, "client_ca_pem": str},
+         "fleet": str,                      # the host part of spiffe://<fleet>/device/<id>
+         "rules": [{"name": str,            # named in denial records
+                    "effect": "allow" | "deny",
+                    "who": str,             # a glob over device ids ("*", "gateway-*"); "anonymous" for clients without certificate
+                    "publish": bool, "subscribe": bool,
+                    "filter": str}],        # a topic filter; {id} and {client} are replaced; first match decides, none = denied
+         "dangerous": {"anonymous": bool, "any_client_id": bool, "allow_all": bool},
+         "limits": {...},                   # see `default_limits`
+         "version": str}                    # shown at $SYS/broker/version
+        ```
+        Raises EngineError with code `address-in-use`, `address-invalid`, `address-not-available`, `permission-denied`,
+        `certificate-invalid`, `key-invalid`, `key-mismatch`, `client-ca-invalid`, `rule-invalid`, `config-invalid`.
+        """
+
+    def addresses(self) -> list[tuple[str, str]]:
+        """`(kind, "HOST:PORT")` per listener, in the order of the configuration, with real ports."""
+
+    def poll_events(self, timeout_ms: int) -> list[str]:
+        """Drain observed facts, waiting up to `timeout_ms` for the first; each is a JSON object. Releases the interpreter.
+
+        Every object has `event` and `at` (milliseconds since the Unix epoch):
+
+        * `refused`: `peer`, `listener`, `stage` (`tcp`|`client-hello`|`handshake`|`certificate`|`http`|`connect`), `cause` (slug),
+          `summary`, `mend`, and, where known, `certificate` {`subject`, `issuer`, `serial`, `not_before`, `not_after`, `device`},
+          `hello` {`versions`, `ciphers`, `groups`, `alpn`, `server_name`}, `client_id`
+        * `connected`: `peer`, `listener`, `client_id`, `device`, `protocol` (`3.1.1`|`5.0`), `keep_alive`, `clean_start`,
+          `session_present`, `tls` {`version`, `cipher`, `group`, `resumed`} or null
+        * `disconnected`: `peer`, `client_id`, `device`, `cause` (slug), `summary`
+        * `denied`: `client_id`, `device`, `action` (`publish`|`subscribe`|`will`), `topic`, `rule` (which rule said no, or that none
+          said yes), `mend`
+        * `dropped`: `client_id`, `cause` (slug), `count`
+        """
+
+    def stats(self) -> str:
+        """JSON: counters and gauges since start (`connections`, `sessions`, `subscriptions`, `retained`, `messages_received`, ...)."""
+
+    def sessions(self) -> str:
+        """JSON list: `client_id`, `device`, `connected`, `peer`, `listener`, `protocol`, `subscriptions`, `queued`, `inflight`."""
+
+    def disconnect_device(self, device: str, reason_code: int, reason: str) -> int:
+        """Close every live connection of `device` (MQTT 5: DISCONNECT with the code and string); how many were closed."""
+
+    def reload(self, config: str) -> None:
+        """Take new `tls`, `rules` and `limits` from a NodeConfig; listeners stay. Nothing changes when it raises."""
+
+    def stop(self, grace_ms: int) -> None:
+        """Stop accepting, send DISCONNECT 0x8B to MQTT 5 clients, close all within `grace_ms`. Idempotent."""
+
+def default_limits() -> str:
+    """JSON: every limit of the data plane with its default, unit, bound and reason: `{name: {default, min, max, unit, reason}}`."""
+
+@final
+class Client:
+    """One MQTT connection over verified TLS. Not reconnecting; calls may come from one thread at a time."""
+
+    @staticmethod
+    def connect(config: str) -> Client:
+        """Connect, verify the server, send CONNECT and wait for CONNACK.
+
+        ```
+        {"scheme": "mqtts" | "wss" | "mqtt", "host": str, "port": int, "path": str,
+         "ca_pem": str, "certificate_pem": str | null, "key_pem": str | null,
+         "server_name": str | null,            # when it differs from host
+         "version": "5.0" | "3.1.1", "client_id": str, "keep_alive": int, "clean_start": bool,
+         "session_expiry": int | null, "username": str | null, "password": str | null,
+         "will": {"topic": str, "payload_hex": str, "qos": int, "retain": bool, "delay": int} | null,
+         "timeout_ms": int, "allow_plaintext": bool}
+        ```
+        Raises EngineError: `dns`, `connection-refused`, `timeout`, `tls-*`, `connack` (message names the reason code), `peer-fault`.
+        """
+
+    def connack(self) -> str:
+        """JSON: `session_present`, `reason_code`, `assigned_client_id`, `server_keep_alive`, `tls` {version, cipher, group, resumed}."""
+
+    def publish(self, topic: str, payload: bytes, qos: int, retain: bool, properties: str | None, timeout_ms: int) -> int:
+        """Publish and, for QoS 1 and 2, wait until the handshake is complete; the final reason code (0 for QoS 0 and for 3.1.1).
+
+        `properties` is JSON: `{"user": [[k, v]], "content_type": str, "response_topic": str, "correlation_hex": str,
+        "message_expiry": int, "payload_format": 0 | 1}`. Raises EngineError `timeout`, `closed` (message has the server's reason).
+        """
+
+    def subscribe(self, filters: list[tuple[str, int, bool, bool, int]], timeout_ms: int) -> list[int]:
+        """Subscribe to `(filter, qos, no_local, retain_as_published, retain_handling)`; the reason code per filter."""
+
+    def unsubscribe(self, filters: list[str], timeout_ms: int) -> list[int]:
+        """Unsubscribe; the reason code per filter (0 for 3.1.1)."""
+
+    def next_message(self, timeout_ms: int) -> tuple[str, bytes, int, bool, str] | None:
+        """The next message `(topic, payload, qos, retain, properties JSON)`, or None after `timeout_ms`; keeps the connection alive.
+
+        Raises EngineError `closed` once the server is gone and the queue is empty.
+        """
+
+    def disconnect(self) -> None:
+        """Send DISCONNECT and close. Idempotent."""
