@@ -14,11 +14,14 @@ import fcntl
 import os
 import secrets
 import time
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sealmq.errors import DataFolderError, Environment
 from sealmq.secretfiles import ensure_private_dir, raise_environment, write_public
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 FORMAT = 1
 ENVIRONMENT_VARIABLE = "SEALMQ_DATA"
@@ -43,8 +46,8 @@ class DataFolder:
     """An existing data folder of a known format, mode 0700, owned by this user. Made by `open` or `create_or_open`.
 
     `path` is absolute; the other paths lie in it and need not exist: `ca_dir`, `server_dir`, `devices_dir`,
-    `registry_path`, `control_path`, `lock_path`, `config_path`, `rules_path`. `fleet` is the id of the fleet, the host part
-    of `spiffe://<fleet>/device/<id>`, made once with the folder.
+    `registry_path`, `control_path`, `lock_path`, `config_path`, `rules_path`. `fleet` is the id of the fleet, the host
+    part of `spiffe://<fleet>/device/<id>`, made once with the folder.
     """
 
     def __init__(self, path: Path, *, fleet: str) -> None:
@@ -98,8 +101,8 @@ class DataFolder:
     def create_or_open(cls, path: Path) -> DataFolder:
         """Like `open`, but a missing or empty folder, or one whose making was cut short, is made whole first.
 
-        A folder that holds anything else is refused (code `data-folder-foreign`), so that a slip of `--data` neither changes
-        the mode of a home directory nor scatters files in it.
+        A folder that holds anything else is refused (code `data-folder-foreign`), so that a slip of `--data` neither
+        changes the mode of a home directory nor scatters files in it.
         """
         path = Path(path).absolute()
         if _read_text(path / "format") is None:
@@ -117,8 +120,8 @@ class DataFolder:
     def lock(self, *, owner: Owner = Owner.BROKER) -> Iterator[None]:
         """Own the folder until the block ends. The kernel frees the lock when the process dies, however it dies.
 
-        Waits a few seconds while a command has the folder; raises `Environment` with code `data-folder-locked`, naming the
-        pid, when a broker has it or the command does not end.
+        Waits a few seconds while a command has the folder; raises `Environment` with code `data-folder-locked`, naming
+        the pid, when a broker has it or the command does not end.
         """
         try:
             descriptor = os.open(self.lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -175,7 +178,7 @@ class DataFolder:
                 return
 
 
-# What a folder may hold before it is made: what a user puts there beforehand, and what a first start that was cut short left.
+# What a folder may hold before it is made: what a user puts there, and what a first start that was cut short left.
 _OWN_NAMES = {"fleet", "lock", "lost+found", "sealmq.toml", "rules.toml"}
 
 

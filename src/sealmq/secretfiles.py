@@ -25,8 +25,8 @@ _FULL = {errno.ENOSPC, errno.EDQUOT}
 def ensure_private_dir(path: Path) -> None:
     """Make `path` a directory of mode 0700 that belongs to this user; parents are made too, with the usual mode.
 
-    An existing directory that others can only read is tightened to 0700. Raises `Environment` when it is not a directory,
-    when another user owns it, or when others can write to it (then what is inside can no longer be trusted).
+    An existing directory that others can only read is tightened to 0700. Raises `Environment` when it is not a
+    directory, when another user owns it, or when others can write to it (then what is inside can no longer be trusted).
     """
     path = Path(path)
     try:
@@ -51,7 +51,7 @@ def ensure_private_dir(path: Path) -> None:
         )
     if status.st_mode & 0o022:
         raise Environment(
-            f"folder {path} can be written by others (mode {stat.S_IMODE(status.st_mode):04o}), so its secrets cannot be trusted",
+            f"folder {path} is open to writing by others (mode {stat.S_IMODE(status.st_mode):04o}): its secrets are not safe",
             mend=f"look at what is in it, then chmod 700 {path}",
             code="folder-writable",
         )
@@ -65,7 +65,8 @@ def ensure_private_dir(path: Path) -> None:
 def write_private(path: Path, data: bytes) -> None:
     """Write a secret: mode 0600, old content or new content at every moment, on disk when this returns.
 
-    Raises `Environment` (code `disk-full`, `permission-denied`, …); then the old file is as it was and nothing partial is left.
+    Raises `Environment` (code `disk-full`, `permission-denied`, …); then the old file is as it was and nothing
+    partial is left.
     """
     _write(Path(path), data, PRIVATE_MODE)
 
