@@ -1,0 +1,220 @@
+"""Every setting of a broker: name, type, default, unit, bounds and meaning, written once.
+
+The parser, the defaults, `sealmq config explain` and `docs/reference/config.md` are all made from it. It refuses to
+know where a value came from and what the broker does with it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from sealmq.config.address import OFF, Address, BadValue
+
+MIB = 1024 * 1024
+U32_MAX = 4_294_967_295
+
+
+Value = TypeVar("Value")
+
+
+def _setting(default: Value, meaning: str, *, unit: str = "", bounds: tuple[int, int] | None = None) -> Value:
+    extra: dict[str, Any] = {"unit": unit}
+    low, high = bounds if bounds is not None else (None, None)
+    return Field(default=default, description=meaning, json_schema_extra=extra, ge=low, le=high)
+
+
+def _address(text: str) -> str:
+    return str(Address.parse(text))
+
+
+def _address_or_off(text: str) -> str:
+    return "" if text in OFF else _address(text)
+
+
+def _loopback_or_off(text: str) -> str:
+    if text in OFF:
+        return ""
+    address = Address.parse(text)
+    if not address.is_loopback():
+        raise BadValue(
+            "is not a loopback address, and a listener without TLS serves this machine only",
+            f"write 127.0.0.1:{address.port}; other machines use mqtts",
+        )
+    return str(address)
+
+
+ListenAddress = Annotated[str, AfterValidator(_address)]
+OptionalAddress = Annotated[str, AfterValidator(_address_or_off)]
+LoopbackAddress = Annotated[str, AfterValidator(_loopback_or_off)]
+
+
+class Table(BaseModel):
+    """One table of the file; an unknown key is an error, a value keeps its TOML type."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Listen(Table):
+    """Where the broker listens. Port 0 picks a free one; the `ready` lines name it."""
+
+    mqtts: list[ListenAddress] = _setting(
+        ["127.0.0.1:8883"], "MQTT over TLS, client certificate required; may list several", unit="HOST:PORT"
+    )
+    https: OptionalAddress = _setting(
+        "127.0.0.1:8443", 'health, CA certificate and metrics over HTTPS; "off" turns it off', unit="HOST:PORT"
+    )
+    wss: OptionalAddress = _setting(
+        "", "MQTT over WebSocket over TLS at /mqtt; off unless given, 8084 by custom", unit="HOST:PORT"
+    )
+
+
+class Tls(Table):
+    """Own certificate files instead of those of the built-in CA. Relative paths start at the configuration file."""
+
+    certificate: str = _setting("", "certificate chain of the broker, leaf first; needs tls.key", unit="PEM file")
+    key: str = _setting("", "private key of tls.certificate", unit="PEM file")
+    client_ca: str = _setting("", "trust anchors for client certificates instead of the built-in CA", unit="PEM file")
+    extra_names: list[str] = _setting(
+        [], "further names and addresses in the built-in server certificate", unit="DNS or IP"
+    )
+
+
+class Rules(Table):
+    """Who may publish and subscribe where."""
+
+    file: str = _setting(
+        "", "rule file; empty means rules.toml in the data folder, else the built-in rules", unit="TOML file"
+    )
+
+
+class Limits(Table):
+    """What one peer, and all of them together, may use. The data plane checks the same names and bounds."""
+
+    max_packet_size: int = _setting(
+        MIB, "largest MQTT packet taken; a longer one closes the connection", unit="bytes", bounds=(128, 268_435_460)
+    )
+    handshake_timeout_ms: int = _setting(
+        10_000, "from TCP accept to the end of the TLS handshake", unit="ms", bounds=(100, 600_000)
+    )
+    connect_timeout_ms: int = _setting(
+        10_000, "from the end of the handshake to a whole CONNECT", unit="ms", bounds=(100, 600_000)
+    )
+    max_connections: int = _setting(
+        100_000, "open connections; further ones wait in the kernel", unit="connections", bounds=(1, 10_000_000)
+    )
+    max_handshakes: int = _setting(
+        1000,
+        "handshakes going on at once, so that established traffic keeps its share",
+        unit="handshakes",
+        bounds=(1, 100_000),
+    )
+    receive_maximum: int = _setting(
+        1024,
+        "QoS 1 and 2 messages a client may have unacknowledged towards the broker",
+        unit="messages",
+        bounds=(1, 65_535),
+    )
+    topic_alias_maximum: int = _setting(
+        64, "topic aliases a client may set on its connection", unit="aliases", bounds=(0, 65_535)
+    )
+    max_session_expiry_s: int = _setting(
+        604_800,
+        "longest life of a session without its client; 4294967295 means for ever",
+        unit="s",
+        bounds=(0, U32_MAX),
+    )
+    max_keep_alive_s: int = _setting(
+        0, "longest keep-alive a client may choose; 0 means no cap", unit="s", bounds=(0, 65_535)
+    )
+    max_inflight: int = _setting(
+        1024, "QoS 1 and 2 messages sent to one client and not yet acknowledged", unit="messages", bounds=(1, 65_535)
+    )
+    max_queued_messages: int = _setting(
+        10_000, "messages waiting in one session", unit="messages", bounds=(0, 10_000_000)
+    )
+    max_queued_bytes: int = _setting(64 * MIB, "bytes waiting in one session", unit="bytes", bounds=(0, 2**40))
+    max_outbox_bytes: int = _setting(
+        MIB, "bytes waiting for one connection's socket; QoS 0 beyond it is dropped", unit="bytes", bounds=(4096, 2**32)
+    )
+    max_subscriptions: int = _setting(1000, "subscriptions of one session", unit="subscriptions", bounds=(1, 1_000_000))
+    max_topic_levels: int = _setting(32, "levels of a topic name or filter", unit="levels", bounds=(1, 1000))
+    max_retained_messages: int = _setting(
+        1_000_000, "retained messages held by the broker", unit="messages", bounds=(0, 1_000_000_000)
+    )
+    max_retained_bytes: int = _setting(
+        256 * MIB, "bytes of retained messages held by the broker", unit="bytes", bounds=(0, 2**40)
+    )
+    sys_interval_s: int = _setting(
+        10, "time between two updates of $SYS/broker/#; 0 turns them off", unit="s", bounds=(0, 86_400)
+    )
+
+
+class Log(Table):
+    """What goes to stderr."""
+
+    level: Literal["debug", "info", "warning", "error"] = _setting("info", "least important record that is written")
+    format: Literal["text", "json"] = _setting("text", "text for people, json for machines: one object per line")
+
+
+class Dangerous(Table):
+    """The only door to less security, for migrations and interop suites. What is in force is named at start."""
+
+    plaintext: LoopbackAddress = _setting(
+        "", "MQTT WITHOUT TLS: whoever can listen on the way reads and changes everything", unit="HOST:PORT"
+    )
+    anonymous: bool = _setting(False, 'clients without a certificate are let in, under the rules for "anonymous"')
+    any_client_id: bool = _setting(False, "a device may use the client id of another one and take over its session")
+    allow_all: bool = _setting(False, "no rule is asked: every client may publish and subscribe everywhere")
+
+
+class Config(Table):
+    """The whole file, `sealmq.toml` in the data folder or the one given with `--config`."""
+
+    listen: Listen = Field(default_factory=Listen)
+    tls: Tls = Field(default_factory=Tls)
+    rules: Rules = Field(default_factory=Rules)
+    limits: Limits = Field(default_factory=Limits)
+    log: Log = Field(default_factory=Log)
+    dangerous: Dangerous = Field(default_factory=Dangerous)
+
+
+def tables() -> dict[str, type[Table]]:
+    """Table name to its model, in the order of the file."""
+    return {name: field.annotation for name, field in Config.model_fields.items() if isinstance(field.annotation, type)}
+
+
+def unit_of(table: str, key: str) -> str:
+    """The unit or form of a setting, empty when its type says it all."""
+    extra = tables()[table].model_fields[key].json_schema_extra
+    return str(extra.get("unit", "")) if isinstance(extra, dict) else ""
+
+
+def meaning_of(table: str, key: str) -> str:
+    """What a setting means, in one clause."""
+    return tables()[table].model_fields[key].description or ""
+
+
+def bounds_of(table: str, key: str) -> tuple[int, int] | None:
+    """Least and greatest value of a number, None for everything else."""
+    metadata = tables()[table].model_fields[key].metadata
+    low = [item.ge for item in metadata if hasattr(item, "ge")]
+    high = [item.le for item in metadata if hasattr(item, "le")]
+    return (low[0], high[0]) if low and high else None
+
+
+def expected(table: str, key: str) -> str:
+    """What a setting takes, as a phrase for error messages and the reference page."""
+    annotation = tables()[table].model_fields[key].annotation
+    unit, bounds = unit_of(table, key), bounds_of(table, key)
+    if annotation is int:
+        span = f" from {bounds[0]} to {bounds[1]}" if bounds else ""
+        return f"a whole number of {unit}{span}"
+    if annotation is bool:
+        return "true or false"
+    choices = getattr(annotation, "__args__", ())
+    if choices and all(isinstance(choice, str) for choice in choices):
+        return " or ".join(f'"{choice}"' for choice in choices)
+    form = f" ({unit})" if unit else ""
+    return f"a list of strings{form}" if getattr(annotation, "__origin__", None) is list else f"a string{form}"
