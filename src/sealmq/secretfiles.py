@@ -9,11 +9,15 @@ import contextlib
 import errno
 import os
 import secrets
+import shutil
 import stat
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from sealmq.errors import Environment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PRIVATE_DIR_MODE = 0o700
 PRIVATE_MODE = 0o600
@@ -51,7 +55,7 @@ def ensure_private_dir(path: Path) -> None:
         )
     if status.st_mode & 0o022:
         raise Environment(
-            f"folder {path} is open to writing by others (mode {stat.S_IMODE(status.st_mode):04o}): its secrets are not safe",
+            f"folder {path} can be written by others ({stat.S_IMODE(status.st_mode):04o}), its secrets are not safe",
             mend=f"look at what is in it, then chmod 700 {path}",
             code="folder-writable",
         )
@@ -74,6 +78,35 @@ def write_private(path: Path, data: bytes) -> None:
 def write_public(path: Path, data: bytes) -> None:
     """Write a file that may be read by anyone: mode 0644, otherwise like `write_private`."""
     _write(Path(path), data, PUBLIC_MODE)
+
+
+@contextlib.contextmanager
+def new_private_dir(path: Path) -> Iterator[Path]:
+    """Make the directory `path` with all its files at once: fill the one that is yielded, it gets its name at the end.
+
+    A crash, an error or a full disk half way leaves no `path`; what a crash leaves beside it ends in `.partial`. Raises
+    `Environment`, with code `folder-exists` when `path` is there already and not empty.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(6)}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.mkdir(mode=PRIVATE_DIR_MODE)
+        yield partial
+        _sync_dir(partial)
+        partial.rename(path)
+        _sync_dir(path.parent)
+    except BaseException as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, OSError):
+            if error.errno in {errno.ENOTEMPTY, errno.EEXIST}:
+                raise Environment(
+                    f"folder {path} exists already and is not empty",
+                    mend="move it away or choose another place",
+                    code="folder-exists",
+                ) from error
+            raise_environment(error, path, doing="make the folder")
+        raise
 
 
 def read_private(path: Path) -> bytes:
