@@ -1,0 +1,50 @@
+# Owns the names under which this project is run, tested and checked; every target sets up what it needs.
+# Refuses to know how: that stands in scripts/.
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check fmt bench docs wheel clean
+
+RUN_ARGS ?=
+TEST_ARGS ?=
+BENCH_ARGS ?=
+
+help:           ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  make run RUN_ARGS='--mqtts 0.0.0.0:8883'    options for sealmq up"
+	@echo "  make test TEST_ARGS='-k refusal -x'         options for pytest"
+
+run:            ## build what is needed and start a broker here; its data is in ./sealmq-data
+	@scripts/prepare.sh run
+	@exec .venv/bin/sealmq up $(RUN_ARGS)
+
+test:           ## the tests of both languages, real MQTT clients among them
+	@scripts/prepare.sh test
+	@scripts/test.sh $(TEST_ARGS)
+
+check:          ## formatting, lint, types, import rules, crate rules
+	@scripts/prepare.sh check
+	@scripts/check.sh
+
+fmt:            ## format both languages
+	@scripts/prepare.sh check
+	@.venv/bin/ruff check --quiet --fix-only .
+	@.venv/bin/ruff format .
+	@cargo fmt --all
+
+bench:          ## measure beside Debian's mosquitto
+	@scripts/prepare.sh test
+	@PATH="$$PATH:/usr/sbin" .venv/bin/python -m bench $(BENCH_ARGS)
+
+docs:           ## the reference of the Rust crates, in target/doc
+	@scripts/prepare.sh run
+	@cargo doc --release --locked --workspace --no-deps
+
+wheel:          ## a wheel for CPython 3.11 and later, in dist/
+	@scripts/prepare.sh run
+	@.venv/bin/maturin build --release --locked --out dist
+
+clean:          ## remove what was built here; ./sealmq-data stays
+	rm -rf target .venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -f src/sealmq/*.so
+	find src tests scripts bench -name __pycache__ -prune -exec rm -rf {} +
