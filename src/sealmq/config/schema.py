@@ -14,6 +14,7 @@ from sealmq.config.address import OFF, Address, BadValue
 
 MIB = 1024 * 1024
 U32_MAX = 4_294_967_295
+_UNITS = {"s": "seconds", "ms": "milliseconds"}
 
 
 Value = TypeVar("Value")
@@ -136,7 +137,10 @@ class Limits(Table):
     )
     max_queued_bytes: int = _setting(64 * MIB, "bytes waiting in one session", unit="bytes", bounds=(0, 2**40))
     max_outbox_bytes: int = _setting(
-        MIB, "bytes waiting for one connection's socket; QoS 0 beyond it is dropped", unit="bytes", bounds=(4096, 2**32)
+        MIB,
+        "bytes waiting for one connection's socket; QoS 0 beyond it is dropped",
+        unit="bytes",
+        bounds=(4096, U32_MAX),
     )
     max_subscriptions: int = _setting(1000, "subscriptions of one session", unit="subscriptions", bounds=(1, 1_000_000))
     max_topic_levels: int = _setting(32, "levels of a topic name or filter", unit="levels", bounds=(1, 1000))
@@ -210,7 +214,7 @@ def expected(table: str, key: str) -> str:
     unit, bounds = unit_of(table, key), bounds_of(table, key)
     if annotation is int:
         span = f" from {bounds[0]} to {bounds[1]}" if bounds else ""
-        return f"a whole number of {unit}{span}"
+        return f"a whole number of {_UNITS.get(unit, unit)}{span}"
     if annotation is bool:
         return "true or false"
     choices = getattr(annotation, "__args__", ())

@@ -1,0 +1,102 @@
+"""The handle on one node of the data plane: start, reload, ask, stop; and the thread that hands its events on.
+
+It refuses to know sockets, files and people: configuration comes in ready-made, events go out as dictionaries.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from sealmq.enginefaults import from_engine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sealmq._engine import Node
+
+Event = dict[str, Any]
+
+_POLL_MS = 250
+_SCHEMES = {"mqtts": ("mqtts://", ""), "wss": ("wss://", "/mqtt"), "plaintext": ("mqtt://", "")}
+
+
+class Broker:
+    """A running node. `start` makes one; `stop` ends it; in between any thread may call the rest.
+
+    Every event of the node (shapes in `_engine.pyi`, `Node.poll_events`) goes to every sink, in order, on one thread.
+    """
+
+    def __init__(self, node: Node, sinks: Sequence[Callable[[Event], None]]) -> None:
+        """For `start` only."""
+        self._node = node
+        self._sinks = list(sinks)
+        self._stopping = threading.Event()
+        self.started_at = time.time()
+        self._thread = threading.Thread(target=self._hand_on_events, name="sealmq-events", daemon=True)
+        self._thread.start()
+
+    @classmethod
+    def start(cls, config: str, *, sinks: Sequence[Callable[[Event], None]] = ()) -> Broker:
+        """Start a node from a JSON `NodeConfig`; it accepts on every listener when this returns.
+
+        Raises `ConfigError` or `Environment` with the code of the data plane (`address-in-use`, `key-mismatch`, …).
+        """
+        from sealmq import _engine
+
+        try:
+            node = _engine.Node.start(config)
+        except _engine.EngineError as error:
+            raise from_engine(*error.args) from None
+        return cls(node, sinks)
+
+    def addresses(self) -> list[tuple[str, str]]:
+        """`(kind, "HOST:PORT")` per listener with real ports; kinds are `mqtts`, `wss`, `plaintext`."""
+        return self._node.addresses()
+
+    def urls(self) -> list[str]:
+        """One URL per listener, as clients write it."""
+        return [f"{_SCHEMES[kind][0]}{address}{_SCHEMES[kind][1]}" for kind, address in self.addresses()]
+
+    def stats(self) -> dict[str, Any]:
+        """Counters and gauges of the node since its start."""
+        found: dict[str, Any] = json.loads(self._node.stats())
+        return found
+
+    def sessions(self) -> list[dict[str, Any]]:
+        """One dictionary per session; fields as in `_engine.pyi`, `Node.sessions`."""
+        found: list[dict[str, Any]] = json.loads(self._node.sessions())
+        return found
+
+    def disconnect_device(self, device: str, *, reason_code: int, reason: str) -> int:
+        """Close every live connection of a device with an MQTT 5 reason code; how many were closed."""
+        return self._node.disconnect_device(device, reason_code, reason)
+
+    def reload(self, config: str) -> None:
+        """Take certificates, rules and limits from a new `NodeConfig`. Raises `ConfigError`; then nothing changed."""
+        from sealmq import _engine
+
+        try:
+            self._node.reload(config)
+        except _engine.EngineError as error:
+            raise from_engine(*error.args) from None
+
+    def stop(self, *, grace: float = 2.0) -> None:
+        """Say goodbye to every client and close within `grace` seconds; the last events are handed on. Idempotent."""
+        self._node.stop(int(grace * 1000))
+        self._stopping.set()
+        if self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _hand_on_events(self) -> None:
+        while not self._stopping.is_set():
+            self._deliver(self._node.poll_events(_POLL_MS))
+        self._deliver(self._node.poll_events(0))
+
+    def _deliver(self, texts: list[str]) -> None:
+        for text in texts:
+            event = json.loads(text)
+            for sink in self._sinks:
+                sink(event)

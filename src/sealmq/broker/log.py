@@ -1,0 +1,171 @@
+"""The broker's log on stderr: one record per fact, as text for people or as JSON for machines.
+
+It refuses to know what is done about a fact, and it writes nothing that a peer could use to forge a line.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import threading
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TextIO
+
+import structlog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, MutableMapping
+
+Logger = Any  # structlog's bound loggers are made at run time; their methods are info(event, **fields) and the like
+
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+_EVENT_LEVELS = {"refused": "warning", "denied": "warning", "dropped": "warning"}
+_RECORDS_PER_SECOND = 50  # of one kind; the rest is counted, so that a flood of bad connections cannot fill the disk
+_CERTIFICATE_FIELDS = ("device", "subject", "issuer", "serial", "not_before", "not_after")
+
+
+def make(*, level: str, form: str, stream: TextIO | None = None) -> Logger:
+    """A logger that writes to `stream` (stderr when None); `level` and `form` are the values of `[log]`."""
+    render = _as_json if form == "json" else _as_text
+    return structlog.wrap_logger(
+        structlog.WriteLogger(stream if stream is not None else sys.stderr),
+        processors=[structlog.processors.add_log_level, render],
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+    )
+
+
+class EventLog:
+    """The sink that writes the data plane's events, each at its level, with a budget per kind and second."""
+
+    def __init__(self, logger: Logger, *, now: Callable[[], float] = time.monotonic) -> None:
+        self._logger = logger
+        self._now = now
+        self._lock = threading.Lock()
+        self._second = int(now())
+        self._written: dict[str, int] = {}
+
+    def note(self, event: dict[str, Any]) -> None:
+        """Write one event, or count it when its kind has used up this second's budget."""
+        fields = dict(event)
+        name = str(fields.pop("event", "event"))
+        with self._lock:
+            suppressed = self._turn_second()
+            self._written[name] = self._written.get(name, 0) + 1
+            within = self._written[name] <= _RECORDS_PER_SECOND
+        for kind, count in suppressed.items():
+            self._logger.warning("suppressed", kind=kind, count=count)
+        if within:
+            getattr(self._logger, _EVENT_LEVELS.get(name, "info"))(name, **fields)
+
+    def _turn_second(self) -> dict[str, int]:
+        second = int(self._now())
+        if second == self._second:
+            return {}
+        over = {kind: n - _RECORDS_PER_SECOND for kind, n in self._written.items() if n > _RECORDS_PER_SECOND}
+        self._second = second
+        self._written = {}
+        return over
+
+
+class Bridge(logging.Handler):
+    """Takes what libraries log through the standard module and writes it as records of ours."""
+
+    def __init__(self, logger: Logger) -> None:
+        super().__init__(logging.WARNING)
+        self._logger = logger
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the record's message; its traceback only in the debug record."""
+        self._logger.warning("library", source=record.name, summary=record.getMessage())
+
+
+def clean(value: object) -> str:
+    """A value as one line: what is not printable is escaped, so that a peer's bytes cannot start a new record."""
+    text = str(value)
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def certificate_line(certificate: dict[str, Any]) -> str:
+    """The fields of a certificate in a refusal as one line."""
+    found = [
+        f"{name.replace('_', ' ')} {clean(certificate[name])}" for name in _CERTIFICATE_FIELDS if certificate.get(name)
+    ]
+    return ", ".join(found)
+
+
+def sentence(name: str, fields: dict[str, Any]) -> str:
+    """An event in plain words, one line."""
+    fields = {**fields, "tls": _tls(fields.get("tls"))}
+    what = {key: clean(value) for key, value in fields.items() if value not in (None, "")}
+    words = _SENTENCES.get(name)
+    if words is not None:
+        return words(Words(what))
+    rest = [f"{key}={value}" for key, value in what.items() if key not in ("at", "level", "mend", "summary")]
+    return " ".join([f"{name}:", what["summary"], *rest] if "summary" in what else [name, *rest])
+
+
+class Words(dict[str, str]):
+    """The fields of an event as clean text; one that is missing is empty."""
+
+    def __missing__(self, key: str) -> str:
+        return ""
+
+
+def _tls(tls: object) -> str:
+    return " ".join(str(tls[key]) for key in ("version", "group") if tls.get(key)) if isinstance(tls, dict) else ""
+
+
+def _refused(what: Words) -> str:
+    place = f"{what['listener']} {what['stage']}".strip()
+    return f"refused {what['peer']} ({place}): {what['summary'] or what['cause']} [{what['cause']}]"
+
+
+def _connected(what: Words) -> str:
+    return f"connected {what['client_id']} from {what['peer']} (MQTT {what['protocol']}, {what['tls'] or 'no TLS'})"
+
+
+def _disconnected(what: Words) -> str:
+    return f"disconnected {what['client_id']} from {what['peer']}: {what['summary'] or what['cause']}"
+
+
+def _denied(what: Words) -> str:
+    return f"denied {what['client_id']}: {what['action']} {what['topic']}: {what['rule'] or 'no rule allows it'}"
+
+
+def _dropped(what: Words) -> str:
+    return f"dropped {what['count']} messages for {what['client_id']}: {what['cause']}"
+
+
+_SENTENCES: dict[str, Callable[[Words], str]] = {
+    "refused": _refused,
+    "connected": _connected,
+    "disconnected": _disconnected,
+    "denied": _denied,
+    "dropped": _dropped,
+}
+
+
+def _moment(fields: MutableMapping[str, Any]) -> datetime:
+    at = fields.get("at")
+    return datetime.fromtimestamp(at / 1000, UTC) if isinstance(at, int | float) else datetime.now(UTC)
+
+
+def _as_text(_logger: object, _method: str, fields: MutableMapping[str, Any]) -> str:
+    moment = _moment(fields).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    name, level = str(fields.pop("event")), str(fields.pop("level"))
+    mark = "" if level in ("info", "debug") else f"{level} "
+    lines = [f"{moment} {mark}{sentence(name, dict(fields))}"]
+    certificate = fields.get("certificate")
+    if name == "refused" and isinstance(certificate, dict) and (found := certificate_line(certificate)):
+        lines.append(f"    certificate: {found}")
+    if fields.get("mend"):
+        lines.append(f"    mend: {clean(fields['mend'])}")
+    return "\n".join(lines)
+
+
+def _as_json(_logger: object, _method: str, fields: MutableMapping[str, Any]) -> str:
+    moment = _moment(fields).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    rest = {key: value for key, value in fields.items() if key not in ("at", "event", "level")}
+    return json.dumps({"at": moment, "level": fields["level"], "event": fields["event"], **rest}, default=str)

@@ -1,0 +1,186 @@
+"""Everything that one `sealmq up` runs on one data folder: lock, CA, node, log, control socket and HTTPS door.
+
+It refuses to know the command line and signals; whoever starts it also decides when it stops or reloads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from sealmq.broker import log, nodeconfig
+from sealmq.broker.control import ControlServer
+from sealmq.broker.handle import Broker, Event
+from sealmq.broker.refusals import Refusals
+from sealmq.config.settings import Settings
+from sealmq.datafolder import DataFolder
+from sealmq.pki.authority import Authority
+from sealmq.pki.registry import Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+    from types import TracebackType
+
+    from sealmq.broker.https import Https
+
+_STATUS_REFUSALS = 20
+
+
+class Service:
+    """A broker with all that belongs to it; a context manager. Calling order: enter, `reload` as often as wanted, exit.
+
+    `folder`, `broker`, `refusals`, `first_start` (no CA was there) and `settings` can be read in between.
+    """
+
+    def __init__(
+        self,
+        data: Path,
+        read_settings: Callable[[], Settings],
+        *,
+        sinks: Sequence[Callable[[Event], None]] = (),
+        log_to: Any = None,  # noqa: ANN401  any text stream
+    ) -> None:
+        """`read_settings` is called at the start and at each reload; it raises `ConfigError` when they are not whole.
+
+        Events go to `sinks` besides log and refusals; the log goes to `log_to`, stderr when None.
+        """
+        self._data = data
+        self._read_settings = read_settings
+        self._sinks = list(sinks)
+        self._log_to = log_to
+        self._stack = contextlib.ExitStack()
+        self._https: Https | None = None
+        self._started = time.time()
+        self.refusals = Refusals()
+        self.first_start = False
+
+    def __enter__(self) -> Service:
+        """Start everything. Raises the `SealmqError` of the part that cannot start; then nothing is left running."""
+        with contextlib.ExitStack() as stack:
+            self._start(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Stop everything, the node last but for the lock; clients get two seconds to take their leave."""
+        self._stack.close()
+
+    def urls(self) -> list[str]:
+        """One URL per listener, MQTT first: `mqtts://…`, `wss://…/mqtt`, `mqtt://…`, `https://…`."""
+        return [*self.broker.urls(), *([self._https.url] if self._https else [])]
+
+    def reload(self) -> None:
+        """Take settings, rules and certificates anew. Raises `SealmqError`; then the old ones stay in force.
+
+        A change of `[listen]`, `[log]` or `[dangerous]` waits for the next start, and the log says so.
+        """
+        wanted = self._read_settings()
+        fixed = {name: getattr(self.settings.config, name) for name in ("listen", "log", "dangerous")}
+        waiting = [f"[{name}]" for name, value in fixed.items() if getattr(wanted.config, name) != value]
+        settings = Settings(wanted.config.model_copy(update=fixed), wanted.origins, wanted.file)
+        certificates = nodeconfig.material(settings, self.folder, self.authority)
+        self._take(settings, certificates)
+        if waiting:
+            summary = f"change of {', '.join(waiting)} waits for the next start"
+            self.logger.warning("reload", summary=summary, mend="restart the broker")
+        self.logger.info("reload", summary="settings, rules and certificates are taken anew")
+
+    def renew(self) -> None:
+        """Renew the built-in server certificate when its time has come; to be called now and then."""
+        certificates = nodeconfig.material(self.settings, self.folder, self.authority)
+        if certificates != self._certificates:
+            self._take(self.settings, certificates)
+            self.logger.info("renewed", summary="server certificate is renewed; no session was dropped")
+
+    def status(self) -> dict[str, Any]:
+        """What `sealmq status` shows, as plain data."""
+        return {
+            "data": str(self.folder.path),
+            "pid": os.getpid(),
+            "version": _version(),
+            "fleet": self.folder.fleet,
+            "started_at": int(self._started * 1000),
+            "uptime_s": int(time.time() - self._started),
+            "listeners": self.urls(),
+            "counts": self.broker.stats(),
+            "dangerous": [
+                {"setting": name, "value": value, "meaning": meaning}
+                for name, value, meaning in self.settings.dangerous()
+            ],
+            "refused": {"by_cause": self.refusals.by_cause(), "last": self.refusals.last(_STATUS_REFUSALS)},
+        }
+
+    def _start(self, stack: contextlib.ExitStack) -> None:
+        self.settings = self._read_settings()  # before the folder is made: a slip leaves nothing behind
+        settings = self.settings.config
+        self.folder = DataFolder.create_or_open(self._data)
+        stack.enter_context(self.folder.lock())
+        self.first_start = not self.folder.ca_dir.is_dir()
+        self.authority = Authority.open_or_create(self.folder)
+        self.registry = stack.enter_context(Registry.open(self.folder))
+        stream = sys.stderr if self._log_to is None else self._log_to
+        self.logger = log.make(level=settings.log.level, form=settings.log.format, stream=stream)
+        for name, value, meaning in self.settings.dangerous():
+            self.logger.warning(f"DANGEROUS {name} = {value}: {meaning}")
+        self._certificates = nodeconfig.material(self.settings, self.folder, self.authority)
+        config = nodeconfig.compose(self.settings, self.folder, self._certificates, _version())
+        sinks = [self.refusals.note, log.EventLog(self.logger).note, *self._sinks]
+        self.broker = Broker.start(config, sinks=sinks)
+        stack.callback(self.broker.stop)
+        if settings.listen.https:
+            self._https = self._open_https(settings.listen.https)
+            stack.callback(self._https.stop)
+            self._https.start()
+        control = ControlServer(self.folder, self._verbs())
+        control.on_fault = lambda verb, fault: self.logger.error("control", verb=verb, summary=repr(fault))
+        control.start()
+        stack.callback(control.stop)
+
+    def _open_https(self, address: str) -> Https:
+        from sealmq.broker.https import Https, application
+        from sealmq.tls.contexts import ClientCertificate, server_context
+
+        self._https_context = server_context(
+            certificate=self._certificates.certificate_file,
+            key=self._certificates.key_file,
+            client_ca=self._certificates.client_ca_file,
+            client_certificate=ClientCertificate.OPTIONAL,
+        )
+        app = application(
+            urls=self.urls,
+            ca_pem=lambda: self.authority.server_ca_pem() if self._certificates.built_in else None,
+            stats=self.broker.stats,
+            refusals=self.refusals.by_cause,
+            fleet=self.folder.fleet,
+            version=_version(),
+        )
+        return Https(app, address=address, context=self._https_context, logger=self.logger)
+
+    def _take(self, settings: Settings, certificates: nodeconfig.Material) -> None:
+        self.broker.reload(nodeconfig.compose(settings, self.folder, certificates, _version()))
+        if self._https is not None:  # connections from now on see the new chain
+            self._https_context.load_cert_chain(certificates.certificate_file, certificates.key_file)
+        self.settings, self._certificates = settings, certificates
+
+    def _verbs(self) -> dict[str, Callable[[dict[str, Any]], dict[str, Any]]]:
+        from sealmq.pki.operations import OPERATIONS
+
+        def through(operation: Callable[..., dict[str, Any]]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+            return lambda args: operation(self.folder, self.authority, self.registry, **args)
+
+        verbs = {name: through(operation) for name, operation in OPERATIONS.items()}
+        verbs["status"] = lambda _args: self.status()
+        verbs["sessions"] = lambda _args: {"sessions": self.broker.sessions()}
+        return verbs
+
+
+def _version() -> str:
+    from sealmq import __version__
+
+    return str(__version__)
