@@ -144,7 +144,7 @@ def _load_identity(context: ssl.SSLContext, path: Path, key_path: Path | None, s
 
 
 def _check_leaf(leaf: x509.Certificate, path: Path, side: _Side) -> None:
-    from cryptography import x509  # noqa: PLC0415 - heavy, and only needed here
+    from cryptography import x509
 
     now = _now()
     if leaf.not_valid_after_utc < now:
@@ -176,8 +176,8 @@ def _check_leaf(leaf: x509.Certificate, path: Path, side: _Side) -> None:
 
 
 def _check_key(leaf: x509.Certificate, path: Path, key_path: Path) -> None:
-    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key  # noqa: PLC0415
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     try:
         key = load_pem_private_key(_read(key_path, "key file"), password=None)
@@ -200,7 +200,7 @@ def _check_key(leaf: x509.Certificate, path: Path, key_path: Path) -> None:
 
 
 def _certificates(path: Path, what: str) -> list[x509.Certificate]:
-    from cryptography import x509  # noqa: PLC0415
+    from cryptography import x509
 
     try:
         return x509.load_pem_x509_certificates(_read(path, what))
@@ -224,6 +224,6 @@ def _read(path: Path, what: str) -> bytes:
 
 
 def _now() -> datetime:
-    from datetime import UTC, datetime  # noqa: PLC0415
+    from datetime import UTC, datetime
 
     return datetime.now(UTC)
