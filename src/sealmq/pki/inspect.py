@@ -6,14 +6,12 @@ It knows nothing of trust: it says what is in a file and what is odd about it, n
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import warnings
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -22,86 +20,22 @@ from cryptography.hazmat.primitives.asymmetric import dh, dsa, ec, ed448, ed2551
 
 from sealmq.errors import NotSo, UsageError
 from sealmq.pki import oddities
+from sealmq.pki.descriptions import (
+    CertificateDescription,
+    CrlDescription,
+    Described,
+    KeyDescription,
+    RequestDescription,
+    Unreadable,
+)
 from sealmq.pki.oddities import Oddity
 from sealmq.secretfiles import is_exposed, raise_environment
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 LARGEST_FILE = 16 * 1024 * 1024
 """Bytes; a revocation list of 100,000 entries has 4 MB, everything else is smaller."""
-
-
-@dataclass(frozen=True, slots=True)
-class Described:
-    """One object of a file. `position` counts the objects of that file from 1."""
-
-    file: Path
-    position: int
-    oddities: tuple[Oddity, ...] = field(default=(), kw_only=True)
-
-
-@dataclass(frozen=True, slots=True)
-class CertificateDescription(Described):
-    """A certificate. Names are RFC 4514 strings, fingerprints and identifiers lower-case hex, times UTC.
-
-    `names` are the subject alternative names as `DNS:…`, `IP:…`, `URI:…`; `path_length` None is unlimited.
-    """
-
-    subject: str
-    issuer: str
-    serial: str
-    not_before: datetime
-    not_after: datetime
-    key: str
-    signature: str
-    names: tuple[str, ...]
-    is_ca: bool
-    path_length: int | None
-    key_usage: tuple[str, ...]
-    extended_key_usage: tuple[str, ...]
-    subject_key_identifier: str
-    authority_key_identifier: str
-    sha256: str
-    spki_sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class KeyDescription(Described):
-    """A key; never the key itself. `key` and `spki_sha256` are empty for one under a passphrase, which is not asked
-    for."""
-
-    key: str
-    spki_sha256: str
-    is_private: bool
-    is_encrypted: bool
-
-
-@dataclass(frozen=True, slots=True)
-class RequestDescription(Described):
-    """A certificate request (PKCS #10)."""
-
-    subject: str
-    names: tuple[str, ...]
-    key: str
-    signature: str
-    spki_sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class CrlDescription(Described):
-    """A revocation list; `revoked` counts its entries."""
-
-    issuer: str
-    last_update: datetime
-    next_update: datetime | None
-    revoked: int
-    signature: str
-
-
-@dataclass(frozen=True, slots=True)
-class Unreadable(Described):
-    """An object that is there but cannot be read: `label` is its PEM label or `DER`, `reason` what is wrong."""
-
-    label: str
-    reason: str
 
 
 def inspect_files(paths: Iterable[Path], *, now: datetime | None = None) -> list[Described]:
@@ -119,29 +53,6 @@ def inspect_files(paths: Iterable[Path], *, now: datetime | None = None) -> list
         for position, (label, data) in enumerate(objects, start=1):
             found.append(_describe(path, position, label, data, now, chains.setdefault(path, [])))
     return [_with_others(item, found, chains) for item in found]
-
-
-def as_json(item: Described) -> dict[str, Any]:
-    """A description as JSON can carry it; `kind` says which one, times are ISO 8601, UTC."""
-    kinds = {
-        CertificateDescription: "certificate",
-        KeyDescription: "key",
-        RequestDescription: "request",
-        CrlDescription: "crl",
-        Unreadable: "unreadable",
-    }
-    result: dict[str, Any] = {"kind": kinds[type(item)]}
-    for name in ("file", "position", *(name for name in type(item).__slots__)):
-        value = getattr(item, name)
-        if isinstance(value, datetime):
-            value = value.strftime("%Y-%m-%dT%H:%M:%SZ")
-        elif isinstance(value, Path):
-            value = str(value)
-        elif isinstance(value, tuple):
-            value = list(value)
-        result[name] = value
-    result["oddities"] = [{"slug": o.slug, "what": o.what, "why": o.why, "mend": o.mend} for o in item.oddities]
-    return result
 
 
 def describe_key(key: object) -> str:
@@ -339,8 +250,6 @@ def _private_key(path: Path, position: int, data: bytes, *, der: bool) -> KeyDes
 
 
 def _with_others(item: Described, found: list[Described], chains: dict[Path, list[x509.Certificate]]) -> Described:
-    from dataclasses import replace
-
     if isinstance(item, CertificateDescription) and item.position == 1:
         return replace(item, oddities=(*item.oddities, *oddities.of_order(chains[item.file])))
     certificates = {other.spki_sha256 for other in found if isinstance(other, CertificateDescription)}

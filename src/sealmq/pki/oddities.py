@@ -65,7 +65,7 @@ def of_public_key(key: object) -> Iterator[Oddity]:
     mend = "make a new key: P-256 is small, quick and known everywhere"
     if isinstance(key, rsa.RSAPublicKey) and key.key_size < SMALLEST_RSA:
         yield Oddity(
-            "rsa-too-small", f"RSA key of {key.key_size} bits", "keys below 2048 bits are refused by TLS libraries", mend
+            "rsa-too-small", f"RSA key of {key.key_size} bits", "TLS libraries refuse keys below 2048 bits", mend
         )
     elif isinstance(key, ec.EllipticCurvePublicKey) and key.curve.key_size < SMALLEST_CURVE:
         yield Oddity("curve-too-small", f"curve {key.curve.name}", "curves below 256 bits are refused or broken", mend)
@@ -99,9 +99,12 @@ def of_crl(crl: x509.CertificateRevocationList, *, now: datetime) -> Iterator[Od
 
 
 def of_order(chain: list[x509.Certificate]) -> Iterator[Oddity]:
-    """What is odd about several certificates in one file, when the first is a leaf: each must have issued the one
-    before.""" constraints = _find(chain[0].extensions, x509.BasicConstraints) if chain else None if len(chain) < 2 or
-    (constraints and constraints.value.ca):
+    """What is odd about the order of several certificates in one file.
+
+    When the first is a leaf, each must have been issued by the next.
+    """
+    constraints = _find(chain[0].extensions, x509.BasicConstraints) if chain else None
+    if len(chain) < 2 or (constraints and constraints.value.ca):
         return
     for position, (child, parent) in enumerate(zip(chain, chain[1:], strict=False), start=1):
         if child.issuer != parent.subject:
@@ -212,9 +215,7 @@ def _as_leaf(certificate: x509.Certificate) -> Iterator[Oddity]:
             "issue it with subjectAltName: DNS or IP for a server, URI for a device",
         )
     if not names and not list(certificate.subject):
-        yield Oddity(
-            "no-name", "it carries no name at all", "it identifies nobody", "issue it with subjectAltName"
-        )
+        yield Oddity("no-name", "it carries no name at all", "it identifies nobody", "issue it with subjectAltName")
     if certificate.version is x509.Version.v3 and not _find(certificate.extensions, x509.ExtendedKeyUsage):
         yield Oddity(
             "no-extended-key-usage",

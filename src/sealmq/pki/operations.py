@@ -9,6 +9,7 @@ Times in results are ISO 8601, UTC, such as `2026-11-20T20:33:00Z`; paths are ab
 from __future__ import annotations
 
 import hashlib
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,7 +58,7 @@ def device_files(folder: DataFolder, device_id: str) -> DeviceFiles:
     if not all(path.is_file() for path in (files.cert, files.key, files.ca)):
         raise NotSo(
             f"device {device_id} has no files in {folder.devices_dir}",
-            mend=f"make it with `sealmq device add {device_id}`; for files kept elsewhere use --cafile, --cert and --key",
+            mend=f"make it with `sealmq device add {device_id}`; for files elsewhere use --cafile, --cert and --key",
             code="device-files-missing",
         )
     return files
@@ -83,18 +84,24 @@ def device_add(
     device_profile(profile)
     now = now or signing.utc_now()
     target = Path(out).absolute() / id if out is not None else folder.devices_dir / id
-    with registry.transaction():
-        device = registry.add_device(id, profile=profile, now=now)
-        bundle = authority.issue_device(id, profile, now=now)
-        record = certificate_record(bundle.certificate, device_id=id, now=now)
-        registry.record_certificate(record)
-        # last before the commit: files that no registry knows can be seen and removed, the reverse is a device
-        # without key
-        with new_private_dir(target) as making:
-            files = DeviceFiles.inside(making)
-            write_private(files.key, bundle.key_pem)
-            write_public(files.cert, bundle.cert_chain_pem)
-            write_public(files.ca, authority.server_ca_pem())
+    placed = False
+    try:
+        with registry.transaction():
+            device = registry.add_device(id, profile=profile, now=now)
+            bundle = authority.issue_device(id, profile, now=now)
+            record = certificate_record(bundle.certificate, device_id=id, now=now)
+            registry.record_certificate(record)
+            # before the commit: files that no registry knows are refused next time, a device without its key is worse
+            with new_private_dir(target) as making:
+                files = DeviceFiles.inside(making)
+                write_private(files.key, bundle.key_pem)
+                write_public(files.cert, bundle.cert_chain_pem)
+                write_public(files.ca, authority.server_ca_pem())
+            placed = True
+    except BaseException:
+        if placed:  # the commit failed, on a full disk for one
+            shutil.rmtree(target, ignore_errors=True)
+        raise
     files = DeviceFiles.inside(target)
     return {
         "id": id,
