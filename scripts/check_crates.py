@@ -1,8 +1,9 @@
-"""Owns the rules between the Rust crates: who may use whom, which licences and sources come in, what the floors may touch.
+"""Owns the rules between the Rust crates: who may use whom, which licences and sources come in, what a floor may touch.
 
 Refuses to know how a crate is built or what is in it, beyond the words that its floor forbids.
 
-It reads `cargo metadata` for the platform it runs on; run it with `make check`. Exit status 0: every rule holds, 1: not so.
+It reads `cargo metadata` for the platform it runs on; run it with `make check`. Exit status 0: every rule holds, 1: not
+so, 2: cargo could not tell.
 """
 
 import json
@@ -162,7 +163,8 @@ def _foreign(graph: Graph) -> Iterator[str]:
         if not licence_allowed(facts["license"] or ""):
             yield f"crate {label} has the licence {facts['license'] or 'unknown'}, which is not on the list"
         if facts["rust_version"] and _version(facts["rust_version"]) > oldest:
-            yield f"crate {label} needs Rust {facts['rust_version']}, newer than the stated {'.'.join(map(str, oldest))}"
+            stated = ".".join(map(str, oldest))
+            yield f"crate {label} needs Rust {facts['rust_version']}, newer than the stated {stated}"
 
 
 def _ids_reached(graph: Graph, start: str) -> set[str]:
@@ -200,14 +202,14 @@ def licence_allowed(expression: str) -> bool:
     def one() -> bool:
         if not tokens:
             return False
-        token = tokens.pop(0)
-        if token == "(":
+        licence = tokens.pop(0)
+        if licence == "(":
             result = any_of()
             return bool(tokens) and tokens.pop(0) == ")" and result
         if tokens and tokens[0] == "WITH":
-            token = " ".join([token, *tokens[:2]])
+            licence = " ".join([licence, *tokens[:2]])
             del tokens[:2]
-        return token in LICENCES
+        return licence in LICENCES
 
     return any_of() and not tokens
 
@@ -232,9 +234,17 @@ def _words(graph: Graph, root: Path) -> Iterator[str]:
 
 def main() -> int:
     """Run `cargo metadata` and print the offences."""
-    host = re.search(r"^host: (\S+)$", _output("rustc", "-vV"), re.MULTILINE)
-    platform = ("--filter-platform", host[1]) if host else ()
-    graph = graph_from(json.loads(_output("cargo", "metadata", "--format-version", "1", "--locked", *platform)))
+    try:
+        host = re.search(r"^host: (\S+)$", _output("rustc", "-vV"), re.MULTILINE)
+        platform = ("--filter-platform", host[1]) if host else ()
+        graph = graph_from(json.loads(_output("cargo", "metadata", "--format-version", "1", "--locked", *platform)))
+    except subprocess.CalledProcessError as fault:
+        print(fault.stderr.strip(), f"error: {fault.cmd[0]} cannot tell the crates", sep="\n", file=sys.stderr)
+        print(
+            "mend: when Cargo.lock is behind a Cargo.toml, run `cargo update --workspace` and commit it",
+            file=sys.stderr,
+        )
+        return 2
     found = list(offences(graph, ROOT))
     print(*found, sep="\n", end="\n" if found else "")
     if not found:
@@ -243,7 +253,7 @@ def main() -> int:
 
 
 def _output(*command: str) -> str:
-    return subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
 
 
 if __name__ == "__main__":

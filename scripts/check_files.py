@@ -41,7 +41,9 @@ WORDS: tuple[tuple[re.Pattern[str], set[str], str], ...] = (
         "a path of one machine",
     ),
     (
-        re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----\s*$|-----BEGIN [A-Z ]*PRIVATE KEY-----(?:\\n)?[A-Za-z0-9+/]{16}"),
+        re.compile(
+            r"-----BEGIN [A-Z ]*PRIVATE KEY-----\s*$|-----BEGIN [A-Z ]*PRIVATE KEY-----(?:\\n)?[A-Za-z0-9+/]{16}"
+        ),
         TEXT | {".pem", ".key"},
         "a private key: tests make their own",
     ),
