@@ -138,12 +138,17 @@ def _dropped(what: Words) -> str:
     return f"dropped {what['count']} messages for {what['client_id']}: {what['cause']}"
 
 
+def _dangerous(what: Words) -> str:
+    return f"DANGEROUS {what['setting']} = {what['value']}: {what['meaning']}"
+
+
 _SENTENCES: dict[str, Callable[[Words], str]] = {
     "refused": _refused,
     "connected": _connected,
     "disconnected": _disconnected,
     "denied": _denied,
     "dropped": _dropped,
+    "dangerous": _dangerous,
 }
 
 
@@ -155,7 +160,7 @@ def _moment(fields: MutableMapping[str, Any]) -> datetime:
 def _as_text(_logger: object, _method: str, fields: MutableMapping[str, Any]) -> str:
     moment = _moment(fields).astimezone().strftime("%Y-%m-%d %H:%M:%S")
     name, level = str(fields.pop("event")), str(fields.pop("level"))
-    mark = "" if level in ("info", "debug") else f"{level} "
+    mark = "" if level in ("info", "debug", "critical") else f"{level} "
     lines = [f"{moment} {mark}{sentence(name, dict(fields))}"]
     certificate = fields.get("certificate")
     if name == "refused" and isinstance(certificate, dict) and (found := certificate_line(certificate)):

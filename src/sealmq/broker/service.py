@@ -127,7 +127,7 @@ class Service:
         stream = sys.stderr if self._log_to is None else self._log_to
         self.logger = log.make(level=settings.log.level, form=settings.log.format, stream=stream)
         for name, value, meaning in self.settings.dangerous():
-            self.logger.warning(f"DANGEROUS {name} = {value}: {meaning}")
+            self.logger.critical("dangerous", setting=name, value=value, meaning=meaning)  # whatever the log level is
         self._certificates = nodeconfig.material(self.settings, self.folder, self.authority)
         config = nodeconfig.compose(self.settings, self.folder, self._certificates, _version())
         sinks = [self.refusals.note, log.EventLog(self.logger).note, *self._sinks]

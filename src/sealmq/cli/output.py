@@ -1,0 +1,66 @@
+"""How commands speak: errors, tables and JSON, for a terminal and for a pipe.
+
+It refuses to know what is said.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import textwrap
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def complain(message: str, mend: str = "") -> None:
+    """An error on stderr: one line, and a second one with the mend."""
+    print(f"error: {message}", file=sys.stderr)
+    if mend:
+        print(f"mend: {mend}", file=sys.stderr)
+
+
+def note(text: str) -> None:
+    """Something for the person in front of it, on stderr, so that stdout stays what was asked for."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def as_json(value: object) -> None:
+    """A result as JSON on stdout: indented for a terminal, one line for a pipe."""
+    indent = 2 if sys.stdout.isatty() else None
+    print(json.dumps(value, indent=indent, default=str, ensure_ascii=False))
+
+
+def columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table on stdout. A terminal gets its last column wrapped; a pipe gets one line per row."""
+    widths = [max(len(row[index]) for row in [head, *rows]) for index in range(len(head) - 1)]
+    start = sum(widths) + 2 * len(widths)
+    room = shutil.get_terminal_size().columns - start if sys.stdout.isatty() else 0
+    for row in [[word.upper() for word in head], *rows]:
+        front = "".join(cell.ljust(width + 2) for cell, width in zip(row, widths, strict=False))
+        lines = textwrap.wrap(row[-1], room) if room >= 24 else [row[-1]]
+        for index, line in enumerate(lines or [""]):
+            print(f"{front if index == 0 else ' ' * start}{line}".rstrip())
+
+
+def program() -> str:
+    """How this program was called, for commands that are printed to be typed again."""
+    called = sys.argv[0]
+    found = shutil.which("sealmq")
+    if found and os.path.realpath(found) == os.path.realpath(called):
+        return "sealmq"
+    return "python -m sealmq" if called.endswith("__main__.py") else called
+
+
+def duration(seconds: float) -> str:
+    """A length of time in its two largest units: `3 d 4 h`, `12 min 5 s`."""
+    left = int(seconds)
+    parts = []
+    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1)):
+        count, left = divmod(left, size)
+        if count:
+            parts.append(f"{count} {unit}")
+    return " ".join(parts[:2]) or "0 s"

@@ -1,0 +1,182 @@
+"""A real broker for tests: in this process, on free loopback ports, with a CA and a data folder that vanish with it.
+
+It refuses to fake anything: the same service as `sealmq up`, only its log goes into memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sealmq.broker.service import Service
+from sealmq.config.settings import load
+from sealmq.errors import LocalMisuse, NotSo
+from sealmq.pki import operations
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+    from sealmq.broker.handle import Broker, Event
+    from sealmq.config.settings import Settings
+    from sealmq.datafolder import DataFolder
+    from sealmq.pki.operations import DeviceFiles
+
+HOST = "127.0.0.1"
+_ANY_PORT = f"{HOST}:0"
+
+
+class EphemeralBroker:
+    """A context manager; inside the block the broker accepts MQTT 3.1.1 and 5.0 over TLS with client certificates.
+
+    ```
+    with EphemeralBroker() as broker:
+        files = broker.device("sensor-1")
+        client.tls_set(files.ca, files.cert, files.key)
+        client.connect(broker.host, broker.port)
+        broker.wait_event("connected", device="sensor-1")
+    ```
+    """
+
+    def __init__(
+        self,
+        *,
+        rules: str | None = None,
+        limits: Mapping[str, int] | None = None,
+        dangerous: Mapping[str, object] | None = None,
+        wss: bool = False,
+        https: bool = False,
+        data: Path | None = None,
+    ) -> None:
+        """`rules` is the text of a rule file; `limits` and `dangerous` are settings of those tables.
+
+        `wss` and `https` open those listeners too; `data` keeps the data folder there instead of removing it.
+        """
+        self._rules = rules
+        self._overrides: dict[str, object] = {
+            "listen.mqtts": [_ANY_PORT],
+            "listen.wss": _ANY_PORT if wss else "",
+            "listen.https": _ANY_PORT if https else "",
+            **{f"limits.{name}": value for name, value in (limits or {}).items()},
+            **{f"dangerous.{name}": value for name, value in (dangerous or {}).items()},
+        }
+        self._data = data
+        self._stack = contextlib.ExitStack()
+        self._arrived = threading.Condition()
+        self._events: list[Event] = []
+        self._log = io.StringIO()
+
+    def __enter__(self) -> EphemeralBroker:
+        with contextlib.ExitStack() as stack:
+            data = self._data or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sealmq-"))) / "data"
+            if self._rules is not None:
+                rules = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sealmq-rules-"))) / "rules.toml"
+                rules.write_text(self._rules, encoding="utf-8")
+                self._overrides["rules.file"] = str(rules)
+
+            def read_settings() -> Settings:
+                return load(data / "sealmq.toml", overrides=self._overrides, environ={})
+
+            service = Service(data, read_settings, sinks=[self._note], log_to=self._log)
+            self._service = stack.enter_context(service)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    @property
+    def host(self) -> str:
+        """The loopback address; the server certificate names it."""
+        return HOST
+
+    @property
+    def port(self) -> int:
+        """The port of MQTT over TLS."""
+        return self.port_of("mqtts")
+
+    @property
+    def url(self) -> str:
+        """`mqtts://HOST:PORT`."""
+        return f"mqtts://{self.host}:{self.port}"
+
+    @property
+    def broker(self) -> Broker:
+        """The handle on the node: stats, sessions, disconnect_device."""
+        return self._service.broker
+
+    @property
+    def folder(self) -> DataFolder:
+        """The data folder, for commands that are to find this broker."""
+        return self._service.folder
+
+    @property
+    def log_text(self) -> str:
+        """What the broker has logged so far."""
+        return self._log.getvalue()
+
+    def port_of(self, kind: str) -> int:
+        """The port of a listener: `mqtts`, `wss`, `plaintext` or `https`. Raises `LocalMisuse` when it is not open."""
+        scheme = "mqtt" if kind == "plaintext" else kind
+        for url in self._service.urls():
+            if url.startswith(f"{scheme}://"):
+                return int(url.removeprefix(f"{scheme}://").partition("/")[0].rpartition(":")[2])
+        raise LocalMisuse(f"ephemeral broker has no {kind} listener", mend="ask for it when you make the broker")
+
+    def device(self, device_id: str) -> DeviceFiles:
+        """The files of a device, which is made when it does not exist."""
+        service = self._service
+        if not any(device.id == device_id for device in service.registry.devices()):
+            operations.device_add(service.folder, service.authority, service.registry, id=device_id)
+        return operations.device_files(service.folder, device_id)
+
+    def reload(self, *, rules: str | None = None) -> None:
+        """Reload, with the text of another rule file when `rules` is given; the broker must have been made with one."""
+        if rules is not None:
+            if "rules.file" not in self._overrides:
+                raise LocalMisuse("ephemeral broker was made without rules", mend="pass rules= when you make it")
+            Path(str(self._overrides["rules.file"])).write_text(rules, encoding="utf-8")
+        self._service.reload()
+
+    def events(self) -> list[Event]:
+        """All events so far, oldest first; shapes as in `_engine.pyi`, `Node.poll_events`."""
+        with self._arrived:
+            return list(self._events)
+
+    def refusals(self) -> list[Event]:
+        """The `refused` events so far."""
+        return [event for event in self.events() if event["event"] == "refused"]
+
+    def wait_event(self, name: str, timeout: float = 5.0, **match: Any) -> Event:  # noqa: ANN401
+        """The first event of that name whose fields equal `match`, waiting up to `timeout` seconds for it.
+
+        Raises `NotSo` with what did arrive.
+        """
+        deadline = time.monotonic() + timeout
+        with self._arrived:
+            looked_at = 0
+            while True:
+                for event in self._events[looked_at:]:
+                    if event["event"] == name and all(event.get(key) == value for key, value in match.items()):
+                        return event
+                looked_at = len(self._events)
+                left = deadline - time.monotonic()
+                if left <= 0 or not self._arrived.wait(left):
+                    if looked_at == len(self._events):
+                        break
+        arrived = (
+            ", ".join(f"{event['event']} {event.get('cause', '')}".strip() for event in self.events()) or "nothing"
+        )
+        raise NotSo(f"no event {name!r} with {match} came within {timeout:g} s; {arrived} did")
+
+    def _note(self, event: Event) -> None:
+        with self._arrived:
+            self._events.append(event)
+            self._arrived.notify_all()
