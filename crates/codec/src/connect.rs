@@ -87,10 +87,24 @@ impl<'a> Connect<'a> {
                 return Err(Fault::BadTopicName);
             }
             let payload = reader.binary()?;
-            Some(Will { qos: will_qos, retain: flags & WILL_RETAIN != 0, properties, topic, payload })
+            Some(Will {
+                qos: will_qos,
+                retain: flags & WILL_RETAIN != 0,
+                properties,
+                topic,
+                payload,
+            })
         };
-        let username = if flags & USERNAME == 0 { None } else { Some(reader.string()?) };
-        let password = if flags & PASSWORD == 0 { None } else { Some(reader.binary()?) };
+        let username = if flags & USERNAME == 0 {
+            None
+        } else {
+            Some(reader.string()?)
+        };
+        let password = if flags & PASSWORD == 0 {
+            None
+        } else {
+            Some(reader.binary()?)
+        };
         reader.end()?;
         Ok(Connect {
             version,
@@ -170,7 +184,11 @@ impl<'a> Connack<'a> {
             Version::V5 => Properties::read(&mut reader, PropertySet::Packet(PacketKind::Connack))?,
         };
         reader.end()?;
-        Ok(Connack { session_present: flags == 1, code, properties })
+        Ok(Connack {
+            session_present: flags == 1,
+            code,
+            properties,
+        })
     }
 
     pub(crate) fn write_body(&self, version: Version, out: &mut Vec<u8>) {

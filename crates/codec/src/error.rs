@@ -111,7 +111,10 @@ impl fmt::Display for Fault {
             Fault::PacketTooLarge { size, limit } => write!(f, "packet of {size} bytes exceeds the limit of {limit}"),
             Fault::UnknownPacketType(t) => write!(f, "packet type {t} does not exist in this version"),
             Fault::BadFixedHeaderFlags { packet_type, flags } => {
-                write!(f, "fixed header flags {flags:#06b} are not allowed for packet type {packet_type}")
+                write!(
+                    f,
+                    "fixed header flags {flags:#06b} are not allowed for packet type {packet_type}"
+                )
             }
             Fault::NotUtf8 => f.write_str("string is not valid UTF-8"),
             Fault::NulInString => f.write_str("string holds U+0000"),

@@ -27,7 +27,9 @@ pub enum Framed<'a> {
 /// as its length is known.
 #[inline]
 pub fn frame(bytes: &[u8], max_packet_size: u32) -> Result<Framed<'_>, Fault> {
-    let Some((&first, rest)) = bytes.split_first() else { return Ok(Framed::Need(2)) };
+    let Some((&first, rest)) = bytes.split_first() else {
+        return Ok(Framed::Need(2));
+    };
     let mut remaining = 0u32;
     let mut digits = 0usize;
     for &byte in rest.iter().take(4) {
@@ -37,7 +39,10 @@ pub fn frame(bytes: &[u8], max_packet_size: u32) -> Result<Framed<'_>, Fault> {
             let header = 1 + digits;
             let size = header + remaining as usize;
             if size > max_packet_size as usize {
-                return Err(Fault::PacketTooLarge { size: size as u32, limit: max_packet_size });
+                return Err(Fault::PacketTooLarge {
+                    size: size as u32,
+                    limit: max_packet_size,
+                });
             }
             return Ok(match bytes.get(header..size) {
                 Some(body) => Framed::Whole(Frame { first, body, size }),

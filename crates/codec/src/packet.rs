@@ -4,9 +4,7 @@
 
 use crate::property::PropertySet;
 use crate::wire::{Reader, write_publish_header, write_varint};
-use crate::{
-    Connack, Connect, Fault, Frame, Properties, QoS, SubackCodes, Subscribe, Unsubscribe, Version, topic,
-};
+use crate::{Connack, Connect, Fault, Frame, Properties, QoS, SubackCodes, Subscribe, Unsubscribe, Version, topic};
 use alloc::vec::Vec;
 
 /// The packet types of table 2-1.
@@ -109,11 +107,23 @@ impl<'a> Publish<'a> {
             Version::V311 => Properties::EMPTY,
             Version::V5 => Properties::read(&mut reader, PropertySet::Packet(PacketKind::Publish))?,
         };
-        Ok(Publish { dup, qos, retain: flags & 1 != 0, topic, packet_id, properties, payload: reader.rest() })
+        Ok(Publish {
+            dup,
+            qos,
+            retain: flags & 1 != 0,
+            topic,
+            packet_id,
+            properties,
+            payload: reader.rest(),
+        })
     }
 
     fn encode(&self, version: Version, out: &mut Vec<u8>) {
-        let properties = if version == Version::V5 { self.properties.encoded_len() } else { 0 };
+        let properties = if version == Version::V5 {
+            self.properties.encoded_len()
+        } else {
+            0
+        };
         let after = properties + self.payload.len();
         write_publish_header(self.dup, self.qos, self.retain, self.topic, self.packet_id, after, out);
         if version == Version::V5 {
@@ -138,7 +148,11 @@ impl<'a> Ack<'a> {
         let mut reader = Reader::new(body);
         let packet_id = reader.packet_id()?;
         if reader.is_empty() {
-            return Ok(Ack { packet_id, reason: 0, properties: Properties::EMPTY });
+            return Ok(Ack {
+                packet_id,
+                reason: 0,
+                properties: Properties::EMPTY,
+            });
         }
         if version == Version::V311 {
             return Err(Fault::TrailingBytes);
@@ -158,7 +172,11 @@ impl<'a> Ack<'a> {
             Properties::read(&mut reader, PropertySet::Packet(kind))?
         };
         reader.end()?;
-        Ok(Ack { packet_id, reason, properties })
+        Ok(Ack {
+            packet_id,
+            reason,
+            properties,
+        })
     }
 
     fn write_body(&self, version: Version, out: &mut Vec<u8>) {
@@ -261,7 +279,10 @@ impl<'a> Packet<'a> {
             _ => 0,
         };
         if flags != expected {
-            return Err(Fault::BadFixedHeaderFlags { packet_type: kind as u8, flags });
+            return Err(Fault::BadFixedHeaderFlags {
+                packet_type: kind as u8,
+                flags,
+            });
         }
         let body = frame.body;
         Ok(match kind {
@@ -352,7 +373,11 @@ fn write_ack(kind: PacketKind, ack: &Ack<'_>, version: Version, out: &mut Vec<u8
         out.extend_from_slice(&ack.packet_id.to_be_bytes());
         return;
     }
-    let properties = if ack.properties.is_empty() { 0 } else { ack.properties.encoded_len() };
+    let properties = if ack.properties.is_empty() {
+        0
+    } else {
+        ack.properties.encoded_len()
+    };
     write_varint(3 + properties, out);
     ack.write_body(version, out);
 }

@@ -244,8 +244,8 @@ impl<'a> Properties<'a> {
                 return Err(Fault::MisplacedProperty(identifier));
             }
             // A user property may repeat anywhere; a subscription identifier only in a PUBLISH from a server.
-            let repeats = identifier == 0x26
-                || (identifier == 0x0B && place == PropertySet::Packet(PacketKind::Publish));
+            let repeats =
+                identifier == 0x26 || (identifier == 0x0B && place == PropertySet::Packet(PacketKind::Publish));
             if seen & bit != 0 && !repeats {
                 return Err(Fault::DuplicateProperty(identifier));
             }
@@ -273,7 +273,13 @@ impl<'a> Properties<'a> {
     /// The properties in wire order.
     pub fn iter(&self) -> impl Iterator<Item = Property<'a>> + use<'a> {
         let mut reader = Reader::new(self.raw);
-        core::iter::from_fn(move || if reader.is_empty() { None } else { Property::read(&mut reader).ok() })
+        core::iter::from_fn(move || {
+            if reader.is_empty() {
+                None
+            } else {
+                Property::read(&mut reader).ok()
+            }
+        })
     }
 
     /// Bytes on the wire, length prefix included.

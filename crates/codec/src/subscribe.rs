@@ -119,7 +119,10 @@ impl FilterBuf {
     }
 
     pub fn as_filters(&self, version: Version) -> Filters<'_> {
-        Filters { raw: &self.raw, version }
+        Filters {
+            raw: &self.raw,
+            version,
+        }
     }
 }
 
@@ -148,7 +151,11 @@ impl<'a> Subscribe<'a> {
                 return Err(Fault::NoLocalOnShared);
             }
         }
-        Ok(Subscribe { packet_id, properties, filters: Filters { raw, version } })
+        Ok(Subscribe {
+            packet_id,
+            properties,
+            filters: Filters { raw, version },
+        })
     }
 
     pub(crate) fn write_body(&self, version: Version, out: &mut Vec<u8>) {
@@ -176,7 +183,11 @@ impl<'a> Unsubscribe<'a> {
 
     /// An UNSUBSCRIBE of our own; `raw` is filters written with [`crate::write_string`].
     pub fn new(packet_id: u16, properties: Properties<'a>, raw: &'a [u8]) -> Unsubscribe<'a> {
-        Unsubscribe { packet_id, properties, raw }
+        Unsubscribe {
+            packet_id,
+            properties,
+            raw,
+        }
     }
 
     pub(crate) fn decode(version: Version, body: &'a [u8]) -> Result<Unsubscribe<'a>, Fault> {
@@ -191,7 +202,11 @@ impl<'a> Unsubscribe<'a> {
         while !reader.is_empty() {
             reader.string()?;
         }
-        Ok(Unsubscribe { packet_id, properties, raw })
+        Ok(Unsubscribe {
+            packet_id,
+            properties,
+            raw,
+        })
     }
 
     pub(crate) fn write_body(&self, version: Version, out: &mut Vec<u8>) {
@@ -219,7 +234,11 @@ impl<'a> SubackCodes<'a> {
         if version == Version::V311 && kind == PacketKind::Unsuback {
             reader.end()?;
         }
-        Ok(SubackCodes { packet_id, properties, codes: reader.rest() })
+        Ok(SubackCodes {
+            packet_id,
+            properties,
+            codes: reader.rest(),
+        })
     }
 
     pub(crate) fn write_body(&self, version: Version, kind: PacketKind, out: &mut Vec<u8>) {
@@ -233,11 +252,7 @@ impl<'a> SubackCodes<'a> {
     }
 }
 
-fn read_properties<'a>(
-    version: Version,
-    reader: &mut Reader<'a>,
-    kind: PacketKind,
-) -> Result<Properties<'a>, Fault> {
+fn read_properties<'a>(version: Version, reader: &mut Reader<'a>, kind: PacketKind) -> Result<Properties<'a>, Fault> {
     match version {
         Version::V311 => Ok(Properties::EMPTY),
         Version::V5 => Properties::read(reader, PropertySet::Packet(kind)),

@@ -38,14 +38,20 @@ pub struct Filter<'a> {
 /// Take `$share/...` apart and validate; `None` when the filter is malformed.
 pub fn parse_filter(text: &str) -> Option<Filter<'_>> {
     let Some(shared) = text.strip_prefix("$share/") else {
-        return is_valid_filter(text).then_some(Filter { group: None, filter: text });
+        return is_valid_filter(text).then_some(Filter {
+            group: None,
+            filter: text,
+        });
     };
     let (group, filter) = shared.split_once('/')?;
     // [MQTT-4.8.2-1], [MQTT-4.8.2-2]
     if group.is_empty() || group.contains(['+', '#']) || !is_valid_filter(filter) {
         return None;
     }
-    Some(Filter { group: Some(group), filter })
+    Some(Filter {
+        group: Some(group),
+        filter,
+    })
 }
 
 /// Whether a plain filter matches a topic name.
@@ -169,8 +175,23 @@ mod tests {
 
     #[test]
     fn shared_filters_come_apart() {
-        assert_eq!(parse_filter("$share/g/a/+"), Some(Filter { group: Some("g"), filter: "a/+" }));
-        for bad in ["$share/g", "$share//a", "$share/g+/a", "$share/g/", "a/#/b", "a+", "", "#a"] {
+        assert_eq!(
+            parse_filter("$share/g/a/+"),
+            Some(Filter {
+                group: Some("g"),
+                filter: "a/+"
+            })
+        );
+        for bad in [
+            "$share/g",
+            "$share//a",
+            "$share/g+/a",
+            "$share/g/",
+            "a/#/b",
+            "a+",
+            "",
+            "#a",
+        ] {
             assert_eq!(parse_filter(bad), None, "{bad}");
         }
     }

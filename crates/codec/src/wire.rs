@@ -104,7 +104,11 @@ impl<'a> Reader<'a> {
     }
 
     pub fn end(&self) -> Result<(), Fault> {
-        if self.rest.is_empty() { Ok(()) } else { Err(Fault::TrailingBytes) }
+        if self.rest.is_empty() {
+            Ok(())
+        } else {
+            Err(Fault::TrailingBytes)
+        }
     }
 }
 

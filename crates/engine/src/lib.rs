@@ -1,1 +1,45 @@
-//! placeholder
+//! The broker as a deterministic machine: bytes and time go in, bytes and facts come out.
+//!
+//! This crate refuses to know sockets, files, threads, clocks and randomness. The same inputs at the same times give the
+//! same outputs, so a test owns time and an incident can be replayed.
+//!
+//! # Calling order
+//! [`Engine`]'s methods come in four kinds. *Getters* look. `handle_*` tell it that something happened. *Commands*
+//! ask it to do something. `poll_*` take what it wants done. After any `handle_*` or command, drain [`Engine::poll_dirty`]
+//! (send each connection's [`Engine::output`], close it when [`Engine::is_closing`], then [`Engine::handle_drained`] or
+//! [`Engine::release`]) and [`Engine::poll_event`]; call [`Engine::handle_tick`] no later than [`Engine::poll_deadline`].
+#![no_std]
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
+
+extern crate alloc;
+
+mod conn;
+mod connect;
+mod engine;
+mod event;
+mod lifecycle;
+mod limits;
+mod message;
+mod publish;
+mod retained;
+mod roster;
+mod router;
+pub mod rules;
+mod session;
+mod stats;
+mod subscribe;
+mod sys;
+mod time;
+mod tree;
+
+pub use conn::ConnId;
+pub use connect::{ClientIds, Peer, Refusal};
+pub use engine::{Config, Engine, Intake, SessionView};
+pub use event::{EndCause, Event};
+pub use limits::Limits;
+pub use stats::{Counters, Gauges};
+pub use time::Millis;

@@ -1,0 +1,73 @@
+//! What one connection knows while it lasts: version, windows, aliases, its outbox.
+//!
+//! Refuses to know sockets: the outbox is bytes that the node takes away.
+
+use crate::rules::Permit;
+use crate::time::Millis;
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+use sealmq_codec::Version;
+use sealmq_store::Seq;
+
+/// A connection of this engine: the index is reused, the generation is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConnId {
+    pub index: u32,
+    pub generation: u32,
+}
+
+/// What the CONNECT properties and the client's limits leave of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ClientLimits {
+    /// Bytes of the largest packet the client takes [MQTT-3.1.2-24].
+    pub max_packet_size: u32,
+    /// QoS 1 and 2 messages in flight towards the client.
+    pub window: u16,
+    pub topic_alias_maximum: u16,
+    /// Whether reason strings may go anywhere [MQTT-3.1.2-29].
+    pub problem_information: bool,
+}
+
+/// An acknowledgement that waits for its record to be safe.
+#[derive(Debug)]
+pub(crate) struct HeldAck {
+    pub seq: Seq,
+    pub bytes: Box<[u8]>,
+    /// Whether it ends a QoS 1 exchange and so opens the client's window again.
+    pub ends_qos1: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Conn {
+    pub id: ConnId,
+    pub version: Version,
+    pub session: u32,
+    pub client_id: Arc<str>,
+    pub device: Option<Arc<str>>,
+    pub permit: Permit,
+    pub limits: ClientLimits,
+    /// Encoded packets that the node has not taken yet.
+    pub out: Vec<u8>,
+    pub is_dirty: bool,
+    /// Set when the connection is over: the node sends what is in `out` and closes.
+    pub is_closing: bool,
+    /// Milliseconds of silence after which the client counts as gone; 0 is never.
+    pub keep_alive_ms: u64,
+    pub last_seen: Millis,
+    /// Session expiry given in CONNECT, which DISCONNECT may only change from something [MQTT-3.14.2-2].
+    pub connect_expiry_s: u32,
+    pub aliases_in: Vec<Option<Box<str>>>,
+    pub aliases_out: Option<Box<HashMap<Box<str>, u16, FixedState>>>,
+    pub held_acks: VecDeque<HeldAck>,
+    /// QoS 1 exchanges whose PUBACK is held.
+    pub unacknowledged: u16,
+    /// The route this connection last published to and was allowed to.
+    pub allowed_route: Option<(crate::router::RouteKey, crate::rules::Authorized)>,
+    pub denied_at: Option<Millis>,
+    pub denied_since: u32,
+    pub dropped_since: u64,
+}

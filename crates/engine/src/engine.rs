@@ -1,0 +1,386 @@
+//! The machine itself: its state, its doors, and which packet goes where.
+//!
+//! Refuses to know how a packet is carried out; that is in `connect`, `publish`, `subscribe` and `lifecycle`.
+
+use crate::conn::{Conn, ConnId};
+use crate::event::{EndCause, Event};
+use crate::limits::Limits;
+use crate::retained::Retained;
+use crate::roster::Roster;
+use crate::router::Router;
+use crate::rules::Rules;
+use crate::stats::{Counters, Gauges};
+use crate::time::Millis;
+use alloc::collections::BinaryHeap;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::cmp::Reverse;
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+use sealmq_codec::{Fault, Framed, Packet, ReasonCode, Version, frame};
+use sealmq_store::{Log, Shard};
+
+/// What an engine is made from.
+pub struct Config {
+    pub limits: Limits,
+    pub rules: Rules,
+    pub shard: Shard,
+    /// Seeds hash tables and assigned client identifiers; random in production, fixed in a test.
+    pub seed: u64,
+    /// Published at $SYS/broker/version.
+    pub version: String,
+}
+
+/// How much of the bytes handed in was used, and how many are worth another call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Intake {
+    pub consumed: usize,
+    /// The rest must be at least this long before a packet in it can be whole.
+    pub need: usize,
+}
+
+/// One session as an operator sees it.
+#[derive(Clone, Debug)]
+pub struct SessionView {
+    pub client_id: Arc<str>,
+    pub device: Option<Arc<str>>,
+    pub conn: Option<ConnId>,
+    pub version: Option<Version>,
+    pub subscriptions: usize,
+    pub queued: usize,
+    pub inflight: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Timer {
+    KeepAlive { index: u32, generation: u32 },
+    SessionExpiry { session: u32, generation: u64, epoch: u64 },
+    WillDelay { session: u32, generation: u64, epoch: u64 },
+    Sys,
+}
+
+/// The broker of one shard.
+pub struct Engine {
+    pub(crate) roster: Roster,
+    pub(crate) router: Router,
+    pub(crate) retained: Retained,
+    pub(crate) rules: Rules,
+    pub(crate) by_client: HashMap<Arc<str>, u32, FixedState>,
+    pub(crate) log: alloc::boxed::Box<dyn Log>,
+    pub(crate) shard: Shard,
+    pub(crate) holding: Vec<ConnId>,
+    pub(crate) started: Option<Millis>,
+    pub(crate) version: String,
+    pub(crate) seed: u64,
+    pub(crate) serial: u64,
+    timers: BinaryHeap<Reverse<(Millis, Timer)>>,
+}
+
+impl Engine {
+    pub fn new(config: Config, log: alloc::boxed::Box<dyn Log>) -> Engine {
+        Engine {
+            roster: Roster::new(config.limits),
+            router: Router::new(config.seed),
+            retained: Retained::default(),
+            rules: config.rules,
+            by_client: HashMap::with_hasher(FixedState::with_seed(config.seed)),
+            log,
+            shard: config.shard,
+            holding: Vec::new(),
+            started: None,
+            version: config.version,
+            seed: config.seed,
+            serial: 0,
+            timers: BinaryHeap::new(),
+        }
+    }
+
+    // getters
+
+    pub fn counters(&self) -> Counters {
+        self.roster.counters
+    }
+
+    pub fn gauges(&self) -> Gauges {
+        let sessions = &self.roster.sessions;
+        Gauges {
+            connections: self.roster.conns.iter().filter(|(_, c)| !c.is_closing).count() as u64,
+            sessions: sessions.len() as u64,
+            subscriptions: self.router.tree.len() as u64,
+            retained_messages: u64::from(self.retained.len()),
+            retained_bytes: self.retained.bytes(),
+            queued_messages: sessions.iter().map(|(_, s)| s.queued() as u64).sum(),
+            inflight_messages: sessions.iter().map(|(_, s)| s.inflight() as u64).sum(),
+        }
+    }
+
+    pub fn sessions(&self) -> Vec<SessionView> {
+        let mut views: Vec<SessionView> = self
+            .roster
+            .sessions
+            .iter()
+            .map(|(_, session)| {
+                let conn = session.conn.and_then(|index| self.roster.conns.get(index as usize));
+                SessionView {
+                    client_id: Arc::clone(&session.client_id),
+                    device: session.device.clone(),
+                    conn: conn.map(|c| c.id),
+                    version: conn.map(|c| c.version),
+                    subscriptions: session.subscriptions.len(),
+                    queued: session.queued(),
+                    inflight: session.inflight(),
+                }
+            })
+            .collect();
+        views.sort_by(|a, b| a.client_id.cmp(&b.client_id));
+        views
+    }
+
+    /// Whether the connection is over: send its output, then close it.
+    pub fn is_closing(&self, id: ConnId) -> bool {
+        self.conn(id).is_none_or(|c| c.is_closing)
+    }
+
+    pub(crate) fn conn(&self, id: ConnId) -> Option<&Conn> {
+        self.roster.conns.get(id.index as usize).filter(|c| c.id == id)
+    }
+
+    // handle_*
+
+    /// Bytes arrived. Whole packets at the start of `bytes` are carried out; the rest is the caller's to keep.
+    pub fn handle_bytes(&mut self, now: Millis, id: ConnId, bytes: &[u8]) -> Intake {
+        let max = self.roster.limits.max_packet_size;
+        let mut consumed = 0;
+        loop {
+            let rest = bytes.get(consumed..).unwrap_or_default();
+            let Some(conn) = self
+                .roster
+                .conns
+                .get_mut(id.index as usize)
+                .filter(|c| c.id == id && !c.is_closing)
+            else {
+                return Intake {
+                    consumed: bytes.len(),
+                    need: 0,
+                };
+            };
+            match frame(rest, max) {
+                Ok(Framed::Whole(frame)) => {
+                    conn.last_seen = now;
+                    consumed += frame.size;
+                    self.roster.counters.bytes_received += frame.size as u64;
+                    match Packet::decode(conn.version, frame) {
+                        Ok(packet) => self.dispatch(now, id.index, packet),
+                        Err(fault) => self.fault(now, id.index, fault),
+                    }
+                }
+                Ok(Framed::Need(need)) => return Intake { consumed, need },
+                Err(fault) => self.fault(now, id.index, fault),
+            }
+        }
+    }
+
+    /// The network connection ended by itself; `how` is a sentence for the record.
+    pub fn handle_closed(&mut self, now: Millis, id: ConnId, how: &str) {
+        if self.conn(id).is_some_and(|c| !c.is_closing) {
+            self.finish(now, id.index, EndCause::NetworkClosed(how.into()));
+        }
+    }
+
+    /// The output of a connection has gone to the network: more of what waits may follow.
+    pub fn handle_drained(&mut self, now: Millis, id: ConnId) {
+        let Some(conn) = self.roster.conns.get_mut(id.index as usize).filter(|c| c.id == id) else {
+            return;
+        };
+        let session = conn.session;
+        let (dropped, client_id) = (core::mem::take(&mut conn.dropped_since), Arc::clone(&conn.client_id));
+        if dropped > 0 {
+            self.roster.observe(Event::Dropped {
+                client_id,
+                cause: "slow-reader",
+                count: dropped,
+            });
+        }
+        if self.roster.conns.get(id.index as usize).is_some_and(|c| !c.is_closing) {
+            self.roster.pump(now, session);
+        }
+    }
+
+    /// Time passed: keep-alives, expiries, delayed wills, $SYS.
+    pub fn handle_tick(&mut self, now: Millis) {
+        if self.started.is_none() {
+            self.started = Some(now);
+            self.start_sys(now);
+        }
+        while let Some(Reverse((at, timer))) = self.timers.peek().copied() {
+            if at > now {
+                break;
+            }
+            self.timers.pop();
+            self.handle_timer(now, timer);
+        }
+    }
+
+    /// The log's watermark moved: acknowledgements that waited for it may leave.
+    pub fn handle_log_advanced(&mut self) {
+        let watermark = self.log.watermark(self.shard);
+        let mut still = Vec::new();
+        for id in core::mem::take(&mut self.holding) {
+            while let Some(conn) = self.roster.conns.get_mut(id.index as usize).filter(|c| c.id == id) {
+                let Some(durable) = conn.held_acks.front().and_then(|held| watermark.proves(held.seq)) else {
+                    if !conn.held_acks.is_empty() {
+                        still.push(id);
+                    }
+                    break;
+                };
+                if let Some(held) = conn.held_acks.pop_front() {
+                    if held.ends_qos1 {
+                        conn.unacknowledged = conn.unacknowledged.saturating_sub(1);
+                    }
+                    self.release_ack(id.index, &held.bytes, durable);
+                }
+            }
+        }
+        self.holding = still;
+    }
+
+    // poll_*
+
+    /// The next connection with output to send or a close to carry out.
+    pub fn poll_dirty(&mut self) -> Option<ConnId> {
+        while let Some(index) = self.roster.dirty.pop() {
+            if let Some(conn) = self.roster.conns.get_mut(index as usize) {
+                conn.is_dirty = false;
+                return Some(conn.id);
+            }
+        }
+        None
+    }
+
+    /// The encoded packets of a connection; the caller removes what it sends.
+    pub fn output(&mut self, id: ConnId) -> Option<&mut Vec<u8>> {
+        self.roster
+            .conns
+            .get_mut(id.index as usize)
+            .filter(|c| c.id == id)
+            .map(|c| &mut c.out)
+    }
+
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.roster.next_event()
+    }
+
+    /// When [`Engine::handle_tick`] has work next.
+    pub fn poll_deadline(&self) -> Option<Millis> {
+        if self.started.is_none() {
+            return Some(Millis(0));
+        }
+        self.timers.peek().map(|Reverse((at, _))| *at)
+    }
+
+    // commands
+
+    /// Close every live connection of `device`; how many there were.
+    pub fn disconnect_device(&mut self, now: Millis, device: &str, reason: ReasonCode, text: &str) -> usize {
+        let indices = self.live(|c| c.device.as_deref() == Some(device));
+        for &index in &indices {
+            self.end(now, index, reason, EndCause::Administrative(text.to_string()));
+        }
+        indices.len()
+    }
+
+    /// Say goodbye to everybody (MQTT 5: DISCONNECT 0x8B). Sessions stay.
+    pub fn shut_down(&mut self, now: Millis) {
+        for index in self.live(|_| true) {
+            self.end(now, index, ReasonCode::ServerShuttingDown, EndCause::ServerShutdown);
+        }
+    }
+
+    /// Take new rules: permits are resolved again, and subscriptions that no rule allows any more end.
+    pub fn set_rules(&mut self, rules: Rules) {
+        self.rules = rules;
+        for index in self.live(|_| true) {
+            let Some(conn) = self.roster.conns.get_mut(index as usize) else {
+                continue;
+            };
+            conn.permit = self.rules.resolve(conn.device.as_deref(), &conn.client_id);
+            conn.allowed_route = None;
+            let session = conn.session;
+            self.revisit_subscriptions(index, session);
+        }
+    }
+
+    /// Take new limits; what is already beyond them stays.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.roster.limits = limits;
+    }
+
+    /// Forget a closed connection; its index may be used again.
+    pub fn release(&mut self, id: ConnId) {
+        if self.conn(id).is_some() {
+            self.roster.conns.try_remove(id.index as usize);
+        }
+    }
+
+    pub(crate) fn live(&self, wanted: impl Fn(&Conn) -> bool) -> Vec<u32> {
+        self.roster
+            .conns
+            .iter()
+            .filter(|(_, c)| !c.is_closing && wanted(c))
+            .map(|(i, _)| i as u32)
+            .collect()
+    }
+
+    pub(crate) fn schedule(&mut self, at: Millis, timer: Timer) {
+        self.timers.push(Reverse((at, timer)));
+    }
+
+    #[inline]
+    fn dispatch(&mut self, now: Millis, index: u32, packet: Packet<'_>) {
+        match packet {
+            Packet::Publish(publish) => self.handle_publish(now, index, &publish),
+            Packet::Puback(ack) => self.handle_puback(now, index, ack),
+            Packet::Pubrec(ack) => self.handle_pubrec(now, index, ack),
+            Packet::Pubrel(ack) => self.handle_pubrel(index, ack),
+            Packet::Pubcomp(ack) => self.handle_pubcomp(now, index, ack),
+            Packet::Subscribe(subscribe) => self.handle_subscribe(now, index, &subscribe),
+            Packet::Unsubscribe(unsubscribe) => self.handle_unsubscribe(index, &unsubscribe),
+            Packet::Pingreq => self.roster.send(index, &Packet::Pingresp),
+            Packet::Disconnect(disconnect) => self.handle_disconnect(now, index, &disconnect),
+            // [MQTT-3.1.0-2]
+            Packet::Connect(_) => self.protocol_error(now, index, "second CONNECT on one connection"),
+            Packet::Auth(_) => self.protocol_error(now, index, "AUTH without an authentication method in CONNECT"),
+            Packet::Connack(_) | Packet::Suback(_) | Packet::Unsuback(_) | Packet::Pingresp => {
+                self.protocol_error(now, index, "packet that only a server sends");
+            }
+        }
+    }
+
+    /// The peer broke the encoding: say so where the version can, and close [MQTT-4.13.1-1].
+    fn fault(&mut self, now: Millis, index: u32, fault: Fault) {
+        self.roster.counters.protocol_faults += 1;
+        self.end(
+            now,
+            index,
+            fault.reason_code(),
+            EndCause::PeerFault(fault.slug(), fault.to_string()),
+        );
+    }
+
+    pub(crate) fn protocol_error(&mut self, now: Millis, index: u32, sentence: &str) {
+        self.violation(now, index, ReasonCode::ProtocolError, "protocol-error", sentence);
+    }
+
+    pub(crate) fn violation(
+        &mut self,
+        now: Millis,
+        index: u32,
+        reason: ReasonCode,
+        slug: &'static str,
+        sentence: &str,
+    ) {
+        self.roster.counters.protocol_faults += 1;
+        self.end(now, index, reason, EndCause::PeerFault(slug, sentence.into()));
+    }
+}

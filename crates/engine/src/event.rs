@@ -1,0 +1,83 @@
+//! What the engine tells whoever watches it: facts with fields, never on the path of a message that went well.
+
+use crate::ConnId;
+use crate::rules::Action;
+use alloc::string::String;
+use alloc::sync::Arc;
+use sealmq_codec::Version;
+
+/// Why a connection ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EndCause {
+    /// DISCONNECT from the client.
+    ClientDisconnect,
+    /// The network connection went away without a DISCONNECT; the sentence says how.
+    NetworkClosed(String),
+    KeepAliveTimeout,
+    SessionTakenOver,
+    /// The client broke the protocol; slug and sentence of the offence.
+    PeerFault(&'static str, String),
+    /// An operator or a revocation ended it.
+    Administrative(String),
+    ServerShutdown,
+}
+
+impl EndCause {
+    /// A stable slug for records.
+    pub fn slug(&self) -> &'static str {
+        match self {
+            EndCause::ClientDisconnect => "client-disconnect",
+            EndCause::NetworkClosed(_) => "network-closed",
+            EndCause::KeepAliveTimeout => "keep-alive-timeout",
+            EndCause::SessionTakenOver => "session-taken-over",
+            EndCause::PeerFault(slug, _) => slug,
+            EndCause::Administrative(_) => "administrative",
+            EndCause::ServerShutdown => "server-shutdown",
+        }
+    }
+
+    /// One sentence for people.
+    pub fn sentence(&self) -> String {
+        match self {
+            EndCause::ClientDisconnect => "client said DISCONNECT".into(),
+            EndCause::NetworkClosed(how) => how.clone(),
+            EndCause::KeepAliveTimeout => "client sent nothing for one and a half keep-alive intervals".into(),
+            EndCause::SessionTakenOver => "a newer connection took over the client identifier".into(),
+            EndCause::PeerFault(_, sentence) | EndCause::Administrative(sentence) => sentence.clone(),
+            EndCause::ServerShutdown => "broker is shutting down".into(),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub enum Event {
+    Connected {
+        conn: ConnId,
+        client_id: Arc<str>,
+        version: Version,
+        keep_alive_s: u16,
+        clean_start: bool,
+        session_present: bool,
+    },
+    Disconnected {
+        conn: ConnId,
+        client_id: Arc<str>,
+        cause: EndCause,
+    },
+    /// An action that no rule allows. At most one a second for each connection; `suppressed` counts the others.
+    Denied {
+        conn: ConnId,
+        client_id: Arc<str>,
+        action: Action,
+        topic: String,
+        why: String,
+        suppressed: u32,
+    },
+    /// Messages lost at a budget.
+    Dropped {
+        client_id: Arc<str>,
+        cause: &'static str,
+        count: u64,
+    },
+}

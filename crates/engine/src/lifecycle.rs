@@ -1,0 +1,218 @@
+//! How connections and sessions end: DISCONNECT, timeouts, takeover, expiry, wills.
+//!
+//! Refuses to know how they began.
+
+use crate::engine::{Engine, Timer};
+use crate::event::{EndCause, Event};
+use crate::message::Content;
+use crate::rules;
+use crate::time::Millis;
+use alloc::sync::Arc;
+use sealmq_codec::{Disconnect, Packet, Property, PropertyBuf, ReasonCode, Version};
+
+/// What happens to the will when a connection ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum WillFate {
+    /// [MQTT-3.1.2-8]
+    Publish,
+    /// A normal DISCONNECT deletes it [MQTT-3.1.2-10].
+    Delete,
+}
+
+impl Engine {
+    pub(crate) fn handle_disconnect(&mut self, now: Millis, index: u32, disconnect: &Disconnect<'_>) {
+        let Some(conn) = self.roster.conns.get(index as usize) else {
+            return;
+        };
+        let (session, connect_expiry_s) = (conn.session, conn.connect_expiry_s);
+        for property in disconnect.properties.iter() {
+            match property {
+                Property::SessionExpiry(seconds) => {
+                    // [MQTT-3.14.2-2]
+                    if connect_expiry_s == 0 && seconds > 0 {
+                        return self.protocol_error(
+                            now,
+                            index,
+                            "session expiry in DISCONNECT after a CONNECT without one",
+                        );
+                    }
+                    let capped = seconds.min(self.roster.limits.max_session_expiry_s);
+                    if let Some(session) = self.roster.sessions.get_mut(session as usize) {
+                        session.expiry_s = capped;
+                    }
+                }
+                Property::ServerReference(_) => {
+                    return self.protocol_error(now, index, "server reference in a DISCONNECT from a client");
+                }
+                _ => {}
+            }
+        }
+        let fate = if disconnect.reason == 0 {
+            WillFate::Delete
+        } else {
+            WillFate::Publish
+        };
+        self.close(now, index, EndCause::ClientDisconnect, fate);
+    }
+
+    /// End a connection from this side: DISCONNECT with a reason where the version has one, then close.
+    pub(crate) fn end(&mut self, now: Millis, index: u32, reason: ReasonCode, cause: EndCause) {
+        let Some(conn) = self.roster.conns.get(index as usize).filter(|c| !c.is_closing) else {
+            return;
+        };
+        if conn.version == Version::V5 {
+            let sentence = cause.sentence();
+            let mut properties = PropertyBuf::new();
+            // A DISCONNECT may carry a reason string whatever the client said about problem information (3.1.2.11.7),
+            // but it must not exceed the client's packet size [MQTT-3.14.2-3].
+            if sentence.len() + 16 <= conn.limits.max_packet_size as usize {
+                properties.push(Property::ReasonString(&sentence));
+            }
+            let packet = Disconnect {
+                reason: reason as u8,
+                properties: properties.as_properties(),
+            };
+            self.roster.send(index, &Packet::Disconnect(packet));
+        }
+        let fate = if cause == EndCause::ServerShutdown {
+            WillFate::Delete
+        } else {
+            WillFate::Publish
+        };
+        self.close(now, index, cause, fate);
+    }
+
+    /// The network is gone already: nothing can be said.
+    pub(crate) fn finish(&mut self, now: Millis, index: u32, cause: EndCause) {
+        self.close(now, index, cause, WillFate::Publish);
+    }
+
+    fn close(&mut self, now: Millis, index: u32, cause: EndCause, fate: WillFate) {
+        let Some(conn) = self.roster.conns.get_mut(index as usize).filter(|c| !c.is_closing) else {
+            return;
+        };
+        conn.is_closing = true;
+        conn.held_acks.clear();
+        let (id, session_index, client_id) = (conn.id, conn.session, Arc::clone(&conn.client_id));
+        self.roster.mark_dirty(index);
+        self.roster.observe(Event::Disconnected {
+            conn: id,
+            client_id,
+            cause,
+        });
+        let Some(session) = self.roster.sessions.get_mut(session_index as usize) else {
+            return;
+        };
+        session.conn = None;
+        session.epoch += 1;
+        if fate == WillFate::Delete {
+            session.will = None;
+        }
+        if !session.is_persistent() {
+            return self.remove_session(now, session_index);
+        }
+        let (generation, epoch, expiry_s) = (session.generation, session.epoch, session.expiry_s);
+        // [MQTT-3.1.3-9]: the delay ends with the session at the latest
+        match session.will.as_ref().map(|w| w.delay_s.min(expiry_s)) {
+            Some(0) => self.publish_will(now, session_index),
+            Some(delay) => {
+                let timer = Timer::WillDelay {
+                    session: session_index,
+                    generation,
+                    epoch,
+                };
+                self.schedule(now.plus_seconds(delay), timer);
+            }
+            None => {}
+        }
+        if expiry_s != u32::MAX {
+            let timer = Timer::SessionExpiry {
+                session: session_index,
+                generation,
+                epoch,
+            };
+            self.schedule(now.plus_seconds(expiry_s), timer);
+        }
+    }
+
+    /// The end of a session: its will if one still waits, its subscriptions, everything it held.
+    pub(crate) fn remove_session(&mut self, now: Millis, index: u32) {
+        self.publish_will(now, index);
+        let Some(session) = self.roster.sessions.try_remove(index as usize) else {
+            return;
+        };
+        for filter in &session.subscriptions {
+            self.forget_subscription(index, filter);
+        }
+        if self.by_client.get(&session.client_id) == Some(&index) {
+            self.by_client.remove(&session.client_id);
+        }
+    }
+
+    fn publish_will(&mut self, now: Millis, session: u32) {
+        let Some(mut will) = self
+            .roster
+            .sessions
+            .get_mut(session as usize)
+            .and_then(|s| s.will.take())
+        else {
+            return;
+        };
+        self.roster.counters.wills_published += 1;
+        will.message
+            .set_expiry(will.expiry_s.map(|seconds| now.plus_seconds(seconds)));
+        // Allowed at CONNECT, before the will was kept; see `admit`.
+        let content: Content<'_> = will.message.content();
+        self.distribute(now, rules::broker_itself(), Some(session), &content);
+    }
+
+    pub(crate) fn handle_timer(&mut self, now: Millis, timer: Timer) {
+        match timer {
+            Timer::KeepAlive { index, generation } => {
+                let Some(conn) = self
+                    .roster
+                    .conns
+                    .get(index as usize)
+                    .filter(|c| c.id.generation == generation && !c.is_closing)
+                else {
+                    return;
+                };
+                let due = conn.last_seen + conn.keep_alive_ms;
+                if due > now {
+                    return self.schedule(due, timer);
+                }
+                self.roster.counters.keep_alive_timeouts += 1;
+                // [MQTT-3.1.2-22]
+                self.end(now, index, ReasonCode::KeepAliveTimeout, EndCause::KeepAliveTimeout);
+            }
+            Timer::SessionExpiry {
+                session,
+                generation,
+                epoch,
+            } => {
+                if self.is_current(session, generation, epoch) {
+                    self.roster.counters.sessions_expired += 1;
+                    self.remove_session(now, session);
+                }
+            }
+            Timer::WillDelay {
+                session,
+                generation,
+                epoch,
+            } => {
+                if self.is_current(session, generation, epoch) {
+                    self.publish_will(now, session);
+                }
+            }
+            Timer::Sys => self.publish_sys(now),
+        }
+    }
+
+    /// Whether a timer set for a detached session still speaks of the same absence.
+    fn is_current(&self, session: u32, generation: u64, epoch: u64) -> bool {
+        self.roster
+            .sessions
+            .get(session as usize)
+            .is_some_and(|s| s.generation == generation && s.epoch == epoch && s.conn.is_none())
+    }
+}

@@ -1,0 +1,137 @@
+//! A message on its way through the broker: what stays the same for every receiver.
+//!
+//! Refuses to know who receives it.
+
+use crate::time::Millis;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use sealmq_codec::{Properties, Property, PropertyBuf, QoS};
+
+/// A message as it stands in somebody's buffer: the topic name, the properties that travel on (no alias, no expiry, no
+/// subscription identifier), the payload.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Content<'a> {
+    pub topic: &'a str,
+    pub properties: &'a [u8],
+    pub payload: &'a [u8],
+    /// When the message stops being worth delivering (section 3.3.2.3.3).
+    pub expires_at: Option<Millis>,
+    pub qos: QoS,
+    pub retain: bool,
+}
+
+impl Content<'_> {
+    pub fn is_expired(&self, now: Millis) -> bool {
+        self.expires_at.is_some_and(|at| at <= now)
+    }
+}
+
+/// A message that is kept: queued, in flight, retained, or a will.
+#[derive(Debug)]
+pub(crate) struct Message {
+    /// Topic name, properties, payload, one after the other: one allocation a message.
+    bytes: Box<[u8]>,
+    topic_end: u32,
+    properties_end: u32,
+    expires_at: Option<Millis>,
+    qos: QoS,
+    retain: bool,
+}
+
+impl Message {
+    pub fn from_content(content: &Content<'_>) -> Message {
+        let mut bytes = Vec::with_capacity(content.topic.len() + content.properties.len() + content.payload.len());
+        bytes.extend_from_slice(content.topic.as_bytes());
+        let topic_end = bytes.len() as u32;
+        bytes.extend_from_slice(content.properties);
+        let properties_end = bytes.len() as u32;
+        bytes.extend_from_slice(content.payload);
+        Message {
+            bytes: bytes.into_boxed_slice(),
+            topic_end,
+            properties_end,
+            expires_at: content.expires_at,
+            qos: content.qos,
+            retain: content.retain,
+        }
+    }
+
+    pub fn content(&self) -> Content<'_> {
+        let (head, payload) = self
+            .bytes
+            .split_at_checked(self.properties_end as usize)
+            .unwrap_or_default();
+        let (topic, properties) = head.split_at_checked(self.topic_end as usize).unwrap_or_default();
+        Content {
+            topic: core::str::from_utf8(topic).unwrap_or_default(),
+            properties,
+            payload,
+            expires_at: self.expires_at,
+            qos: self.qos,
+            retain: self.retain,
+        }
+    }
+
+    /// Bytes this message holds, for the budgets.
+    pub fn size(&self) -> u64 {
+        (self.bytes.len() + core::mem::size_of::<Message>()) as u64
+    }
+
+    pub fn set_expiry(&mut self, expires_at: Option<Millis>) {
+        self.expires_at = expires_at;
+    }
+}
+
+/// What the properties of a received PUBLISH or will say, sorted by who needs them.
+#[derive(Debug, Default)]
+pub(crate) struct Received {
+    pub topic_alias: Option<u16>,
+    pub message_expiry: Option<u32>,
+    pub will_delay: u32,
+    pub is_utf8: bool,
+    pub has_subscription_identifier: bool,
+    /// `None`: the received block may travel on as it is.
+    pub rebuilt: Option<PropertyBuf>,
+}
+
+impl Received {
+    /// Sort `properties`; the block is rebuilt only when something in it must not travel on.
+    pub fn sort(properties: Properties<'_>) -> Received {
+        let mut received = Received::default();
+        if properties.is_empty() {
+            return received;
+        }
+        for property in properties.iter() {
+            match property {
+                Property::TopicAlias(alias) => received.topic_alias = Some(alias),
+                Property::MessageExpiry(seconds) => received.message_expiry = Some(seconds),
+                Property::WillDelay(seconds) => received.will_delay = seconds,
+                Property::PayloadFormat(format) => received.is_utf8 = format == 1,
+                Property::SubscriptionIdentifier(_) => received.has_subscription_identifier = true,
+                _ => {}
+            }
+        }
+        if received.topic_alias.is_some() || received.message_expiry.is_some() || received.will_delay > 0 {
+            let mut rebuilt = PropertyBuf::new();
+            for property in properties.iter() {
+                let stays = matches!(
+                    property,
+                    Property::TopicAlias(_) | Property::MessageExpiry(_) | Property::WillDelay(_)
+                );
+                if !stays {
+                    rebuilt.push(property);
+                }
+            }
+            received.rebuilt = Some(rebuilt);
+        }
+        received
+    }
+
+    /// The properties that travel on [MQTT-3.3.2-4], [MQTT-3.3.2-15], [MQTT-3.3.2-17], [MQTT-3.3.2-18].
+    pub fn travelling<'a>(&'a self, original: Properties<'a>) -> &'a [u8] {
+        match &self.rebuilt {
+            Some(rebuilt) => rebuilt.as_properties().raw(),
+            None => original.raw(),
+        }
+    }
+}

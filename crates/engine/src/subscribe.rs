@@ -1,0 +1,228 @@
+//! SUBSCRIBE and UNSUBSCRIBE, and the retained messages that answer them (MQTT 5.0 sections 3.8 to 3.11).
+//!
+//! Refuses to know how matching works.
+
+use crate::engine::Engine;
+use crate::rules::Action;
+use crate::session::Pending;
+use crate::time::Millis;
+use crate::tree::Entry;
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+use sealmq_codec::topic::{Filter, parse_filter};
+use sealmq_codec::{
+    Packet, PacketKind, Property, PropertyBuf, ReasonCode, RetainHandling, SubackCodes, Subscribe, Subscription,
+    Unsubscribe, Version,
+};
+
+/// Whether a granted subscription is to be answered with retained messages.
+enum Outcome {
+    Granted { is_new: bool },
+    Refused(ReasonCode, String),
+}
+
+impl Engine {
+    pub(crate) fn handle_subscribe(&mut self, now: Millis, index: u32, subscribe: &Subscribe<'_>) {
+        let Some(conn) = self.roster.conns.get(index as usize) else {
+            return;
+        };
+        let (session, version) = (conn.session, conn.version);
+        let identifier = subscribe
+            .properties
+            .iter()
+            .find_map(|p| {
+                if let Property::SubscriptionIdentifier(id) = p {
+                    Some(id)
+                } else {
+                    None
+                }
+            })
+            .unwrap_or(0);
+        let mut codes = Vec::new();
+        let mut reason_string = None;
+        let mut wants_retained = Vec::new();
+        for subscription in subscribe.filters.iter() {
+            let code = match self.subscribe_one(now, index, session, identifier, &subscription) {
+                Outcome::Granted { is_new } => {
+                    let wanted = match subscription.options.retain_handling {
+                        RetainHandling::SendAlways => true,
+                        RetainHandling::SendIfNew => is_new,
+                        RetainHandling::DoNotSend => false,
+                    };
+                    // Section 4.8.2: a shared subscription gets no retained messages
+                    if wanted && !subscription.filter.starts_with("$share/") {
+                        wants_retained.push(subscription);
+                    }
+                    subscription.options.qos as u8
+                }
+                Outcome::Refused(reason, sentence) => {
+                    reason_string.get_or_insert(sentence);
+                    if version == Version::V311 { 0x80 } else { reason as u8 }
+                }
+            };
+            codes.push(code);
+        }
+        self.answer(
+            index,
+            subscribe.packet_id,
+            &codes,
+            reason_string.as_deref(),
+            PacketKind::Suback,
+        );
+        for subscription in wants_retained {
+            self.send_retained(now, session, identifier, &subscription);
+        }
+    }
+
+    fn subscribe_one(
+        &mut self,
+        now: Millis,
+        index: u32,
+        session_index: u32,
+        identifier: u32,
+        subscription: &Subscription<'_>,
+    ) -> Outcome {
+        let text = subscription.filter;
+        let Some(filter) = parse_filter(text).filter(|f| !self.too_many_levels(f.filter)) else {
+            return Outcome::Refused(
+                ReasonCode::TopicFilterInvalid,
+                alloc::format!("{text} is not a valid topic filter here"),
+            );
+        };
+        let Some(conn) = self.roster.conns.get(index as usize) else {
+            return Outcome::Refused(ReasonCode::UnspecifiedError, String::new());
+        };
+        if let Err(denial) = conn.permit.subscribe(filter.filter) {
+            self.roster.counters.subscribes_denied += 1;
+            let sentence = denial.sentence(Action::Subscribe, filter.filter);
+            self.observe_denial(now, index, Action::Subscribe, text, &sentence);
+            return Outcome::Refused(ReasonCode::NotAuthorized, sentence);
+        }
+        let Some(session) = self.roster.sessions.get_mut(session_index as usize) else {
+            return Outcome::Refused(ReasonCode::UnspecifiedError, String::new());
+        };
+        let is_new = !session.subscriptions.contains(text);
+        if is_new && session.subscriptions.len() >= self.roster.limits.max_subscriptions as usize {
+            return Outcome::Refused(
+                ReasonCode::QuotaExceeded,
+                alloc::format!(
+                    "session has {} subscriptions already",
+                    self.roster.limits.max_subscriptions
+                ),
+            );
+        }
+        // [MQTT-3.8.4-3]: the same filter again replaces the subscription
+        session.subscriptions.insert(text.into());
+        let options = subscription.options;
+        let entry = Entry {
+            session: session_index,
+            qos: options.qos,
+            no_local: options.no_local,
+            retain_as_published: options.retain_as_published,
+            identifier,
+        };
+        self.router.tree.insert(filter.group, filter.filter, entry);
+        Outcome::Granted { is_new }
+    }
+
+    /// [MQTT-3.3.1-6]..[MQTT-3.3.1-9]: after the SUBACK, marked as retained, at the lower of both QoS.
+    fn send_retained(&mut self, now: Millis, session: u32, identifier: u32, subscription: &Subscription<'_>) {
+        for message in self.retained.matching(subscription.filter, now) {
+            let qos = message.content().qos.min(subscription.options.qos);
+            let identifiers: Box<[u32]> = if identifier == 0 {
+                Box::default()
+            } else {
+                Box::new([identifier])
+            };
+            self.roster.deliver_kept(
+                now,
+                session,
+                Pending {
+                    message,
+                    qos,
+                    retain: true,
+                    identifiers,
+                },
+            );
+        }
+    }
+
+    pub(crate) fn handle_unsubscribe(&mut self, index: u32, unsubscribe: &Unsubscribe<'_>) {
+        let Some(session_index) = self.roster.conns.get(index as usize).map(|c| c.session) else {
+            return;
+        };
+        let mut codes = Vec::new();
+        for filter in unsubscribe.filters() {
+            let removed = self
+                .roster
+                .sessions
+                .get_mut(session_index as usize)
+                .is_some_and(|s| s.subscriptions.remove(filter));
+            codes.push(if removed {
+                self.forget_subscription(session_index, filter);
+                ReasonCode::Success as u8
+            } else if parse_filter(filter).is_none() {
+                ReasonCode::TopicFilterInvalid as u8
+            } else {
+                ReasonCode::NoSubscriptionExisted as u8
+            });
+        }
+        self.answer(index, unsubscribe.packet_id, &codes, None, PacketKind::Unsuback);
+    }
+
+    /// Take a subscription out of the tree; the session's own list is the caller's.
+    pub(crate) fn forget_subscription(&mut self, session: u32, filter: &str) {
+        if let Some(Filter { group, filter }) = parse_filter(filter) {
+            self.router.tree.remove(group, filter, session);
+        }
+    }
+
+    /// End the subscriptions that the permit of this connection does not allow (any more).
+    pub(crate) fn revisit_subscriptions(&mut self, index: u32, session_index: u32) {
+        let Some(conn) = self.roster.conns.get(index as usize) else {
+            return;
+        };
+        let Some(session) = self.roster.sessions.get_mut(session_index as usize) else {
+            return;
+        };
+        let gone: Vec<Box<str>> = session
+            .subscriptions
+            .iter()
+            .filter(|text| parse_filter(text).is_none_or(|f| conn.permit.subscribe(f.filter).is_err()))
+            .cloned()
+            .collect();
+        for filter in &gone {
+            session.subscriptions.remove(filter);
+        }
+        for filter in &gone {
+            self.forget_subscription(session_index, filter);
+        }
+    }
+
+    fn answer(&mut self, index: u32, packet_id: u16, codes: &[u8], reason: Option<&str>, kind: PacketKind) {
+        let Some(conn) = self.roster.conns.get(index as usize) else {
+            return;
+        };
+        let mut properties = PropertyBuf::new();
+        if let Some(reason) = reason
+            && conn.version == Version::V5
+            && conn.limits.problem_information
+            // [MQTT-3.9.2-1]
+            && reason.len() + codes.len() + 16 <= conn.limits.max_packet_size as usize
+        {
+            properties.push(Property::ReasonString(reason));
+        }
+        let codes = SubackCodes {
+            packet_id,
+            properties: properties.as_properties(),
+            codes,
+        };
+        let packet = if kind == PacketKind::Suback {
+            Packet::Suback(codes)
+        } else {
+            Packet::Unsuback(codes)
+        };
+        self.roster.send(index, &packet);
+    }
+}
