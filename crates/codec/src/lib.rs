@@ -55,6 +55,7 @@ impl Version {
 }
 
 /// Quality of service of a PUBLISH or a subscription.
+#[allow(clippy::enum_variant_names, reason = "the names are those of section 4.3")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum QoS {

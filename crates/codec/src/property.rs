@@ -7,6 +7,7 @@ use crate::{Fault, PacketKind, topic};
 use alloc::vec::Vec;
 
 /// One property, borrowed from the packet.
+#[allow(clippy::enum_variant_names, reason = "the names are those of table 2-4")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Property<'a> {
     PayloadFormat(u8),

@@ -223,7 +223,7 @@ def _crl(path: Path, position: int, crl: x509.CertificateRevocationList, now: da
 
 
 def _private_key(path: Path, position: int, data: bytes, *, der: bool) -> KeyDescription:
-    exposed = ()
+    exposed: tuple[Oddity, ...] = ()
     if is_exposed(path):
         exposed = (
             Oddity(
@@ -292,7 +292,7 @@ def _key_usages(usage: Any) -> tuple[str, ...]:  # noqa: ANN401 - pyca's mapping
 def _signature(signed: x509.Certificate | x509.CertificateSigningRequest | x509.CertificateRevocationList) -> str:
     names = {"1.2.840.10045.4.3.2": "ECDSA SHA-256", "1.2.840.113549.1.1.11": "RSA SHA-256"}
     oid = signed.signature_algorithm_oid
-    return names.get(oid.dotted_string) or getattr(oid, "_name", oid.dotted_string)
+    return names.get(oid.dotted_string) or str(getattr(oid, "_name", oid.dotted_string))
 
 
 def _spki(key: Any) -> str:  # noqa: ANN401 - any of pyca's public keys

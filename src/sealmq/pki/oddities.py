@@ -12,6 +12,7 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import pairwise
 from typing import TYPE_CHECKING, TypeVar
 
 from cryptography import x509
@@ -106,7 +107,7 @@ def of_order(chain: list[x509.Certificate]) -> Iterator[Oddity]:
     constraints = _find(chain[0].extensions, x509.BasicConstraints) if chain else None
     if len(chain) < 2 or (constraints and constraints.value.ca):
         return
-    for position, (child, parent) in enumerate(zip(chain, chain[1:], strict=False), start=1):
+    for position, (child, parent) in enumerate(pairwise(chain), start=1):
         if child.issuer != parent.subject:
             yield Oddity(
                 "chain-order",

@@ -119,15 +119,16 @@ def sign_leaf(
             mend="check the clock of this machine; a CA that is really past its time has to be replaced",
             code="issuer-expired",
         )
-    attributes = [] if common_name is None else [x509.NameAttribute(NameOID.COMMON_NAME, common_name)]
-    builder = (
-        _builder(x509.Name(attributes), public_key, profile, now=now, issuer=issuer)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_key_usage(ca=False), critical=True)
-    )
-    if names:
-        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=common_name is None)
+    builder = _leaf_builder(profile, public_key, common_name, names, now=now, issuer=issuer)
     return builder.sign(issuer.key, hashes.SHA256())
+
+
+def self_sign_leaf(
+    profile: LeafProfile, *, key: PrivateKey, common_name: str | None, names: list[x509.GeneralName], now: datetime
+) -> x509.Certificate:
+    """Like `sign_leaf`, but signed by itself: for tests and faulty servers, nothing that verifies accepts it."""
+    builder = _leaf_builder(profile, key.public_key(), common_name, names, now=now, issuer=None)
+    return builder.sign(key, hashes.SHA256())
 
 
 def general_names(hosts: list[Host]) -> list[x509.GeneralName]:
@@ -169,6 +170,26 @@ def _builder(
     )
     if profile.usage is not Usage.NONE:
         builder = builder.add_extension(x509.ExtendedKeyUsage([_USAGE_OIDS[profile.usage]]), critical=False)
+    return builder
+
+
+def _leaf_builder(
+    profile: LeafProfile,
+    public_key: CertificatePublicKeyTypes,
+    common_name: str | None,
+    names: list[x509.GeneralName],
+    *,
+    now: datetime,
+    issuer: Issuer | None,
+) -> x509.CertificateBuilder:
+    attributes = [] if common_name is None else [x509.NameAttribute(NameOID.COMMON_NAME, common_name)]
+    builder = (
+        _builder(x509.Name(attributes), public_key, profile, now=now, issuer=issuer)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_key_usage(ca=False), critical=True)
+    )
+    if names:
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=common_name is None)
     return builder
 
 
