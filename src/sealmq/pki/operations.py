@@ -22,7 +22,7 @@ from sealmq.pki import signing
 from sealmq.pki.names import check_device_id, device_uri
 from sealmq.pki.profiles import DEVICE_PROFILES, device_profile
 from sealmq.pki.registry import CertificateRecord, Device, Registry
-from sealmq.secretfiles import new_private_dir, write_private, write_public
+from sealmq.secretfiles import ensure_private_dir, new_private_dir, write_private, write_public
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,6 +84,8 @@ def device_add(
     device_profile(profile)
     now = now or signing.utc_now()
     target = Path(out).absolute() / id if out is not None else folder.devices_dir / id
+    if out is None:
+        ensure_private_dir(folder.devices_dir)
     placed = False
     try:
         with registry.transaction():
