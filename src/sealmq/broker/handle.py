@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Event = dict[str, Any]
 
-_POLL_MS = 250
+_POLL_MS = 100  # what a stop may have to wait for; an idle broker wakes ten times a second
 _SCHEMES = {"mqtts": ("mqtts://", ""), "wss": ("wss://", "/mqtt"), "plaintext": ("mqtt://", "")}
 
 

@@ -9,7 +9,6 @@ import contextlib
 import io
 import tempfile
 import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -159,18 +158,17 @@ class EphemeralBroker:
 
         Raises `NotSo` with what did arrive.
         """
-        deadline = time.monotonic() + timeout
+
+        def find() -> Event | None:
+            for event in self._events:
+                if event["event"] == name and all(event.get(key) == value for key, value in match.items()):
+                    return event
+            return None
+
         with self._arrived:
-            looked_at = 0
-            while True:
-                for event in self._events[looked_at:]:
-                    if event["event"] == name and all(event.get(key) == value for key, value in match.items()):
-                        return event
-                looked_at = len(self._events)
-                left = deadline - time.monotonic()
-                if left <= 0 or not self._arrived.wait(left):
-                    if looked_at == len(self._events):
-                        break
+            found = self._arrived.wait_for(find, timeout)
+        if found is not None:
+            return found
         arrived = (
             ", ".join(f"{event['event']} {event.get('cause', '')}".strip() for event in self.events()) or "nothing"
         )

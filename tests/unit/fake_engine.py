@@ -1,0 +1,111 @@
+# ruff: noqa: ARG002, RUF012
+"""A stand-in for the compiled data plane: it records what it is told and says what a test tells it to say."""
+
+import json
+import queue
+import sys
+import types
+
+import sealmq
+
+
+class EngineError(Exception):
+    pass
+
+
+class Node:
+    """Every listener gets a port of its own without opening a socket; `fail` makes start or reload raise."""
+
+    started = []
+    fail = None
+
+    def __init__(self, config):
+        self.config = config
+        self.reloaded = []
+        self.stopped = None
+        self.events = queue.Queue()
+        Node.started.append(self)
+
+    @staticmethod
+    def start(config):
+        if Node.fail:
+            raise EngineError(*Node.fail)
+        return Node(json.loads(config))
+
+    def addresses(self):
+        return [
+            (item["kind"], item["address"].replace(":0", f":{40000 + index}"))
+            for index, item in enumerate(self.config["listeners"])
+        ]
+
+    def poll_events(self, timeout_ms):
+        try:
+            return [self.events.get(timeout=timeout_ms / 1000) if timeout_ms else self.events.get_nowait()]
+        except queue.Empty:
+            return []
+
+    def stats(self):
+        return json.dumps({"connections": 3, "messages_received": 17})
+
+    def sessions(self):
+        return json.dumps([{"client_id": "a", "connected": True}])
+
+    def disconnect_device(self, device, reason_code, reason):
+        return len(device)
+
+    def reload(self, config):
+        if Node.fail:
+            raise EngineError(*Node.fail)
+        self.reloaded.append(json.loads(config))
+
+    def stop(self, grace_ms):
+        self.stopped = grace_ms
+
+
+class Client:
+    """Answers with `codes` and hands out `messages`; `made` lists the clients with their configuration."""
+
+    made = []
+    codes = [0]
+    messages = []
+    fail = None
+
+    def __init__(self, config):
+        self.config = config
+        self.published = []
+        self.closed = False
+        Client.made.append(self)
+
+    @staticmethod
+    def connect(config):
+        if Client.fail:
+            raise EngineError(*Client.fail)
+        return Client(json.loads(config))
+
+    def publish(self, topic, payload, qos, retain, properties, timeout_ms):
+        self.published.append((topic, payload, qos, retain, json.loads(properties or "{}")))
+        return Client.codes[0]
+
+    def subscribe(self, filters, timeout_ms):
+        return [Client.codes[0]] * len(filters)
+
+    def next_message(self, timeout_ms):
+        return Client.messages.pop(0) if Client.messages else None
+
+    def disconnect(self):
+        self.closed = True
+
+
+def install(monkeypatch):
+    """Put a fresh stand-in where `from sealmq import _engine` finds it, for one test."""
+    module = types.ModuleType("sealmq._engine")
+    module.EngineError = EngineError
+    module.Node = Node
+    module.Client = Client
+    for name, value in {"started": [], "fail": None}.items():
+        monkeypatch.setattr(Node, name, value)
+    for name, value in {"made": [], "codes": [0], "messages": [], "fail": None}.items():
+        monkeypatch.setattr(Client, name, value)
+    monkeypatch.setitem(sys.modules, "sealmq._engine", module)
+    monkeypatch.setattr(sealmq, "_engine", module, raising=False)
+    return module
