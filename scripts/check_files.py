@@ -26,7 +26,8 @@ WORDS: tuple[tuple[re.Pattern[str], set[str], str], ...] = (
         "a type named Manager, Helper or Util has no owner: name what it does",
     ),
     (
-        re.compile(r"^\s*(?:pub(?:\([a-z]+\))? +)?(?:async +)?(?:def|fn) +get_"),
+        # get_command: click's name for what a lazy command group overrides.
+        re.compile(r"^\s*(?:pub(?:\([a-z]+\))? +)?(?:async +)?(?:def|fn) +get_(?!command\b)"),
         SOURCE,
         "a getter is named after what it gives, without get_",
     ),
