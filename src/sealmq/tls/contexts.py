@@ -7,6 +7,7 @@ What Python's `ssl` cannot enforce, and the listeners of the broker do:
 * the groups: up to Python 3.14 there is no way to set them, so OpenSSL's own list is offered (X25519 and P-256 lead
   everywhere; X25519MLKEM768 only with OpenSSL 3.5 or later),
 * the cipher suites of TLS 1.3: OpenSSL's default ones, all of them AEAD,
+* that there is a name to check: `wrap_socket` insists on `server_hostname`, `wrap_bio` without one checks no name,
 * revocation: nothing is looked up; the broker refuses what its registry has revoked.
 """
 
