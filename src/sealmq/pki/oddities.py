@@ -130,7 +130,7 @@ def _validity(certificate: x509.Certificate, *, is_ca: bool, now: datetime) -> I
     elif end < now:
         yield Oddity(
             "expired",
-            f"it expired {(now - end).days} days ago" if (now - end).days else "it expired less than a day ago",
+            f"it expired {_ago((now - end).days)}",
             "every peer that verifies it refuses the connection",
             "renew it; if the date is wrong, look at the clock",
         )
@@ -260,6 +260,12 @@ def _find(extensions: x509.Extensions, kind: type[_Extension]) -> x509.Extension
         return extensions.get_extension_for_class(kind)
     except x509.ExtensionNotFound:
         return None
+
+
+def _ago(days: int) -> str:
+    if days == 0:
+        return "less than a day ago"
+    return "1 day ago" if days == 1 else f"{days} days ago"
 
 
 def _has_uri(constraints: x509.NameConstraints) -> bool:
