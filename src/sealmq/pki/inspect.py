@@ -182,7 +182,7 @@ def _certificate(path: Path, position: int, certificate: x509.Certificate, now: 
         is_ca=bool(basic and basic.ca),
         path_length=basic.path_length if basic else None,
         key_usage=_key_usages(found.get(x509.KeyUsage)),
-        extended_key_usage=tuple(_USAGES.get(oid.dotted_string, oid.dotted_string) for oid in usages),
+        extended_key_usage=tuple(_usage_name(oid.dotted_string) for oid in usages),
         subject_key_identifier=own.digest.hex() if own else "",
         authority_key_identifier=(authority.key_identifier or b"").hex() if authority else "",
         sha256=certificate.fingerprint(hashes.SHA256()).hex(),
@@ -283,6 +283,10 @@ _KEY_USAGES = {
     "key_cert_sign": "keyCertSign",
     "crl_sign": "cRLSign",
 }
+
+
+def _usage_name(oid: str) -> str:
+    return _USAGES.get(oid, oid)
 
 
 def _key_usages(usage: Any) -> tuple[str, ...]:  # noqa: ANN401 - pyca's mapping of extensions is untyped

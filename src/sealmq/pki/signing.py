@@ -20,6 +20,8 @@ from sealmq.errors import ConfigError
 from sealmq.pki.profiles import CaProfile, LeafProfile, Usage
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
     from sealmq.pki.names import Host
@@ -131,7 +133,7 @@ def self_sign_leaf(
     return builder.sign(key, hashes.SHA256())
 
 
-def general_names(hosts: list[Host]) -> list[x509.GeneralName]:
+def general_names(hosts: Sequence[Host]) -> list[x509.GeneralName]:
     """Hosts as subject alternative names: addresses as iPAddress, the rest as dNSName."""
     return [
         x509.IPAddress(host) if isinstance(host, IPv4Address | IPv6Address) else x509.DNSName(host) for host in hosts
