@@ -3,15 +3,22 @@
 It refuses to know how a connection is made; `sealmq.cli.dial` does.
 """
 
+import os
+import select
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sealmq.cli import dial, output
 from sealmq.errors import UsageError
+
+if TYPE_CHECKING:
+    from sealmq.client.connection import Connection
+
+_IDLE = 5.0  # seconds without a line after which the connection is looked after
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -63,24 +70,40 @@ def pub(
     if properties.as_json() is not None and version not in ("5", "5.0", "mqttv5"):
         raise UsageError("MQTT 3.1.1 has no properties", mend="leave them out, or use -V 5")
     who = dial.Who(device, client_id, cafile, cert, key)
-    payloads = _payloads(message, file, null=null)
+    payload = None if lines else _payload(message, file)
     with dial.connect(ctx.obj, url, who, version=version, role="pub") as connection:
-        for payload in payloads:
-            code = connection.publish(topic, payload, qos=qos, retain=retain, properties=properties)
+        for body in _lines(connection) if payload is None else [payload]:
+            code = connection.publish(topic, body, qos=qos, retain=retain, properties=properties)
             if ctx.obj.json:
                 output.as_json({"topic": topic, "qos": qos, "reason_code": code, "reason": reasons.name(code)})
 
 
-def _payloads(message: str | None, file: Path | None, *, null: bool) -> Iterator[bytes]:
+def _payload(message: str | None, file: Path | None) -> bytes:
     if message is not None:
-        return iter([message.encode("utf-8", "surrogateescape")])
-    if file is not None:
-        try:
-            return iter([file.read_bytes()])  # before connecting: a slip in the path costs nothing
-        except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise UsageError(f"file {file} cannot be read: {reason}", mend="check the path after -f") from None
-    return iter([b""]) if null else (line.rstrip(b"\r\n") for line in sys.stdin.buffer)
+        return message.encode("utf-8", "surrogateescape")
+    if file is None:
+        return b""
+    try:
+        return file.read_bytes()  # before connecting: a slip in the path costs nothing
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UsageError(f"file {file} cannot be read: {reason}", mend="check the path after -f") from None
+
+
+def _lines(connection: "Connection") -> Iterator[bytes]:
+    """Lines of standard input; while none comes the connection is kept alive, and its end is noticed."""
+    source, rest = sys.stdin.fileno(), b""
+    while True:
+        if not select.select([source], [], [], _IDLE)[0]:
+            connection.next_message(timeout=0)
+            continue
+        part = os.read(source, 1 << 16)
+        if not part:
+            break
+        *whole, rest = (rest + part).split(b"\n")
+        yield from (line.removesuffix(b"\r") for line in whole)
+    if rest:
+        yield rest
 
 
 def _pairs(texts: list[str]) -> tuple[tuple[str, str], ...]:

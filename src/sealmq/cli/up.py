@@ -3,6 +3,7 @@
 It refuses to know what a broker is made of; `sealmq.broker.service` does.
 """
 
+import re
 import select
 import shlex
 import signal
@@ -110,7 +111,7 @@ def _serve(service: "Service", wake: socket.socket) -> None:
 
 def _next_steps(service: "Service", data: Path | None) -> str:
     sealmq = output.program() + (f" --data {shlex.quote(str(data))}" if data else "")
-    url = next(iter(service.urls())).replace("://127.0.0.1:", "://localhost:").replace("://0.0.0.0:", "://localhost:")
+    url = re.sub(r"://(127\.0\.0\.1|0\.0\.0\.0|\[::1?\]):", "://localhost:", service.urls()[0])
     return f"""
 A new CA was made in {service.folder.path}. Next, in another shell:
 
