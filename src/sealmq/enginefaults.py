@@ -5,7 +5,7 @@ It refuses to know the data plane itself; a code, a sentence and a mend come in 
 
 from __future__ import annotations
 
-from sealmq.errors import ConfigError, Environment, LocalMisuse, NotSo, PeerFault, SealmqError
+from sealmq.errors import ConfigError, Environment, LocalMisuse, NotSo, PeerFault, SealmqError, UsageError
 
 _CONFIGURATION = {
     "certificate-invalid",
@@ -16,7 +16,7 @@ _CONFIGURATION = {
     "config-invalid",
     "address-invalid",
 }
-_MACHINE = {"address-in-use", "address-not-available", "permission-denied", "dns", "io", "out-of-files"}
+_MACHINE = {"address-in-use", "address-not-available", "permission-denied", "dns", "environment"}
 _REFUSED = {"connection-refused", "timeout", "connack", "closed"}
 
 _MENDS = {
@@ -41,6 +41,8 @@ def from_engine(code: str, message: str = "", mend: str = "") -> SealmqError:
         kind = NotSo
     elif code == "peer-fault":
         kind = PeerFault
+    elif code == "plaintext-refused":
+        kind = UsageError
     else:
         kind = LocalMisuse
     return kind(message or code, mend=mend or _MENDS.get(code, ""), code=code)

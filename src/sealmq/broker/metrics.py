@@ -20,8 +20,8 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 # What goes up and down; every other number of the node only grows.
 GAUGES = frozenset(
-    {"connections", "sessions", "subscriptions", "retained", "retained_bytes", "queued", "queued_bytes", "inflight"}
-    | {"handshakes", "outbox_bytes", "uptime_s"}
+    {"connections", "sessions", "subscriptions", "retained", "retained_bytes", "queued", "inflight"}
+    | {"connections_open", "connections_peak", "uptime_s"}
 )
 
 

@@ -94,7 +94,7 @@ class Limits(Table):
     """What one peer, and all of them together, may use. The data plane checks the same names and bounds."""
 
     max_packet_size: int = _setting(
-        MIB, "largest MQTT packet taken; a longer one closes the connection", unit="bytes", bounds=(128, 268_435_460)
+        MIB, "largest MQTT packet taken; a longer one closes the connection", unit="bytes", bounds=(256, 256 * MIB)
     )
     handshake_timeout_ms: int = _setting(
         10_000, "from TCP accept to the end of the TLS handshake", unit="ms", bounds=(100, 600_000)
@@ -109,7 +109,7 @@ class Limits(Table):
         1000,
         "handshakes going on at once, so that established traffic keeps its share",
         unit="handshakes",
-        bounds=(1, 100_000),
+        bounds=(1, 1_000_000),
     )
     receive_maximum: int = _setting(
         1024,
@@ -133,22 +133,24 @@ class Limits(Table):
         1024, "QoS 1 and 2 messages sent to one client and not yet acknowledged", unit="messages", bounds=(1, 65_535)
     )
     max_queued_messages: int = _setting(
-        10_000, "messages waiting in one session", unit="messages", bounds=(0, 10_000_000)
+        10_000, "messages waiting in one session", unit="messages", bounds=(0, 100_000_000)
     )
     max_queued_bytes: int = _setting(64 * MIB, "bytes waiting in one session", unit="bytes", bounds=(0, 2**40))
     max_outbox_bytes: int = _setting(
         MIB,
         "bytes waiting for one connection's socket; QoS 0 beyond it is dropped",
         unit="bytes",
-        bounds=(4096, U32_MAX),
+        bounds=(4096, 2**30),
     )
-    max_subscriptions: int = _setting(1000, "subscriptions of one session", unit="subscriptions", bounds=(1, 1_000_000))
-    max_topic_levels: int = _setting(32, "levels of a topic name or filter", unit="levels", bounds=(1, 1000))
+    max_subscriptions: int = _setting(
+        1000, "subscriptions of one session", unit="subscriptions", bounds=(1, 10_000_000)
+    )
+    max_topic_levels: int = _setting(32, "levels of a topic name or filter", unit="levels", bounds=(1, 1024))
     max_retained_messages: int = _setting(
-        1_000_000, "retained messages held by the broker", unit="messages", bounds=(0, 1_000_000_000)
+        1_000_000, "retained messages held by the broker", unit="messages", bounds=(0, 2**31)
     )
     max_retained_bytes: int = _setting(
-        256 * MIB, "bytes of retained messages held by the broker", unit="bytes", bounds=(0, 2**40)
+        256 * MIB, "bytes of retained messages held by the broker", unit="bytes", bounds=(0, 2**42)
     )
     sys_interval_s: int = _setting(
         10, "time between two updates of $SYS/broker/#; 0 turns them off", unit="s", bounds=(0, 86_400)
