@@ -361,7 +361,7 @@ fn kept_will(will: &Will<'_>) -> WillState {
 }
 
 /// A CONNACK with a failure code; the reason string says why in 5.0 [MQTT-3.2.2-19].
-pub(crate) fn refusal_bytes(version: Version, reason: ReasonCode, summary: &str) -> Vec<u8> {
+pub fn refusal_bytes(version: Version, reason: ReasonCode, summary: &str) -> Vec<u8> {
     let mut properties = PropertyBuf::new();
     let code = match version {
         Version::V311 => reason.connack_v311(),

@@ -37,7 +37,7 @@ mod time;
 mod tree;
 
 pub use conn::ConnId;
-pub use connect::{ClientIds, Peer, Refusal};
+pub use connect::{ClientIds, Peer, Refusal, refusal_bytes};
 pub use engine::{Config, Engine, Intake, SessionView};
 pub use event::{EndCause, Event};
 pub use limits::Limits;

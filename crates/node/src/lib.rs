@@ -1,1 +1,26 @@
-//! placeholder
+//! Where bytes meet the network: listeners, handshakes, established connections, and the client.
+//!
+//! This crate is the only one with sockets, TLS and threads. It refuses to know what MQTT means: packets go to the
+//! engine of a shard, and what the engine wants done is carried out here.
+//!
+//! A connection's way: [`gate`] accepts it, looks at its first bytes, carries out the handshake, waits for its CONNECT;
+//! then it moves, once, to the [`shard`] that owns its session and stays there.
+#![forbid(unsafe_code)]
+
+pub mod certificate;
+mod client;
+mod config;
+mod event;
+mod gate;
+pub mod hello;
+pub mod http;
+mod link;
+mod node;
+mod refusal;
+mod shard;
+mod tls;
+pub mod ws;
+
+pub use client::{Client, ClientError, Message};
+pub use config::{ClientConfig, ListenerKind, NodeConfig, default_limits};
+pub use node::{Node, NodeError};

@@ -1,1 +1,245 @@
-//! placeholder
+//! `sealmq._engine`: the border between Python and the data plane. Translation, nothing else.
+//!
+//! Structured values cross as JSON text. The interpreter is released while the data plane waits. Errors become one
+//! exception with (code, sentence, mend). The contract is `src/sealmq/_engine.pyi`.
+#![forbid(unsafe_code)]
+
+use pyo3::exceptions::PyException;
+use pyo3::prelude::*;
+use sealmq_codec::{QoS, RetainHandling, SubscribeOptions};
+use sealmq_node::{ClientConfig, ClientError, NodeConfig, NodeError};
+use std::sync::Mutex;
+use std::time::Duration;
+
+pyo3::create_exception!(
+    sealmq._engine,
+    EngineError,
+    PyException,
+    "The data plane could not do what was asked."
+);
+
+/// Everything that can go wrong on this side of the border, on its way to the one exception.
+struct Failure {
+    code: String,
+    what: String,
+    mend: String,
+}
+
+impl From<NodeError> for Failure {
+    fn from(e: NodeError) -> Failure {
+        Failure {
+            code: e.code.into(),
+            what: e.what,
+            mend: e.mend,
+        }
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(e: ClientError) -> Failure {
+        Failure {
+            code: e.code.into(),
+            what: e.what,
+            mend: e.mend,
+        }
+    }
+}
+
+impl From<serde_json::Error> for Failure {
+    fn from(e: serde_json::Error) -> Failure {
+        Failure {
+            code: "config-invalid".into(),
+            what: format!("configuration cannot be read: {e}"),
+            mend: String::new(),
+        }
+    }
+}
+
+impl From<Failure> for PyErr {
+    fn from(failure: Failure) -> PyErr {
+        EngineError::new_err((failure.code, failure.what, failure.mend))
+    }
+}
+
+fn unfit(what: &str) -> Failure {
+    Failure {
+        code: "config-invalid".into(),
+        what: what.into(),
+        mend: String::new(),
+    }
+}
+
+#[pyclass(frozen, module = "sealmq._engine")]
+struct Node {
+    inner: sealmq_node::Node,
+}
+
+#[pymethods]
+impl Node {
+    #[staticmethod]
+    fn start(py: Python<'_>, config: &str) -> PyResult<Node> {
+        let config: NodeConfig = serde_json::from_str(config).map_err(Failure::from)?;
+        let inner = py.detach(|| sealmq_node::Node::start(&config)).map_err(Failure::from)?;
+        Ok(Node { inner })
+    }
+
+    fn addresses(&self) -> Vec<(String, String)> {
+        self.inner
+            .addresses()
+            .iter()
+            .map(|(kind, address)| ((*kind).to_owned(), address.clone()))
+            .collect()
+    }
+
+    fn poll_events(&self, py: Python<'_>, timeout_ms: u64) -> Vec<String> {
+        py.detach(|| self.inner.poll_events(Duration::from_millis(timeout_ms)))
+    }
+
+    fn stats(&self, py: Python<'_>) -> String {
+        py.detach(|| self.inner.stats().to_string())
+    }
+
+    fn sessions(&self, py: Python<'_>) -> String {
+        py.detach(|| self.inner.sessions().to_string())
+    }
+
+    fn disconnect_device(&self, py: Python<'_>, device: &str, reason_code: u8, reason: &str) -> PyResult<usize> {
+        Ok(py
+            .detach(|| self.inner.disconnect_device(device, reason_code, reason))
+            .map_err(Failure::from)?)
+    }
+
+    fn reload(&self, py: Python<'_>, config: &str) -> PyResult<()> {
+        let config: NodeConfig = serde_json::from_str(config).map_err(Failure::from)?;
+        Ok(py.detach(|| self.inner.reload(&config)).map_err(Failure::from)?)
+    }
+
+    fn stop(&self, py: Python<'_>, grace_ms: u64) {
+        py.detach(|| self.inner.stop(Duration::from_millis(grace_ms)));
+    }
+}
+
+#[pyfunction]
+fn default_limits() -> String {
+    serde_json::json!(sealmq_node::default_limits()).to_string()
+}
+
+/// `(topic, payload, qos, retain, properties JSON)`.
+type MessageTuple = (String, Vec<u8>, u8, bool, String);
+
+#[pyclass(frozen, module = "sealmq._engine")]
+struct Client {
+    inner: Mutex<sealmq_node::Client>,
+}
+
+impl Client {
+    /// Run `work` on the connection with the interpreter released.
+    fn with<T: Send>(
+        &self,
+        py: Python<'_>,
+        work: impl FnOnce(&mut sealmq_node::Client) -> Result<T, ClientError> + Send,
+    ) -> PyResult<T> {
+        py.detach(|| match self.inner.lock() {
+            Ok(mut client) => work(&mut client).map_err(Failure::from),
+            Err(_) => Err(unfit("client broke in an earlier call")),
+        })
+        .map_err(PyErr::from)
+    }
+}
+
+#[pymethods]
+impl Client {
+    #[staticmethod]
+    fn connect(py: Python<'_>, config: &str) -> PyResult<Client> {
+        let config: ClientConfig = serde_json::from_str(config).map_err(Failure::from)?;
+        let client = py
+            .detach(|| sealmq_node::Client::connect(&config))
+            .map_err(Failure::from)?;
+        Ok(Client {
+            inner: Mutex::new(client),
+        })
+    }
+
+    fn connack(&self, py: Python<'_>) -> PyResult<String> {
+        self.with(py, |client| Ok(client.connack().to_string()))
+    }
+
+    #[pyo3(signature = (topic, payload, qos, retain, properties, timeout_ms))]
+    #[allow(clippy::too_many_arguments, reason = "the signature of the contract")]
+    fn publish(
+        &self,
+        py: Python<'_>,
+        topic: &str,
+        payload: &[u8],
+        qos: u8,
+        retain: bool,
+        properties: Option<&str>,
+        timeout_ms: u64,
+    ) -> PyResult<u8> {
+        let qos = QoS::from_bits(qos).ok_or_else(|| unfit("QoS is not 0, 1 or 2"))?;
+        let properties = properties
+            .map_or(Ok(serde_json::Value::Null), serde_json::from_str)
+            .map_err(Failure::from)?;
+        let timeout = Duration::from_millis(timeout_ms);
+        self.with(py, |client| {
+            client.publish(topic, payload, qos, retain, &properties, timeout)
+        })
+    }
+
+    fn subscribe(
+        &self,
+        py: Python<'_>,
+        filters: Vec<(String, u8, bool, bool, u8)>,
+        timeout_ms: u64,
+    ) -> PyResult<Vec<u8>> {
+        let mut wanted = Vec::with_capacity(filters.len());
+        for (filter, qos, no_local, retain_as_published, retain_handling) in filters {
+            let qos = QoS::from_bits(qos).ok_or_else(|| unfit("QoS is not 0, 1 or 2"))?;
+            let retain_handling = match retain_handling {
+                0 => RetainHandling::SendAlways,
+                1 => RetainHandling::SendIfNew,
+                2 => RetainHandling::DoNotSend,
+                _ => return Err(unfit("retain handling is not 0, 1 or 2").into()),
+            };
+            wanted.push((
+                filter,
+                SubscribeOptions {
+                    qos,
+                    no_local,
+                    retain_as_published,
+                    retain_handling,
+                },
+            ));
+        }
+        self.with(py, |client| {
+            client.subscribe(&wanted, Duration::from_millis(timeout_ms))
+        })
+    }
+
+    fn unsubscribe(&self, py: Python<'_>, filters: Vec<String>, timeout_ms: u64) -> PyResult<Vec<u8>> {
+        self.with(py, |client| {
+            client.unsubscribe(&filters, Duration::from_millis(timeout_ms))
+        })
+    }
+
+    fn next_message(&self, py: Python<'_>, timeout_ms: u64) -> PyResult<Option<MessageTuple>> {
+        let message = self.with(py, |client| client.next_message(Duration::from_millis(timeout_ms)))?;
+        Ok(message.map(|m| (m.topic, m.payload, m.qos, m.retain, m.properties.to_string())))
+    }
+
+    fn disconnect(&self, py: Python<'_>) -> PyResult<()> {
+        self.with(py, |client| {
+            client.disconnect();
+            Ok(())
+        })
+    }
+}
+
+#[pymodule]
+mod _engine {
+    #[pymodule_export]
+    use super::{Client, EngineError, Node, default_limits};
+
+    #[pymodule_export]
+    const ENGINE_VERSION: &str = env!("CARGO_PKG_VERSION");
+}

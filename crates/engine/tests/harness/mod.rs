@@ -1,0 +1,211 @@
+//! A bench for the engine: it owns the clock, the network and the calling order.
+//!
+//! Refuses to know what a scenario expects; it only insists that what leaves the engine decodes, fits the client's
+//! packet size, and that nothing follows a DISCONNECT.
+//!
+//! Received packets are leaked, so that a scenario compares them without lifetimes in its way.
+#![allow(dead_code, reason = "each test crate uses its own part of the bench")]
+
+mod client;
+mod dial;
+mod log;
+mod message;
+
+pub use client::{Client, filter};
+pub use dial::Dial;
+pub use log::HandLog;
+pub use message::{Message, message};
+
+use sealmq_codec::{Framed, Packet, Version, frame};
+use sealmq_engine::rules::{Effect, Rule, Rules};
+use sealmq_engine::{Config, ConnId, Engine, Event, Limits, Millis};
+use sealmq_store::{Log, MemoryLog, Shard};
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+
+/// What the bench keeps for one connection.
+pub(crate) struct Line {
+    pub version: Version,
+    pub max_packet: usize,
+    pub inbox: VecDeque<Packet<'static>>,
+    pub is_closed: bool,
+    /// The client reads nothing: its output stays in the engine.
+    pub is_stalled: bool,
+}
+
+pub(crate) struct World {
+    pub engine: Engine,
+    pub now: Millis,
+    pub lines: HashMap<(u32, u32), Line>,
+    pub events: Vec<Event>,
+}
+
+pub(crate) fn key(id: ConnId) -> (u32, u32) {
+    (id.index, id.generation)
+}
+
+impl World {
+    /// The documented calling order, until the engine wants nothing more.
+    pub fn settle(&mut self) {
+        while let Some(id) = self.engine.poll_dirty() {
+            if self.line(id).is_stalled && !self.engine.is_closing(id) {
+                continue;
+            }
+            let bytes = std::mem::take(self.engine.output(id).expect("a dirty connection has an output"));
+            self.receive(id, bytes);
+            if self.engine.is_closing(id) {
+                self.line(id).is_closed = true;
+                self.engine.release(id);
+            } else {
+                self.engine.handle_drained(self.now, id);
+            }
+        }
+        while let Some(event) = self.engine.poll_event() {
+            self.events.push(event);
+        }
+    }
+
+    fn line(&mut self, id: ConnId) -> &mut Line {
+        self.lines.get_mut(&key(id)).expect("a connection the bench opened")
+    }
+
+    /// What a client's network does: cut the bytes into packets, each of which must decode and fit.
+    pub fn receive(&mut self, id: ConnId, bytes: Vec<u8>) {
+        let line = self.line(id);
+        let mut rest: &'static [u8] = bytes.leak();
+        while !rest.is_empty() {
+            let Ok(Framed::Whole(whole)) = frame(rest, u32::MAX) else {
+                panic!("output is no whole packet: {rest:02x?}");
+            };
+            let packet = Packet::decode(line.version, whole).expect("output that decodes");
+            assert!(
+                matches!(packet, Packet::Connack(_)) || whole.size <= line.max_packet,
+                "packet of {} bytes for a client that takes {}",
+                whole.size,
+                line.max_packet
+            );
+            assert!(
+                !matches!(line.inbox.back(), Some(Packet::Disconnect(_))),
+                "{packet:?} after DISCONNECT"
+            );
+            line.inbox.push_back(packet);
+            rest = &rest[whole.size..];
+        }
+    }
+}
+
+/// One broker on a virtual clock.
+#[derive(Clone)]
+pub struct Bench {
+    pub(crate) world: Rc<RefCell<World>>,
+}
+
+impl Bench {
+    /// A broker that allows everything, with default limits and no $SYS messages in the way.
+    pub fn new() -> Bench {
+        Bench::with(quiet(), Rules::dangerous_allow_all())
+    }
+
+    pub fn with(limits: Limits, rules: Rules) -> Bench {
+        Bench::with_log(limits, rules, Box::new(MemoryLog::default()))
+    }
+
+    pub fn with_log(limits: Limits, rules: Rules, log: Box<dyn Log>) -> Bench {
+        let config = Config {
+            limits,
+            rules,
+            shard: Shard(0),
+            seed: 7,
+            version: "test".into(),
+        };
+        let bench = Bench {
+            world: Rc::new(RefCell::new(World {
+                engine: Engine::new(config, log),
+                now: Millis(1_000_000),
+                lines: HashMap::new(),
+                events: Vec::new(),
+            })),
+        };
+        bench.drive(|engine, now| engine.handle_tick(now));
+        bench
+    }
+
+    /// A CONNECT being put together: MQTT 5.0, clean start, no session expiry, device of the same name.
+    pub fn connect(&self, client_id: &str) -> Dial {
+        Dial::new(self.clone(), client_id)
+    }
+
+    /// Call into the engine, then do all it wants done.
+    pub fn drive<R>(&self, call: impl FnOnce(&mut Engine, Millis) -> R) -> R {
+        let mut world = self.world.borrow_mut();
+        let now = world.now;
+        let result = call(&mut world.engine, now);
+        world.settle();
+        result
+    }
+
+    /// Let time pass, stopping at every deadline the engine names.
+    pub fn advance(&self, ms: u64) {
+        let mut world = self.world.borrow_mut();
+        let until = world.now + ms;
+        loop {
+            let stop = world.engine.poll_deadline().filter(|&at| at <= until).unwrap_or(until);
+            world.now = world.now.max(stop);
+            let now = world.now;
+            world.engine.handle_tick(now);
+            world.settle();
+            if now == until && world.engine.poll_deadline().is_none_or(|at| at > until) {
+                return;
+            }
+        }
+    }
+
+    /// What the engine observed since the last call.
+    pub fn events(&self) -> Vec<Event> {
+        std::mem::take(&mut self.world.borrow_mut().events)
+    }
+
+    /// Slugs of the connections that ended since the last look at the events.
+    pub fn endings(&self) -> Vec<&'static str> {
+        let ended = |event: Event| match event {
+            Event::Disconnected { cause, .. } => Some(cause.slug()),
+            _ => None,
+        };
+        self.events().into_iter().filter_map(ended).collect()
+    }
+
+    /// Slugs and counts of what was dropped since the last look at the events.
+    pub fn drops(&self) -> Vec<(&'static str, u64)> {
+        let dropped = |event: Event| match event {
+            Event::Dropped { cause, count, .. } => Some((cause, count)),
+            _ => None,
+        };
+        self.events().into_iter().filter_map(dropped).collect()
+    }
+}
+
+/// Default limits without $SYS messages.
+pub fn quiet() -> Limits {
+    Limits {
+        sys_interval_s: 0,
+        ..Limits::default()
+    }
+}
+
+/// A rule for every device, in both directions.
+pub fn rule(name: &str, effect: Effect, filter: &str) -> Rule {
+    Rule {
+        name: name.into(),
+        effect,
+        who: "*".into(),
+        publish: true,
+        subscribe: true,
+        filter: filter.into(),
+    }
+}
+
+/// Rules that allow exactly these filters.
+pub fn allowing(filters: &[&str]) -> Rules {
+    Rules::new(filters.iter().map(|f| rule(f, Effect::Allow, f)).collect()).expect("valid rules")
+}

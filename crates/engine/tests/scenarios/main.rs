@@ -1,0 +1,19 @@
+//! Scenarios: what a client may rely on, one conversation each, on a virtual clock.
+//!
+//! Refuses to know the inside of the engine; everything here goes through its public doors.
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod connect;
+mod durable;
+mod faults;
+mod flow;
+mod message;
+mod qos;
+mod retained;
+mod rules;
+mod session;
+mod shared;
+mod subscribe;
+mod will;

@@ -1,0 +1,178 @@
+//! Reading a client certificate: the device it names, and what a refusal record says about it.
+//!
+//! Refuses to know whether the certificate is trusted; that was decided before, or was the reason to refuse.
+
+use rustls::pki_types::CertificateDer;
+use serde::Serialize;
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+/// The fields of a certificate that people need to find it again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CertificateFacts {
+    pub subject: String,
+    pub issuer: String,
+    /// Lower-case hexadecimal, two digits a byte, no separators.
+    pub serial: String,
+    /// RFC 3339, UTC.
+    pub not_before: String,
+    /// RFC 3339, UTC.
+    pub not_after: String,
+    /// The device id, when the certificate names one.
+    pub device: Option<String>,
+    #[serde(skip)]
+    pub not_before_unix: i64,
+    #[serde(skip)]
+    pub not_after_unix: i64,
+}
+
+/// Why a certificate names no device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IdentityFault {
+    /// Not X.509.
+    Unreadable,
+    /// A SPIFFE URI of another fleet.
+    ForeignFleet(String),
+    /// Neither a device URI nor a common name.
+    Missing,
+    /// The name has characters that mean something in a topic filter, or is too long.
+    Unfit(String),
+}
+
+impl IdentityFault {
+    pub fn slug(&self) -> &'static str {
+        match self {
+            IdentityFault::Unreadable => "certificate-unreadable",
+            IdentityFault::ForeignFleet(_) => "certificate-foreign-fleet",
+            IdentityFault::Missing => "certificate-without-identity",
+            IdentityFault::Unfit(_) => "certificate-unfit-identity",
+        }
+    }
+
+    pub fn sentence(&self, fleet: &str) -> String {
+        match self {
+            IdentityFault::Unreadable => "client certificate cannot be read as X.509".into(),
+            IdentityFault::ForeignFleet(uri) => {
+                format!("client certificate belongs to {uri}, this broker serves spiffe://{fleet}/device/<id>")
+            }
+            IdentityFault::Missing => "client certificate names no device: no spiffe URI and no common name".into(),
+            IdentityFault::Unfit(name) => {
+                format!("client certificate names {name:?}, which cannot be a device id")
+            }
+        }
+    }
+
+    pub fn mend(&self, fleet: &str) -> String {
+        match self {
+            IdentityFault::Unfit(_) => {
+                "use 1 to 64 letters, digits, '-', '_', '.', ':' or '@' as the device id, without / + #".into()
+            }
+            _ => format!(
+                "issue it with `sealmq device add ID`, or put the URI spiffe://{fleet}/device/<id> into its SAN"
+            ),
+        }
+    }
+}
+
+/// The fields of a DER certificate; `None` when it is not X.509.
+pub fn facts(der: &CertificateDer<'_>, fleet: &str) -> Option<CertificateFacts> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    let validity = certificate.validity();
+    Some(CertificateFacts {
+        subject: certificate.subject().to_string(),
+        issuer: certificate.issuer().to_string(),
+        serial: certificate.raw_serial().iter().map(|b| format!("{b:02x}")).collect(),
+        not_before: rfc3339(validity.not_before.timestamp()),
+        not_after: rfc3339(validity.not_after.timestamp()),
+        device: device_of(&certificate, fleet).ok(),
+        not_before_unix: validity.not_before.timestamp(),
+        not_after_unix: validity.not_after.timestamp(),
+    })
+}
+
+/// The device that a verified certificate stands for: the URI SAN `spiffe://<fleet>/device/<id>`, or, without any URI
+/// SAN, the common name.
+pub fn device_id(der: &CertificateDer<'_>, fleet: &str) -> Result<String, IdentityFault> {
+    let (_, certificate) = X509Certificate::from_der(der).map_err(|_| IdentityFault::Unreadable)?;
+    device_of(&certificate, fleet)
+}
+
+fn device_of(certificate: &X509Certificate<'_>, fleet: &str) -> Result<String, IdentityFault> {
+    let mut foreign = None;
+    if let Ok(Some(san)) = certificate.subject_alternative_name() {
+        for name in &san.value.general_names {
+            if let GeneralName::URI(uri) = name {
+                match uri
+                    .strip_prefix("spiffe://")
+                    .and_then(|rest| rest.split_once("/device/"))
+                {
+                    Some((host, id)) if host == fleet => return fit(id),
+                    _ => foreign = Some((*uri).to_owned()),
+                }
+            }
+        }
+    }
+    // A certificate that says in so many words whose it is does not get a second guess from its common name.
+    if let Some(uri) = foreign {
+        return Err(IdentityFault::ForeignFleet(uri));
+    }
+    let name = certificate
+        .subject()
+        .iter_common_name()
+        .next()
+        .and_then(|cn| cn.as_str().ok());
+    name.map_or(Err(IdentityFault::Missing), fit)
+}
+
+/// A device id becomes part of topic filters, so it must not be able to mean more than itself.
+fn fit(id: &str) -> Result<String, IdentityFault> {
+    let is_fit = !id.is_empty()
+        && id.len() <= 64
+        && id != "anonymous"
+        && id
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':' | '@' | ' '));
+    if is_fit {
+        Ok(id.to_owned())
+    } else {
+        Err(IdentityFault::Unfit(id.chars().take(80).collect()))
+    }
+}
+
+/// Seconds since 1970 as `2026-11-20T12:00:00Z` (civil-from-days, proleptic Gregorian).
+pub fn rfc3339(unix: i64) -> String {
+    let (days, second) = (unix.div_euclid(86_400), unix.rem_euclid(86_400));
+    let z = days + 719_468;
+    let era = z.div_euclid(146_097);
+    let doe = z.rem_euclid(146_097);
+    let yoe = (doe - doe / 1_460 + doe / 36_524 - doe / 146_096) / 365;
+    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+    let mp = (5 * doy + 2) / 153;
+    let day = doy - (153 * mp + 2) / 5 + 1;
+    let month = if mp < 10 { mp + 3 } else { mp - 9 };
+    let year = yoe + era * 400 + i64::from(month <= 2);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
+        assert_eq!(rfc3339(951_782_400), "2000-02-29T00:00:00Z");
+        assert_eq!(rfc3339(1_795_219_199), "2026-11-20T23:59:59Z");
+        assert_eq!(rfc3339(-1), "1969-12-31T23:59:59Z");
+    }
+
+    #[test]
+    fn an_identity_cannot_reach_beyond_itself() {
+        for bad in ["", "a/b", "+", "#", "anonymous", "a\u{0}", "é", &"x".repeat(65)] {
+            assert!(fit(bad).is_err(), "{bad:?}");
+        }
+        for good in ["sensor-9", "plant_7", "a.b", "Pump 3", "a:b"] {
+            assert!(fit(good).is_ok(), "{good:?}");
+        }
+    }
+}

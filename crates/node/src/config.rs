@@ -1,0 +1,242 @@
+//! What the node is told: one JSON document for the broker, one for a client.
+//!
+//! Refuses to know files and where a setting came from; that is decided before it gets here.
+
+use sealmq_engine::Limits;
+use sealmq_engine::rules::{Effect, Rule, RuleFault, Rules};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ListenerKind {
+    /// MQTT over TLS.
+    Mqtts,
+    /// MQTT over WebSocket over TLS.
+    Wss,
+    /// MQTT in clear; only `[dangerous] plaintext` leads here.
+    Plaintext,
+}
+
+impl ListenerKind {
+    pub fn name(self) -> &'static str {
+        match self {
+            ListenerKind::Mqtts => "mqtts",
+            ListenerKind::Wss => "wss",
+            ListenerKind::Plaintext => "plaintext",
+        }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListenerConfig {
+    pub kind: ListenerKind,
+    pub address: String,
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsConfig {
+    pub certificate_chain_pem: String,
+    pub private_key_pem: String,
+    pub client_ca_pem: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RuleConfig {
+    pub name: String,
+    pub effect: EffectConfig,
+    pub who: String,
+    pub publish: bool,
+    pub subscribe: bool,
+    pub filter: String,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EffectConfig {
+    Allow,
+    Deny,
+}
+
+/// The door that has a name: each of these weakens the broker.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Dangerous {
+    pub anonymous: bool,
+    pub any_client_id: bool,
+    pub allow_all: bool,
+}
+
+/// Everything a broker node needs to start.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeConfig {
+    pub listeners: Vec<ListenerConfig>,
+    pub tls: TlsConfig,
+    pub fleet: String,
+    pub rules: Vec<RuleConfig>,
+    #[serde(default)]
+    pub dangerous: Dangerous,
+    #[serde(default)]
+    pub limits: NodeLimits,
+    #[serde(default)]
+    pub version: String,
+}
+
+impl NodeConfig {
+    pub fn compiled_rules(&self) -> Result<Rules, RuleFault> {
+        if self.dangerous.allow_all {
+            return Ok(Rules::dangerous_allow_all());
+        }
+        Rules::new(
+            self.rules
+                .iter()
+                .map(|rule| Rule {
+                    name: rule.name.clone(),
+                    effect: match rule.effect {
+                        EffectConfig::Allow => Effect::Allow,
+                        EffectConfig::Deny => Effect::Deny,
+                    },
+                    who: rule.who.clone(),
+                    publish: rule.publish,
+                    subscribe: rule.subscribe,
+                    filter: rule.filter.clone(),
+                })
+                .collect(),
+        )
+    }
+}
+
+macro_rules! limits {
+    ($($name:ident: $type:ty = $default:expr, $min:expr, $max:expr, $unit:literal, $reason:literal;)*) => {
+        /// Every budget of the data plane.
+        #[derive(Clone, Debug, Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        pub struct NodeLimits { $(pub $name: $type,)* }
+
+        impl Default for NodeLimits {
+            fn default() -> NodeLimits { NodeLimits { $($name: $default,)* } }
+        }
+
+        impl NodeLimits {
+            /// The first limit outside its bounds, as a sentence.
+            pub fn out_of_bounds(&self) -> Option<String> {
+                $(if !($min..=$max).contains(&(self.$name as u64)) {
+                    return Some(format!(
+                        "limits.{} is {}, allowed are {} to {} {}", stringify!($name), self.$name, $min as u64, $max as u64, $unit
+                    ));
+                })*
+                None
+            }
+        }
+
+        /// Name, default, bounds, unit and reason of every limit.
+        pub fn default_limits() -> BTreeMap<&'static str, LimitInfo> {
+            BTreeMap::from([$((stringify!($name), LimitInfo {
+                default: $default as u64, min: $min, max: $max, unit: $unit, reason: $reason,
+            }),)*])
+        }
+    };
+}
+
+/// One limit, described.
+#[derive(Clone, Debug, Serialize)]
+pub struct LimitInfo {
+    pub default: u64,
+    pub min: u64,
+    pub max: u64,
+    pub unit: &'static str,
+    pub reason: &'static str,
+}
+
+const MIB: u64 = 1 << 20;
+
+limits! {
+    max_packet_size: u32 = 1 << 20, 256, 256 * MIB, "bytes", "bounds the buffer that one packet of a peer makes the broker hold";
+    handshake_timeout_ms: u32 = 10_000, 100, 600_000, "milliseconds", "ends a TLS handshake that does not come to its end";
+    connect_timeout_ms: u32 = 10_000, 100, 600_000, "milliseconds", "ends a connection that never says CONNECT";
+    max_connections: u32 = 100_000, 1, 10_000_000, "connections", "bounds memory and file descriptors";
+    max_handshakes: u32 = 1_000, 1, 1_000_000, "connections", "connections in handshake at once; more wait to be accepted";
+    receive_maximum: u16 = 1_024, 1, 65_535, "messages", "QoS 1 and 2 messages a client may have unacknowledged towards the broker";
+    topic_alias_maximum: u16 = 64, 0, 65_535, "aliases", "each alias keeps one topic name per connection";
+    max_session_expiry_s: u32 = 7 * 24 * 3600, 0, 0xffff_ffff, "seconds", "how long a session may outlive its connection";
+    max_keep_alive_s: u16 = 0, 0, 65_535, "seconds", "longest keep-alive a client may choose; 0 leaves it to the client";
+    max_inflight: u16 = 1_024, 1, 65_535, "messages", "QoS 1 and 2 messages unacknowledged towards one client";
+    max_queued_messages: u32 = 10_000, 0, 100_000_000, "messages", "messages waiting in one session";
+    max_queued_bytes: u64 = 64 * MIB, 0, 1 << 40, "bytes", "bytes waiting in one session";
+    max_outbox_bytes: u32 = 1 << 20, 4_096, 1 << 30, "bytes", "encoded for one connection and not yet taken by the network; beyond it QoS 0 is dropped";
+    max_subscriptions: u32 = 1_000, 1, 10_000_000, "subscriptions", "subscriptions of one session";
+    max_topic_levels: u32 = 32, 1, 1_024, "levels", "bounds the depth of the subscription tree";
+    max_retained_messages: u32 = 1_000_000, 0, 1 << 31, "messages", "retained messages in all";
+    max_retained_bytes: u64 = 256 * MIB, 0, 1 << 42, "bytes", "bytes of retained messages in all";
+    sys_interval_s: u32 = 10, 0, 86_400, "seconds", "between two updates of $SYS; 0 turns it off";
+}
+
+impl NodeLimits {
+    pub fn for_engine(&self) -> Limits {
+        Limits {
+            max_packet_size: self.max_packet_size,
+            receive_maximum: self.receive_maximum,
+            topic_alias_maximum: self.topic_alias_maximum,
+            max_session_expiry_s: self.max_session_expiry_s,
+            max_keep_alive_s: self.max_keep_alive_s,
+            max_inflight: self.max_inflight,
+            max_queued_messages: self.max_queued_messages,
+            max_queued_bytes: self.max_queued_bytes,
+            max_outbox_bytes: self.max_outbox_bytes,
+            max_subscriptions: self.max_subscriptions,
+            max_topic_levels: self.max_topic_levels,
+            max_retained_messages: self.max_retained_messages,
+            max_retained_bytes: self.max_retained_bytes,
+            sys_interval_s: self.sys_interval_s,
+        }
+    }
+}
+
+/// What a client connection needs.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientConfig {
+    pub scheme: String,
+    pub host: String,
+    pub port: u16,
+    #[serde(default)]
+    pub path: String,
+    #[serde(default)]
+    pub ca_pem: String,
+    #[serde(default)]
+    pub certificate_pem: Option<String>,
+    #[serde(default)]
+    pub key_pem: Option<String>,
+    #[serde(default)]
+    pub server_name: Option<String>,
+    pub version: String,
+    pub client_id: String,
+    pub keep_alive: u16,
+    pub clean_start: bool,
+    #[serde(default)]
+    pub session_expiry: Option<u32>,
+    #[serde(default)]
+    pub username: Option<String>,
+    #[serde(default)]
+    pub password: Option<String>,
+    #[serde(default)]
+    pub will: Option<WillConfig>,
+    pub timeout_ms: u64,
+    #[serde(default)]
+    pub allow_plaintext: bool,
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WillConfig {
+    pub topic: String,
+    pub payload_hex: String,
+    pub qos: u8,
+    pub retain: bool,
+    #[serde(default)]
+    pub delay: u32,
+}

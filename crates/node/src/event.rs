@@ -1,0 +1,73 @@
+//! The ring of facts between the data plane and whoever watches: bounded, never blocking the writer.
+//!
+//! Refuses to know who watches and what a fact means.
+
+use serde_json::{Map, Value, json};
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Facts kept for a slow watcher; beyond it the oldest are lost and counted.
+const KEPT: usize = 65_536;
+
+#[derive(Default)]
+struct Ring {
+    facts: VecDeque<String>,
+    lost: u64,
+}
+
+/// Facts as JSON text, oldest first.
+#[derive(Default)]
+pub struct Events {
+    ring: Mutex<Ring>,
+    arrived: Condvar,
+}
+
+impl Events {
+    /// Add a fact; `event` and `at` are added to `fields`.
+    pub fn push(&self, event: &str, fields: Value) {
+        let mut fact = Map::new();
+        fact.insert("event".into(), json!(event));
+        fact.insert("at".into(), json!(now_ms()));
+        if let Value::Object(fields) = fields {
+            fact.extend(fields);
+        }
+        let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        if ring.facts.len() >= KEPT {
+            ring.facts.pop_front();
+            ring.lost += 1;
+        }
+        ring.facts.push_back(Value::Object(fact).to_string());
+        drop(ring);
+        self.arrived.notify_one();
+    }
+
+    /// All facts there are, waiting up to `timeout` for the first.
+    pub fn drain(&self, timeout: Duration) -> Vec<String> {
+        let deadline = Instant::now() + timeout;
+        let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        while ring.facts.is_empty() {
+            let Some(left) = deadline.checked_duration_since(Instant::now()).filter(|d| !d.is_zero()) else {
+                return Vec::new();
+            };
+            ring = self
+                .arrived
+                .wait_timeout(ring, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+        if ring.lost > 0 {
+            let lost = std::mem::take(&mut ring.lost);
+            ring.facts
+                .push_front(json!({"event": "lost", "at": now_ms(), "count": lost}).to_string());
+        }
+        ring.facts.drain(..).collect()
+    }
+}
+
+/// Milliseconds since the Unix epoch.
+pub fn now_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| d.as_millis() as u64)
+}

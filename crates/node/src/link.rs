@@ -1,0 +1,470 @@
+//! One network connection: a socket, TLS or not, WebSocket or not. Bytes of MQTT come out and go in.
+//!
+//! Refuses to know what the bytes mean, and keeps no buffer while nothing is under way.
+
+use crate::ws::{self, Role, WsFault};
+use mio::net::TcpStream;
+use rustls::Error as TlsError;
+use rustls::server::UnbufferedServerConnection;
+use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus};
+use std::io::{self, Read, Write};
+
+/// Bytes read from a socket at once: a few full TLS records.
+pub const READ_SIZE: usize = 64 * 1024;
+/// Room for what an incomplete record left behind, before what is read now.
+const CARRY: usize = 20 * 1024;
+/// Plaintext encrypted for one write call.
+const WRITE_SIZE: usize = 128 * 1024;
+/// A TLS record holds at most this much plaintext.
+const RECORD: usize = 16 * 1024;
+/// More than any record adds: header, nonce, tag, content type.
+const RECORD_OVERHEAD: usize = 64;
+
+/// Buffers of one thread, lent to each connection in turn.
+pub struct Scratch {
+    cipher: Vec<u8>,
+    /// Plaintext of the read under way.
+    pub plain: Vec<u8>,
+    frames: Vec<u8>,
+    send: Vec<u8>,
+}
+
+impl Scratch {
+    pub fn new() -> Scratch {
+        Scratch {
+            cipher: vec![0; CARRY + READ_SIZE],
+            plain: Vec::with_capacity(READ_SIZE),
+            frames: Vec::new(),
+            send: vec![0; WRITE_SIZE + (WRITE_SIZE / RECORD + 1) * RECORD_OVERHEAD],
+        }
+    }
+}
+
+/// What ended or broke a connection while reading.
+#[derive(Debug)]
+pub enum LinkFault {
+    Io(io::Error),
+    Tls(TlsError),
+    WebSocket(WsFault),
+}
+
+impl LinkFault {
+    pub fn sentence(&self) -> String {
+        match self {
+            LinkFault::Io(e) => match e.kind() {
+                io::ErrorKind::ConnectionReset => "peer reset the connection".into(),
+                io::ErrorKind::TimedOut => "peer stopped answering on the network".into(),
+                _ => format!("network failed: {e}"),
+            },
+            LinkFault::Tls(e) => format!("TLS failed: {e}"),
+            LinkFault::WebSocket(fault) => fault.sentence(),
+        }
+    }
+}
+
+/// What one read found; the MQTT bytes are in [`Scratch::plain`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadOutcome {
+    /// Ciphertext bytes taken from the socket.
+    pub received: usize,
+    pub ended: Option<Ended>,
+    /// The socket may have more.
+    pub more: bool,
+}
+
+/// How the peer ended its side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// TLS close_notify, or a WebSocket close.
+    Cleanly,
+    /// The TCP connection ended without a word.
+    Abruptly,
+}
+
+pub struct Link {
+    pub stream: TcpStream,
+    pub tls: Option<Box<UnbufferedServerConnection>>,
+    ws: Option<Box<ws::Decoder>>,
+    /// The start of a TLS record whose rest has not arrived.
+    incoming: Vec<u8>,
+    /// Bytes for the network that it did not take yet.
+    outgoing: Vec<u8>,
+}
+
+impl Link {
+    pub fn new(stream: TcpStream) -> Link {
+        Link {
+            stream,
+            tls: None,
+            ws: None,
+            incoming: Vec::new(),
+            outgoing: Vec::new(),
+        }
+    }
+
+    pub fn speak_websocket(&mut self, max_message: usize) {
+        self.ws = Some(Box::new(ws::Decoder::new(Role::Server, max_message)));
+    }
+
+    /// Bytes that wait for the network.
+    pub fn has_outgoing(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+
+    /// Bytes of an unfinished record or ClientHello.
+    pub fn incoming(&self) -> &[u8] {
+        &self.incoming
+    }
+
+    /// Read from the socket without any decoding, appending to what [`Link::incoming`] shows; at most `limit` in all.
+    pub fn read_raw(&mut self, scratch: &mut Scratch, limit: usize) -> io::Result<ReadOutcome> {
+        let room = limit.saturating_sub(self.incoming.len()).min(READ_SIZE);
+        let space = scratch.cipher.get_mut(..room).unwrap_or_default();
+        match self.stream.read(space) {
+            Ok(0) => Ok(ReadOutcome {
+                received: 0,
+                ended: Some(Ended::Abruptly),
+                more: false,
+            }),
+            Ok(n) => {
+                self.incoming.extend_from_slice(space.get(..n).unwrap_or_default());
+                Ok(ReadOutcome {
+                    received: n,
+                    ended: None,
+                    more: n == room,
+                })
+            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(ReadOutcome {
+                received: 0,
+                ended: None,
+                more: false,
+            }),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(ReadOutcome {
+                received: 0,
+                ended: None,
+                more: true,
+            }),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Read once from the socket and decode; MQTT bytes are appended to `scratch.plain`. What TLS wants to say is
+    /// queued, send it with [`Link::flush`].
+    pub fn read(&mut self, scratch: &mut Scratch) -> Result<ReadOutcome, LinkFault> {
+        let carried = self.incoming.len();
+        if carried > 0 {
+            // Fragments of one handshake message stay until it is whole; the library bounds them at 64 KiB.
+            if scratch.cipher.len() < carried + READ_SIZE {
+                scratch.cipher.resize(carried + READ_SIZE, 0);
+            }
+            if let Some(front) = scratch.cipher.get_mut(..carried) {
+                front.copy_from_slice(&self.incoming);
+            }
+            self.incoming.clear();
+        }
+        let space = scratch.cipher.get_mut(carried..carried + READ_SIZE).unwrap_or_default();
+        let (received, mut ended) = match self.stream.read(space) {
+            Ok(0) => (0, Some(Ended::Abruptly)),
+            Ok(n) => (n, None),
+            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => (0, None),
+            Err(e) => return Err(LinkFault::Io(e)),
+        };
+        let mut cipher = std::mem::take(&mut scratch.cipher);
+        let decoded = self.decode(cipher.get_mut(..carried + received).unwrap_or_default(), scratch);
+        scratch.cipher = cipher;
+        if let Some(how) = decoded? {
+            ended = Some(how);
+        }
+        Ok(ReadOutcome {
+            received,
+            ended,
+            more: received == READ_SIZE,
+        })
+    }
+
+    /// Decode what [`Link::read_raw`] collected, now that it is known to be TLS.
+    pub fn decode_incoming(&mut self, scratch: &mut Scratch) -> Result<Option<Ended>, LinkFault> {
+        let mut bytes = std::mem::take(&mut self.incoming);
+        self.decode(&mut bytes, scratch)
+    }
+
+    fn decode(&mut self, bytes: &mut [u8], scratch: &mut Scratch) -> Result<Option<Ended>, LinkFault> {
+        if self.ws.is_none() {
+            return self.decrypt(bytes, &mut scratch.plain);
+        }
+        let mut frames = std::mem::take(&mut scratch.frames);
+        frames.clear();
+        let ended = self.decrypt(bytes, &mut frames);
+        let outcome = ended.and_then(|ended| {
+            let unframed = self.unframe(&mut frames, &mut scratch.plain)?;
+            Ok(ended.or(unframed))
+        });
+        scratch.frames = frames;
+        outcome
+    }
+
+    /// Take WebSocket frames apart, also those that arrived together with the upgrade request.
+    pub fn unframe(&mut self, frames: &mut [u8], plain: &mut Vec<u8>) -> Result<Option<Ended>, LinkFault> {
+        let Some(decoder) = &mut self.ws else { return Ok(None) };
+        let mut control = Vec::new();
+        let decoded = decoder.decode(frames, plain, &mut control);
+        if let Err(fault) = &decoded {
+            ws::encode_close(Role::Server, fault.code(), &mut control);
+        }
+        if !control.is_empty() {
+            self.encrypt(&control).map_err(LinkFault::Tls)?;
+        }
+        let decoded = decoded.map_err(LinkFault::WebSocket)?;
+        Ok(decoded.closed.map(|_| Ended::Cleanly))
+    }
+
+    /// Run TLS over `bytes`; plaintext goes to `plain`, an unfinished record is kept.
+    fn decrypt(&mut self, bytes: &mut [u8], plain: &mut Vec<u8>) -> Result<Option<Ended>, LinkFault> {
+        let Some(tls) = &mut self.tls else {
+            plain.extend_from_slice(bytes);
+            return Ok(None);
+        };
+        let mut start = 0;
+        let mut ended = None;
+        loop {
+            let UnbufferedStatus { discard, state } =
+                tls.process_tls_records(bytes.get_mut(start..).unwrap_or_default());
+            let is_blocked = match state {
+                Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                    while let Some(record) = traffic.next_record() {
+                        plain.extend_from_slice(record.map_err(LinkFault::Tls)?.payload);
+                    }
+                    false
+                }
+                Ok(ConnectionState::EncodeTlsData(mut data)) => {
+                    append_encoded(&mut self.outgoing, |out| data.encode(out))?;
+                    false
+                }
+                Ok(ConnectionState::TransmitTlsData(data)) => {
+                    data.done();
+                    false
+                }
+                Ok(ConnectionState::PeerClosed) => {
+                    ended = Some(Ended::Cleanly);
+                    false
+                }
+                // Early data is never offered; a state of a later version changes nothing for us.
+                Ok(_) => true,
+                Err(e) => {
+                    self.queue_alert();
+                    return Err(LinkFault::Tls(e));
+                }
+            };
+            start += discard;
+            if is_blocked {
+                break;
+            }
+        }
+        self.incoming.extend_from_slice(bytes.get(start..).unwrap_or_default());
+        Ok(ended)
+    }
+
+    /// After a TLS error the library has an alert for the peer; put it where [`Link::flush`] finds it.
+    fn queue_alert(&mut self) {
+        let Some(tls) = &mut self.tls else { return };
+        // One alert, one transmission: a bound, should the library ever repeat itself.
+        for _ in 0..4 {
+            match tls.process_tls_records(&mut []).state {
+                Ok(ConnectionState::EncodeTlsData(mut data)) => {
+                    if append_encoded(&mut self.outgoing, |out| data.encode(out)).is_err() {
+                        return;
+                    }
+                }
+                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
+                _ => return,
+            }
+        }
+    }
+
+    /// Send MQTT bytes; how many of them were taken. 0 while the network is behind.
+    pub fn write(&mut self, plain: &[u8], scratch: &mut Scratch) -> Result<usize, LinkFault> {
+        let mut taken = 0;
+        while taken < plain.len() {
+            if !self.flush().map_err(LinkFault::Io)? {
+                break;
+            }
+            let chunk = plain.get(taken..).unwrap_or_default();
+            let chunk = chunk.get(..WRITE_SIZE - RECORD).unwrap_or(chunk);
+            if self.ws.is_some() {
+                let mut frames = std::mem::take(&mut scratch.frames);
+                frames.clear();
+                ws::encode_binary(Role::Server, chunk, &mut frames);
+                let sent = self.send(&frames, &mut scratch.send);
+                scratch.frames = frames;
+                sent?;
+            } else {
+                self.send(chunk, &mut scratch.send)?;
+            }
+            taken += chunk.len();
+        }
+        Ok(taken)
+    }
+
+    /// Encrypt and write at once; what the network does not take is kept.
+    fn send(&mut self, plain: &[u8], buffer: &mut [u8]) -> Result<(), LinkFault> {
+        let bytes: &[u8] = match &mut self.tls {
+            None => plain,
+            Some(tls) => {
+                let length = encrypt_into(tls, plain, buffer, &mut self.outgoing).map_err(LinkFault::Tls)?;
+                buffer.get(..length).unwrap_or_default()
+            }
+        };
+        if !self.outgoing.is_empty() {
+            // Something of the handshake (a key update, say) has to go first.
+            self.outgoing.extend_from_slice(bytes);
+            self.flush().map_err(LinkFault::Io)?;
+            return Ok(());
+        }
+        let written = write_some(&mut self.stream, bytes).map_err(LinkFault::Io)?;
+        self.outgoing
+            .extend_from_slice(bytes.get(written..).unwrap_or_default());
+        Ok(())
+    }
+
+    /// Queue bytes for [`Link::flush`], encrypted.
+    fn encrypt(&mut self, plain: &[u8]) -> Result<(), TlsError> {
+        match &mut self.tls {
+            None => self.outgoing.extend_from_slice(plain),
+            Some(tls) => {
+                let mut buffer = vec![0; plain.len() + (plain.len() / RECORD + 1) * RECORD_OVERHEAD];
+                let length = encrypt_into(tls, plain, &mut buffer, &mut self.outgoing)?;
+                self.outgoing
+                    .extend_from_slice(buffer.get(..length).unwrap_or_default());
+            }
+        }
+        Ok(())
+    }
+
+    /// Queue bytes that are not MQTT: an HTTP answer.
+    pub fn queue(&mut self, plain: &[u8]) -> Result<(), LinkFault> {
+        self.encrypt(plain).map_err(LinkFault::Tls)
+    }
+
+    /// Queue bytes that go out as they are: an alert before TLS began.
+    pub fn queue_raw(&mut self, bytes: &[u8]) {
+        self.outgoing.extend_from_slice(bytes);
+    }
+
+    /// Write what is queued; `true` when nothing is left.
+    pub fn flush(&mut self) -> io::Result<bool> {
+        if self.outgoing.is_empty() {
+            return Ok(true);
+        }
+        let written = write_some(&mut self.stream, &self.outgoing)?;
+        if written == self.outgoing.len() {
+            // Given back: an idle connection keeps no buffer.
+            self.outgoing = Vec::new();
+            return Ok(true);
+        }
+        self.outgoing.drain(..written);
+        Ok(false)
+    }
+
+    /// Say goodbye: WebSocket close and close_notify are queued; [`Link::finish`] sends them.
+    pub fn shut(&mut self) {
+        if self.ws.is_some() {
+            let mut close = Vec::new();
+            ws::encode_close(Role::Server, 1000, &mut close);
+            let _ = self.encrypt(&close);
+        }
+        if let Some(tls) = &mut self.tls {
+            let mut buffer = [0; 128];
+            if let Ok(ConnectionState::WriteTraffic(mut traffic)) = tls.process_tls_records(&mut []).state
+                && let Ok(length) = traffic.queue_close_notify(&mut buffer)
+            {
+                self.outgoing
+                    .extend_from_slice(buffer.get(..length).unwrap_or_default());
+            }
+        }
+    }
+
+    /// Send what is queued and end our side; `false` while the network has not taken all of it.
+    pub fn finish(&mut self) -> io::Result<bool> {
+        if !self.flush()? {
+            return Ok(false);
+        }
+        self.stream.shutdown(std::net::Shutdown::Write)?;
+        Ok(true)
+    }
+
+    /// Read and throw away, so that closing does not reset what was just said. `true` when the peer is done.
+    pub fn discard(&mut self, scratch: &mut Scratch) -> bool {
+        loop {
+            match self.stream.read(&mut scratch.cipher) {
+                Ok(0) => return true,
+                Ok(_) => {}
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return e.kind() != io::ErrorKind::WouldBlock,
+            }
+        }
+    }
+}
+
+/// Write until done or until the network takes no more; how much went.
+fn write_some(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    let mut written = 0;
+    while let Some(rest) = bytes.get(written..).filter(|r| !r.is_empty()) {
+        match stream.write(rest) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => written += n,
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(written)
+}
+
+fn append_encoded(
+    out: &mut Vec<u8>,
+    mut encode: impl FnMut(&mut [u8]) -> Result<usize, EncodeError>,
+) -> Result<(), LinkFault> {
+    let start = out.len();
+    let mut room = 1024;
+    loop {
+        out.resize(start + room, 0);
+        match encode(out.get_mut(start..).unwrap_or_default()) {
+            Ok(length) => {
+                out.truncate(start + length);
+                return Ok(());
+            }
+            Err(EncodeError::InsufficientSize(InsufficientSizeError { required_size })) => room = required_size,
+            Err(EncodeError::AlreadyEncoded) => {
+                out.truncate(start);
+                return Err(LinkFault::Tls(TlsError::General(
+                    "handshake data was encoded twice".into(),
+                )));
+            }
+        }
+    }
+}
+
+/// Encrypt `plain` into `buffer`; handshake bytes the library has to send before it go to `first`.
+fn encrypt_into(
+    tls: &mut UnbufferedServerConnection,
+    plain: &[u8],
+    buffer: &mut [u8],
+    first: &mut Vec<u8>,
+) -> Result<usize, TlsError> {
+    loop {
+        match tls.process_tls_records(&mut []).state? {
+            ConnectionState::WriteTraffic(mut traffic) => {
+                return traffic.encrypt(plain, buffer).map_err(|e| match e {
+                    EncryptError::EncryptExhausted => TlsError::EncryptError,
+                    EncryptError::InsufficientSize(_) => TlsError::General("encryption buffer is too small".into()),
+                });
+            }
+            ConnectionState::EncodeTlsData(mut data) => {
+                append_encoded(first, |out| data.encode(out)).map_err(|_| TlsError::EncryptError)?;
+            }
+            ConnectionState::TransmitTlsData(data) => data.done(),
+            ConnectionState::PeerClosed => {}
+            _ => return Err(TlsError::General("TLS is not ready to send".into())),
+        }
+    }
+}

@@ -1,0 +1,624 @@
+//! A shard: the thread that owns sessions and their connections once they are established.
+//!
+//! One loop: wait, take commands, read what is there, let the engine work, flush every connection once. Refuses to
+//! know MQTT (that is the engine's) and handshakes (that is the gate's).
+
+use crate::certificate::CertificateFacts;
+use crate::gate::TlsFacts;
+use crate::link::{Ended, Link, LinkFault, Scratch};
+use crate::node::Shared;
+use crate::refusal::{Refusal, Stage};
+use mio::{Events as Ready, Interest, Poll, Token, Waker};
+use sealmq_codec::{Connect, Framed, ReasonCode, frame};
+use sealmq_engine::rules::Rules;
+use sealmq_engine::{ClientIds, ConnId, Counters, EndCause, Engine, Event, Gauges, Limits, Millis, Peer, SessionView};
+use serde_json::json;
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, Sender};
+use std::time::{Duration, Instant};
+
+/// Token of the waker.
+pub const WAKE: Token = Token(usize::MAX);
+/// Socket reads of one connection in one turn; whoever has more waits for its next turn.
+const READS_PER_TURN: usize = 4;
+/// How long a closed connection may take to read our last words.
+const LINGER: Duration = Duration::from_secs(2);
+/// How long an outbox keeps its memory after its last use.
+const COOLING: Duration = Duration::from_secs(1);
+
+/// A connection with its CONNECT, from the gate.
+pub struct Arrival {
+    pub link: Link,
+    /// Decoded bytes, beginning with the CONNECT.
+    pub plain: Vec<u8>,
+    pub connect_size: usize,
+    pub peer: String,
+    pub listener: Arc<str>,
+    pub device: Option<Arc<str>>,
+    pub certificate: Option<CertificateFacts>,
+    pub tls: Option<TlsFacts>,
+}
+
+pub struct ShardReport {
+    pub counters: Counters,
+    pub gauges: Gauges,
+}
+
+/// A session with what the shard knows of its connection.
+pub struct SessionReport {
+    pub view: SessionView,
+    pub peer: Option<String>,
+    pub listener: Option<Arc<str>>,
+}
+
+pub enum Command {
+    Arrive(Box<Arrival>),
+    DisconnectDevice {
+        device: String,
+        reason: ReasonCode,
+        text: String,
+        reply: Sender<usize>,
+    },
+    Reload {
+        rules: Box<Rules>,
+        limits: Box<Limits>,
+    },
+    Report {
+        reply: Sender<ShardReport>,
+    },
+    Sessions {
+        reply: Sender<Vec<SessionReport>>,
+    },
+    ShutDown {
+        deadline: Instant,
+    },
+}
+
+/// The way into a shard from other threads.
+#[derive(Clone)]
+pub struct ShardHandle {
+    pub commands: Sender<Command>,
+    pub waker: Arc<Waker>,
+}
+
+impl ShardHandle {
+    pub fn send(&self, command: Command) {
+        if self.commands.send(command).is_ok() {
+            let _ = self.waker.wake();
+        }
+    }
+}
+
+struct Seat {
+    id: ConnId,
+    link: Link,
+    /// MQTT bytes of a packet that is not whole.
+    partial: Vec<u8>,
+    /// `partial` must be this long before the engine is asked again.
+    need: usize,
+    peer: String,
+    listener: Arc<str>,
+    tls: Option<TlsFacts>,
+    device: Option<Arc<str>>,
+    /// In the list of connections whose socket has more to read.
+    is_ready: bool,
+    /// In the list of connections whose outbox still has memory.
+    is_warm: bool,
+}
+
+/// A connection that is over, while its peer may still read why.
+struct Leaving {
+    link: Link,
+    deadline: Instant,
+}
+
+pub struct Shard {
+    poll: Poll,
+    engine: Engine,
+    commands: Receiver<Command>,
+    shared: Arc<Shared>,
+    seats: Vec<Option<Box<Seat>>>,
+    leaving: Vec<Leaving>,
+    ready: VecDeque<u32>,
+    warm: Vec<(u32, Instant)>,
+    scratch: Scratch,
+    began: Instant,
+    stop_at: Option<Instant>,
+}
+
+impl Shard {
+    pub fn new(poll: Poll, engine: Engine, commands: Receiver<Command>, shared: Arc<Shared>) -> Shard {
+        Shard {
+            poll,
+            engine,
+            commands,
+            shared,
+            seats: Vec::new(),
+            leaving: Vec::new(),
+            ready: VecDeque::new(),
+            warm: Vec::new(),
+            scratch: Scratch::new(),
+            began: Instant::now(),
+            stop_at: None,
+        }
+    }
+
+    /// Run until told to shut down and everyone has left, or time is up.
+    pub fn run(mut self) {
+        let mut ready = Ready::with_capacity(1024);
+        loop {
+            let timeout = self.timeout();
+            if let Err(e) = self.poll.poll(&mut ready, timeout)
+                && e.kind() != io::ErrorKind::Interrupted
+            {
+                self.shared.events.push(
+                    "failure",
+                    json!({"what": format!("shard cannot wait for the network: {e}")}),
+                );
+                return;
+            }
+            while let Ok(command) = self.commands.try_recv() {
+                self.carry_out(command);
+            }
+            for event in &ready {
+                if let Token(index) = event.token()
+                    && event.token() != WAKE
+                {
+                    if event.is_readable() || event.is_read_closed() || event.is_error() {
+                        self.mark_ready(index as u32);
+                    }
+                    if event.is_writable() {
+                        self.resume_writing(index as u32);
+                    }
+                }
+            }
+            for _ in 0..self.ready.len() {
+                let Some(index) = self.ready.pop_front() else { break };
+                self.read(index);
+            }
+            let now = self.now();
+            self.engine.handle_tick(now);
+            self.flush_all();
+            self.forward_events();
+            self.tidy();
+            if self.stop_at.is_some_and(|at| self.is_empty() || Instant::now() >= at) {
+                return;
+            }
+        }
+    }
+
+    fn now(&self) -> Millis {
+        Millis(self.began.elapsed().as_millis() as u64)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.leaving.is_empty() && self.seats.iter().all(Option::is_none)
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        if !self.ready.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let mut timeout = self
+            .engine
+            .poll_deadline()
+            .map(|at| Duration::from_millis(at.since(self.now()) + u64::from(at > self.now())));
+        let mut at_most = |limit: Duration| timeout = Some(timeout.map_or(limit, |t| t.min(limit)));
+        if !self.leaving.is_empty() || self.stop_at.is_some() {
+            at_most(Duration::from_millis(50));
+        }
+        if !self.warm.is_empty() {
+            at_most(COOLING);
+        }
+        timeout
+    }
+
+    fn carry_out(&mut self, command: Command) {
+        match command {
+            Command::Arrive(arrival) => self.seat(*arrival),
+            Command::DisconnectDevice {
+                device,
+                reason,
+                text,
+                reply,
+            } => {
+                let now = self.now();
+                let closed = self.engine.disconnect_device(now, &device, reason, &text);
+                let _ = reply.send(closed);
+            }
+            Command::Reload { rules, limits } => {
+                self.engine.set_limits(*limits);
+                self.engine.set_rules(*rules);
+            }
+            Command::Report { reply } => {
+                let _ = reply.send(ShardReport {
+                    counters: self.engine.counters(),
+                    gauges: self.engine.gauges(),
+                });
+            }
+            Command::Sessions { reply } => {
+                let sessions = self.engine.sessions().into_iter().map(|view| {
+                    let seat = view.conn.and_then(|id| self.seats.get(id.index as usize)?.as_ref());
+                    let (peer, listener) = (seat.map(|s| s.peer.clone()), seat.map(|s| Arc::clone(&s.listener)));
+                    SessionReport { view, peer, listener }
+                });
+                let _ = reply.send(sessions.collect());
+            }
+            Command::ShutDown { deadline } => {
+                let now = self.now();
+                self.engine.shut_down(now);
+                self.stop_at = Some(deadline);
+            }
+        }
+    }
+
+    /// A newcomer: its CONNECT goes to the engine, and it gets a seat or a refusal.
+    fn seat(&mut self, arrival: Arrival) {
+        let Arrival {
+            mut link,
+            mut plain,
+            connect_size,
+            peer,
+            listener,
+            device,
+            certificate,
+            tls,
+        } = arrival;
+        let settings = self.shared.settings();
+        let now = self.now();
+        let outcome = match frame(&plain, u32::MAX).map(|f| (f, self.stop_at)) {
+            Ok((Framed::Whole(whole), None)) => Connect::decode(whole.body).ok().map(|connect| {
+                let client_ids = if settings.dangerous.any_client_id {
+                    ClientIds::Any
+                } else {
+                    ClientIds::OwnOnly
+                };
+                if device.is_none() && !settings.dangerous.anonymous {
+                    // Only a plaintext listener leads here, and it does not start without `anonymous`.
+                    return Err((None, "anonymous clients are not admitted".to_owned()));
+                }
+                let who = Peer {
+                    device: device.clone(),
+                    client_ids,
+                };
+                self.engine
+                    .handle_connect(now, &connect, &who)
+                    .map_err(|refusal| (Some((refusal, connect.client_id.to_owned())), String::new()))
+            }),
+            _ => None,
+        };
+        let id = match outcome {
+            Some(Ok(id)) => id,
+            Some(Err((refused, _))) => {
+                if let Some((refused, client_id)) = refused {
+                    let record = Refusal::new(Stage::Connect, refused.cause, refused.summary, refused.mend).record(
+                        &peer,
+                        &listener,
+                        None,
+                        certificate.as_ref(),
+                        Some(&client_id),
+                    );
+                    self.shared.refused(refused.cause, record);
+                    let _ = link.write(&refused.bytes, &mut self.scratch);
+                }
+                return self.leave(link);
+            }
+            None => return self.leave(link),
+        };
+        let token = Token(id.index as usize);
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        if self
+            .poll
+            .registry()
+            .register(&mut link.stream, token, interest)
+            .is_err()
+        {
+            self.engine.handle_closed(now, id, "socket could not be watched");
+            self.engine.release(id);
+            self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+            return;
+        }
+        plain.drain(..connect_size);
+        let seat = Seat {
+            id,
+            link,
+            partial: plain,
+            need: 0,
+            peer,
+            listener,
+            tls,
+            device,
+            is_ready: false,
+            is_warm: false,
+        };
+        let index = id.index as usize;
+        if self.seats.len() <= index {
+            self.seats.resize_with(index + 1, || None);
+        }
+        if let Some(slot) = self.seats.get_mut(index) {
+            *slot = Some(Box::new(seat));
+        }
+        // The event that names this connection needs the seat; and bytes may have come with the CONNECT.
+        self.forward_events();
+        self.consume_partial(id.index);
+        self.mark_ready(id.index);
+    }
+
+    fn seat_mut(&mut self, index: u32) -> Option<&mut Seat> {
+        self.seats.get_mut(index as usize).and_then(Option::as_deref_mut)
+    }
+
+    fn mark_ready(&mut self, index: u32) {
+        if let Some(seat) = self.seat_mut(index)
+            && !seat.is_ready
+        {
+            seat.is_ready = true;
+            self.ready.push_back(index);
+        }
+    }
+
+    /// Read what is there, at most a few times; whoever has more is put at the end of the line.
+    fn read(&mut self, index: u32) {
+        let Some(seat) = self.seat_mut(index) else { return };
+        seat.is_ready = false;
+        for _ in 0..READS_PER_TURN {
+            let now = self.now();
+            let Some(seat) = self.seats.get_mut(index as usize).and_then(Option::as_deref_mut) else {
+                return;
+            };
+            self.scratch.plain.clear();
+            let outcome = seat.link.read(&mut self.scratch);
+            let id = seat.id;
+            if !self.scratch.plain.is_empty() {
+                if seat.partial.is_empty() {
+                    let intake = self.engine.handle_bytes(now, id, &self.scratch.plain);
+                    let rest = self.scratch.plain.get(intake.consumed..).unwrap_or_default();
+                    seat.partial.extend_from_slice(rest);
+                    seat.need = intake.need;
+                } else {
+                    seat.partial.extend_from_slice(&self.scratch.plain);
+                    self.consume_partial(index);
+                }
+            }
+            match outcome {
+                Ok(outcome) => {
+                    if let Some(how) = outcome.ended {
+                        let sentence = match how {
+                            Ended::Cleanly => "client closed the connection without DISCONNECT",
+                            Ended::Abruptly => "network connection ended without a word",
+                        };
+                        self.engine.handle_closed(now, id, sentence);
+                        return;
+                    }
+                    if !outcome.more {
+                        return;
+                    }
+                }
+                Err(fault) => {
+                    self.broken(index, id, &fault);
+                    return;
+                }
+            }
+        }
+        self.mark_ready(index);
+    }
+
+    /// Give the engine what was kept, once it can be whole.
+    fn consume_partial(&mut self, index: u32) {
+        let now = self.now();
+        let Some(seat) = self.seats.get_mut(index as usize).and_then(Option::as_deref_mut) else {
+            return;
+        };
+        if seat.partial.is_empty() || seat.partial.len() < seat.need {
+            return;
+        }
+        let intake = self.engine.handle_bytes(now, seat.id, &seat.partial);
+        seat.need = intake.need;
+        if intake.consumed == seat.partial.len() {
+            seat.partial = Vec::new();
+        } else {
+            seat.partial.drain(..intake.consumed);
+        }
+    }
+
+    fn broken(&mut self, index: u32, id: ConnId, fault: &LinkFault) {
+        let now = self.now();
+        if let Some(seat) = self.seat_mut(index) {
+            let _ = seat.link.flush();
+        }
+        self.engine.handle_closed(now, id, &fault.sentence());
+    }
+
+    /// The network takes bytes again.
+    fn resume_writing(&mut self, index: u32) {
+        let Some(seat) = self.seat_mut(index) else { return };
+        let id = seat.id;
+        if seat.link.has_outgoing() || self.engine.output(id).is_some_and(|out| !out.is_empty()) {
+            self.flush(id);
+        }
+    }
+
+    fn flush_all(&mut self) {
+        while let Some(id) = self.engine.poll_dirty() {
+            self.flush(id);
+        }
+    }
+
+    /// Send one connection's output, and close it when it is over.
+    fn flush(&mut self, id: ConnId) {
+        let now = self.now();
+        let Some(seat) = self
+            .seats
+            .get_mut(id.index as usize)
+            .and_then(Option::as_deref_mut)
+            .filter(|s| s.id == id)
+        else {
+            if self.engine.is_closing(id) {
+                self.engine.release(id);
+            }
+            return;
+        };
+        let Some(out) = self.engine.output(id) else { return };
+        let outcome = if out.is_empty() {
+            seat.link.flush().map(|_| 0).map_err(LinkFault::Io)
+        } else {
+            seat.link.write(out, &mut self.scratch)
+        };
+        match outcome {
+            Ok(taken) => {
+                self.shared
+                    .counters
+                    .bytes_sent
+                    .fetch_add(taken as u64, Ordering::Relaxed);
+                if taken == out.len() {
+                    out.clear();
+                    if !seat.is_warm && out.capacity() > 0 {
+                        seat.is_warm = true;
+                        self.warm.push((id.index, Instant::now()));
+                    }
+                } else {
+                    out.drain(..taken);
+                }
+                let is_drained = out.is_empty();
+                if self.engine.is_closing(id) {
+                    return self.unseat(id);
+                }
+                if is_drained && taken > 0 {
+                    self.engine.handle_drained(now, id);
+                }
+            }
+            Err(fault) => {
+                self.engine.handle_closed(now, id, &fault.sentence());
+                self.forward_events();
+                self.unseat(id);
+            }
+        }
+    }
+
+    /// A connection is over: its last words go out, then the socket closes.
+    fn unseat(&mut self, id: ConnId) {
+        self.forward_events();
+        self.engine.release(id);
+        if let Some(slot) = self.seats.get_mut(id.index as usize)
+            && let Some(mut seat) = slot.take_if(|s| s.id == id)
+        {
+            let _ = self.poll.registry().deregister(&mut seat.link.stream);
+            self.leave(seat.link);
+        }
+    }
+
+    fn leave(&mut self, mut link: Link) {
+        self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+        link.shut();
+        match link.finish() {
+            Ok(true) if link.discard(&mut self.scratch) => {}
+            Ok(_) => self.leaving.push(Leaving {
+                link,
+                deadline: Instant::now() + LINGER,
+            }),
+            Err(_) => {}
+        }
+    }
+
+    /// Facts from the engine, with what only the shard knows about the connection.
+    fn forward_events(&mut self) {
+        while let Some(event) = self.engine.poll_event() {
+            match event {
+                Event::Connected {
+                    conn,
+                    client_id,
+                    version,
+                    keep_alive_s,
+                    clean_start,
+                    session_present,
+                } => {
+                    let seat = self.seats.get(conn.index as usize).and_then(Option::as_deref);
+                    self.shared.events.push(
+                        "connected",
+                        json!({
+                            "peer": seat.map(|s| &s.peer),
+                            "listener": seat.map(|s| &*s.listener),
+                            "client_id": &*client_id,
+                            "device": seat.and_then(|s| s.device.as_deref()),
+                            "protocol": version.name(),
+                            "keep_alive": keep_alive_s,
+                            "clean_start": clean_start,
+                            "session_present": session_present,
+                            "tls": seat.and_then(|s| s.tls.as_ref()).map(TlsFacts::to_json),
+                        }),
+                    );
+                }
+                Event::Disconnected { conn, client_id, cause } => {
+                    let seat = self.seats.get(conn.index as usize).and_then(Option::as_deref);
+                    self.shared.events.push(
+                        "disconnected",
+                        json!({
+                            "peer": seat.map(|s| &s.peer),
+                            "client_id": &*client_id,
+                            "device": seat.and_then(|s| s.device.as_deref()),
+                            "cause": EndCause::slug(&cause),
+                            "summary": cause.sentence(),
+                        }),
+                    );
+                }
+                Event::Denied {
+                    conn,
+                    client_id,
+                    action,
+                    topic,
+                    why,
+                    suppressed,
+                } => {
+                    let seat = self.seats.get(conn.index as usize).and_then(Option::as_deref);
+                    let who = seat.and_then(|s| s.device.as_deref()).unwrap_or("anonymous");
+                    self.shared.events.push("denied", json!({
+                        "client_id": &*client_id,
+                        "device": seat.and_then(|s| s.device.as_deref()),
+                        "action": action.name(),
+                        "topic": topic,
+                        "rule": why,
+                        "suppressed": suppressed,
+                        "mend": format!("if {who} should be allowed to, add a rule with actions = [\"{}\"] and a topic that covers {topic} to the rule file", action.name()),
+                    }));
+                }
+                Event::Dropped {
+                    client_id,
+                    cause,
+                    count,
+                } => {
+                    self.shared.events.push(
+                        "dropped",
+                        json!({"client_id": &*client_id, "cause": cause, "count": count}),
+                    );
+                }
+            }
+        }
+    }
+
+    /// Deadlines of those who leave, memory of those who rest.
+    fn tidy(&mut self) {
+        if !self.leaving.is_empty() {
+            let now = Instant::now();
+            let scratch = &mut self.scratch;
+            self.leaving
+                .retain_mut(|l| l.deadline > now && l.link.finish().is_ok() && !l.link.discard(scratch));
+        }
+        if self.warm.first().is_some_and(|(_, since)| since.elapsed() >= COOLING) {
+            for (index, _) in std::mem::take(&mut self.warm) {
+                let Some(seat) = self.seats.get_mut(index as usize).and_then(Option::as_deref_mut) else {
+                    continue;
+                };
+                seat.is_warm = false;
+                if let Some(out) = self.engine.output(seat.id).filter(|out| out.is_empty()) {
+                    *out = Vec::new();
+                }
+                if seat.partial.is_empty() {
+                    seat.partial = Vec::new();
+                }
+            }
+        }
+    }
+}
