@@ -41,7 +41,7 @@ pub enum Fault {
     DupOnQos0,
     /// A packet identifier of zero [MQTT-2.2.1-3].
     ZeroPacketIdentifier,
-    /// A property that the packet may not carry.
+    /// A property that the packet may not carry: malformed, by section 2.2.2.2.
     MisplacedProperty(u8),
     /// A property identifier that MQTT does not define.
     UnknownProperty(u32),
@@ -57,6 +57,8 @@ pub enum Fault {
     NoFilters,
     /// Reserved bits of the subscription options are set [MQTT-3.8.3-5].
     BadSubscriptionOptions,
+    /// QoS 3 or retain handling 3 in an MQTT 5.0 subscription (section 3.8.3.1).
+    BadSubscriptionValue,
     /// No Local on a shared subscription [MQTT-3.8.3-4].
     NoLocalOnShared,
     /// A reason code that the packet may not carry.
@@ -75,8 +77,8 @@ impl Fault {
             Fault::BadTopicFilter => ReasonCode::TopicFilterInvalid,
             Fault::DuplicateProperty(_)
             | Fault::BadPropertyValue(_)
-            | Fault::MisplacedProperty(_)
             | Fault::NoFilters
+            | Fault::BadSubscriptionValue
             | Fault::NoLocalOnShared
             | Fault::ZeroPacketIdentifier
             | Fault::BadReasonCode(_) => ReasonCode::ProtocolError,
@@ -134,6 +136,7 @@ impl fmt::Display for Fault {
             Fault::BadTopicFilter => f.write_str("topic filter is empty or misplaces a wildcard"),
             Fault::NoFilters => f.write_str("no topic filter in the packet"),
             Fault::BadSubscriptionOptions => f.write_str("subscription options use reserved bits or values"),
+            Fault::BadSubscriptionValue => f.write_str("subscription asks for QoS 3 or retain handling 3"),
             Fault::NoLocalOnShared => f.write_str("no local is set on a shared subscription"),
             Fault::BadReasonCode(c) => write!(f, "reason code {c:#04x} is not allowed in this packet"),
             Fault::BadConnackFlags => f.write_str("reserved CONNACK flags are set"),

@@ -38,22 +38,22 @@ impl SubscribeOptions {
     }
 
     fn from_byte(version: Version, byte: u8) -> Result<SubscribeOptions, Fault> {
-        let qos = QoS::from_bits(byte & 0b11).ok_or(Fault::BadSubscriptionOptions)?;
+        let qos = QoS::from_bits(byte & 0b11);
         match version {
             // [MQTT-3.8.3-4] of 3.1.1
             Version::V311 if byte & 0xfc != 0 => Err(Fault::BadSubscriptionOptions),
-            Version::V311 => Ok(SubscribeOptions::plain(qos)),
+            Version::V311 => Ok(SubscribeOptions::plain(qos.ok_or(Fault::BadSubscriptionOptions)?)),
             // [MQTT-3.8.3-5]
             Version::V5 if byte & 0xc0 != 0 => Err(Fault::BadSubscriptionOptions),
             Version::V5 => Ok(SubscribeOptions {
-                qos,
+                qos: qos.ok_or(Fault::BadSubscriptionValue)?,
                 no_local: byte & 0x04 != 0,
                 retain_as_published: byte & 0x08 != 0,
                 retain_handling: match byte >> 4 {
                     0 => RetainHandling::SendAlways,
                     1 => RetainHandling::SendIfNew,
                     2 => RetainHandling::DoNotSend,
-                    _ => return Err(Fault::BadSubscriptionOptions),
+                    _ => return Err(Fault::BadSubscriptionValue),
                 },
             }),
         }
