@@ -13,7 +13,7 @@ pub enum Fault {
     Truncated,
     /// Bytes were left over after the last field.
     TrailingBytes,
-    /// A variable byte integer had more than four bytes [MQTT-1.5.5-1].
+    /// A variable byte integer had more than four bytes, or more than its value needs [MQTT-1.5.5-1].
     BadVariableByteInteger,
     /// The packet is larger than this side accepts [MQTT-3.1.2-24].
     PacketTooLarge { size: u32, limit: u32 },
@@ -109,7 +109,7 @@ impl fmt::Display for Fault {
         match self {
             Fault::Truncated => f.write_str("packet ends inside a field"),
             Fault::TrailingBytes => f.write_str("packet has bytes after its last field"),
-            Fault::BadVariableByteInteger => f.write_str("variable byte integer has more than four bytes"),
+            Fault::BadVariableByteInteger => f.write_str("variable byte integer is longer than it may be"),
             Fault::PacketTooLarge { size, limit } => write!(f, "packet of {size} bytes exceeds the limit of {limit}"),
             Fault::UnknownPacketType(t) => write!(f, "packet type {t} does not exist in this version"),
             Fault::BadFixedHeaderFlags { packet_type, flags } => {

@@ -65,7 +65,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A variable byte integer, at most four bytes [MQTT-1.5.5-1].
+    /// A variable byte integer, at most four bytes and no longer than its value needs [MQTT-1.5.5-1].
     #[inline]
     pub fn varint(&mut self) -> Result<u32, Fault> {
         let mut value = 0u32;
@@ -73,6 +73,9 @@ impl<'a> Reader<'a> {
             let byte = self.u8()?;
             value |= u32::from(byte & 0x7f) << shift;
             if byte & 0x80 == 0 {
+                if byte == 0 && shift > 0 {
+                    return Err(Fault::BadVariableByteInteger);
+                }
                 return Ok(value);
             }
         }
