@@ -290,14 +290,14 @@ fn send_new(conn: &mut Conn, session: &mut Session, now: Millis, pending: Pendin
     )
 }
 
-/// An upper bound of the packet's bytes: as if the topic name and an alias both had to go out.
+/// Bytes of the packet with its topic name and without an alias.
 fn publish_size(conn: &Conn, content: &Content<'_>, how: Outgoing<'_>) -> usize {
     let mut body = 2 + content.topic.len() + content.payload.len();
     if how.qos != QoS::AtMostOnce {
         body += 2;
     }
     if conn.version == Version::V5 {
-        let properties = properties_size(content, how.identifiers) + 3;
+        let properties = properties_size(content, how.identifiers);
         body += varint_len(properties) + properties;
     }
     1 + varint_len(body) + body
@@ -311,8 +311,9 @@ fn properties_size(content: &Content<'_>, identifiers: &[u32]) -> usize {
 /// The one place that writes a PUBLISH towards a subscriber.
 #[inline]
 fn write_publish(conn: &mut Conn, now: Millis, content: &Content<'_>, how: Outgoing<'_>) -> Written {
+    let (size, max) = (publish_size(conn, content, how), conn.limits.max_packet_size as usize);
     // [MQTT-3.1.2-24]
-    if publish_size(conn, content, how) > conn.limits.max_packet_size as usize {
+    if size > max {
         return Written::TooLarge;
     }
     let Outgoing {
@@ -328,7 +329,12 @@ fn write_publish(conn: &mut Conn, now: Millis, content: &Content<'_>, how: Outgo
         conn.out.extend_from_slice(content.payload);
         return Written::Yes;
     }
-    let alias = outgoing_alias(conn, content.topic);
+    // An alias that the client hears for the first time makes the packet longer, and maybe both its lengths.
+    let alias = if size + 5 <= max {
+        outgoing_alias(conn, content.topic)
+    } else {
+        None
+    };
     let topic = if matches!(alias, Some((_, Alias::Known))) {
         ""
     } else {
