@@ -207,7 +207,8 @@ impl Roster {
         let window = usize::from(conn.limits.window);
         let bound = self.limits.max_outbox_bytes as usize;
         let before = conn.out.len();
-        if session.has_unsent() {
+        while session.has_unsent() {
+            let mut oversized = Vec::new();
             for entry in session.unsent(window) {
                 if conn.out.len() > bound {
                     break;
@@ -225,10 +226,19 @@ impl Roster {
                         };
                         if write_publish(conn, now, &pending.message.content(), how) == Written::Yes {
                             self.counters.messages_sent += 1;
+                        } else {
+                            oversized.push((entry.packet_id, pending.qos));
                         }
                     }
                     Stage::Pubrel => Packet::Pubrel(success(entry.packet_id)).encode(conn.version, &mut conn.out),
                 }
+            }
+            if oversized.is_empty() {
+                break;
+            }
+            // [MQTT-3.1.2-25]: no acknowledgement will come for these; the window is for the next ones
+            for (packet_id, qos) in oversized {
+                session.complete_publish(packet_id, qos);
             }
         }
         while !session.has_unsent() && session.inflight() < window && conn.out.len() <= bound {
