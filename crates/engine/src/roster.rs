@@ -150,6 +150,10 @@ impl Roster {
         else {
             return;
         };
+        // Retained messages come in bulk: what the outbox cannot take now waits in the queue.
+        if conn.out.len() > self.limits.max_outbox_bytes as usize {
+            return self.push(now, session, pending);
+        }
         let how = Outgoing {
             qos: QoS::AtMostOnce,
             dup: false,
@@ -282,6 +286,9 @@ fn send_new(conn: &mut Conn, session: &mut Session, now: Millis, pending: Pendin
     };
     if publish_size(conn, &content, how) > conn.limits.max_packet_size as usize {
         return Written::TooLarge;
+    }
+    if pending.qos == QoS::AtMostOnce {
+        return write_publish(conn, now, &content, how);
     }
     let identifiers = pending.identifiers.clone();
     let (qos, retain) = (pending.qos, pending.retain);
