@@ -281,15 +281,15 @@ impl Engine {
         if ends_qos1 {
             conn.unacknowledged += 1;
         }
+        // Whoever holds something already is in the list.
+        if conn.held_acks.is_empty() {
+            self.holding.push(conn.id);
+        }
         conn.held_acks.push_back(HeldAck {
             seq,
             bytes: bytes.into_boxed_slice(),
             ends_qos1,
         });
-        let id = conn.id;
-        if !self.holding.contains(&id) {
-            self.holding.push(id);
-        }
     }
 
     /// The door of an acknowledgement that says "this is kept": it takes the proof.
@@ -329,18 +329,17 @@ impl Engine {
                 properties: properties.as_properties(),
             },
         };
-        match publish.qos {
-            QoS::AtMostOnce => {}
-            QoS::AtLeastOnce => self.roster.send(index, &Packet::Puback(ack)),
-            QoS::ExactlyOnce => {
-                if version == Version::V311
-                    && let Some(session) = self.roster.sessions.get_mut(session as usize)
-                {
-                    session.inbound.insert(publish.packet_id);
-                }
-                self.roster.send(index, &Packet::Pubrec(ack));
-            }
+        if publish.qos == QoS::AtMostOnce {
+            return;
         }
+        if publish.qos == QoS::ExactlyOnce
+            && version == Version::V311
+            && let Some(session) = self.roster.sessions.get_mut(session as usize)
+        {
+            session.inbound.insert(publish.packet_id);
+        }
+        // Nothing was kept, so nothing has to be safe: only its turn is waited for.
+        self.acknowledge(index, publish.qos, ack, Seq(0));
     }
 
     pub(crate) fn observe_denial(&mut self, now: Millis, index: u32, action: Action, topic: &str, why: &str) {
