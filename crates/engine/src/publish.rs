@@ -84,10 +84,10 @@ impl Engine {
         let (session_index, version) = (conn.session, conn.version);
         if publish.qos == QoS::ExactlyOnce
             && let Some(session) = self.roster.sessions.get(session_index as usize)
-            // [MQTT-4.3.3-10]: seen already, acknowledge and do not deliver twice
-            && session.inbound.contains(&publish.packet_id)
+            // [MQTT-4.3.3-10]: seen already, acknowledge (once it is safe) and do not deliver twice
+            && let Some(&seq) = session.inbound.get(&publish.packet_id)
         {
-            return self.roster.send(index, &Packet::Pubrec(success(publish.packet_id)));
+            return self.acknowledge(index, publish.qos, success(publish.packet_id), seq);
         }
         if publish.qos != QoS::AtMostOnce && version == Version::V5 {
             let open = self
@@ -155,7 +155,7 @@ impl Engine {
         if publish.qos == QoS::ExactlyOnce
             && let Some(session) = self.roster.sessions.get_mut(session_index as usize)
         {
-            session.inbound.insert(publish.packet_id);
+            session.inbound.insert(publish.packet_id, seq);
         }
         self.acknowledge(index, publish.qos, ack, seq);
     }
@@ -336,7 +336,7 @@ impl Engine {
             && version == Version::V311
             && let Some(session) = self.roster.sessions.get_mut(session as usize)
         {
-            session.inbound.insert(publish.packet_id);
+            session.inbound.insert(publish.packet_id, Seq(0));
         }
         // Nothing was kept, so nothing has to be safe: only its turn is waited for.
         self.acknowledge(index, publish.qos, ack, Seq(0));
@@ -410,7 +410,7 @@ impl Engine {
             return;
         };
         // [MQTT-4.3.3-11]
-        let known = session.inbound.remove(&ack.packet_id);
+        let known = session.inbound.remove(&ack.packet_id).is_some();
         self.send_paired(index, ack.packet_id, known, Packet::Pubcomp);
     }
 

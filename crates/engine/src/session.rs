@@ -6,9 +6,10 @@ use crate::limits::Limits;
 use crate::message::Message;
 use crate::time::Millis;
 use alloc::boxed::Box;
-use alloc::collections::{BTreeSet, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use sealmq_codec::QoS;
+use sealmq_store::Seq;
 
 /// A message on its way to this session.
 #[derive(Clone, Debug)]
@@ -66,8 +67,8 @@ pub(crate) struct Session {
     /// Filters as subscribed, `$share` prefix included; their options are in the tree.
     pub subscriptions: BTreeSet<Box<str>>,
     pub will: Option<Box<WillState>>,
-    /// Packet identifiers of QoS 2 messages received and not yet released [MQTT-4.3.3-10].
-    pub inbound: BTreeSet<u16>,
+    /// Packet identifiers of QoS 2 messages received and not yet released [MQTT-4.3.3-10], and the record of each.
+    pub inbound: BTreeMap<u16, Seq>,
     queue: VecDeque<Pending>,
     queued_bytes: u64,
     inflight: VecDeque<Inflight>,
@@ -85,7 +86,7 @@ impl Session {
             epoch: 0,
             subscriptions: BTreeSet::new(),
             will: None,
-            inbound: BTreeSet::new(),
+            inbound: BTreeMap::new(),
             queue: VecDeque::new(),
             queued_bytes: 0,
             inflight: VecDeque::new(),
