@@ -72,8 +72,8 @@ impl Engine {
         };
         let settings = self.settings(connect);
         let (session, session_present) = self.attach(now, connect, &client_id, peer);
+        self.revisit_subscriptions(session, &permit);
         let id = self.open(now, connect, client_id, peer, permit, session, &settings);
-        self.revisit_subscriptions(id.index, session);
         self.send_connack(id, connect, session_present, &settings);
         self.roster.counters.connects += 1;
         let live = self.roster.conns.len() as u64;

@@ -3,7 +3,7 @@
 //! Refuses to know how matching works.
 
 use crate::engine::Engine;
-use crate::rules::Action;
+use crate::rules::{Action, Permit};
 use crate::session::Pending;
 use crate::time::Millis;
 use crate::tree::Entry;
@@ -178,18 +178,15 @@ impl Engine {
         }
     }
 
-    /// End the subscriptions that the permit of this connection does not allow (any more).
-    pub(crate) fn revisit_subscriptions(&mut self, index: u32, session_index: u32) {
-        let Some(conn) = self.roster.conns.get(index as usize) else {
-            return;
-        };
+    /// End the subscriptions of a session that `permit` does not allow (any more).
+    pub(crate) fn revisit_subscriptions(&mut self, session_index: u32, permit: &Permit) {
         let Some(session) = self.roster.sessions.get_mut(session_index as usize) else {
             return;
         };
         let gone: Vec<Box<str>> = session
             .subscriptions
             .iter()
-            .filter(|text| parse_filter(text).is_none_or(|f| conn.permit.subscribe(f.filter).is_err()))
+            .filter(|text| parse_filter(text).is_none_or(|f| permit.subscribe(f.filter).is_err()))
             .cloned()
             .collect();
         for filter in &gone {
