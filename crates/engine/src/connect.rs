@@ -220,7 +220,9 @@ impl Engine {
             self.end(now, old, ReasonCode::SessionTakenOver, EndCause::SessionTakenOver);
         }
         if let Some(&existing) = self.by_client.get(client_id) {
-            if !connect.clean_start {
+            // A session is its identity's; with any_client_id another one may come by the same name.
+            let is_theirs = |s: &Session| s.device == peer.device;
+            if !connect.clean_start && self.roster.sessions.get(existing as usize).is_some_and(is_theirs) {
                 return (existing, true);
             }
             self.remove_session(now, existing);
