@@ -7,7 +7,7 @@ use crate::engine::Engine;
 use crate::event::Event;
 use crate::message::{Content, Message, Received};
 use crate::roster::success;
-use crate::router::{RouteKey, Target};
+use crate::router::{Own, RouteKey, Target};
 use crate::rules::{Action, Authorized, Denial};
 use crate::time::Millis;
 use alloc::string::String;
@@ -221,10 +221,12 @@ impl Engine {
         let mut kept = None;
         let mut reached = 0;
         for target in &route.targets {
-            // [MQTT-3.8.3-3]
-            if target.no_local && Some(target.session) == publisher {
-                continue;
-            }
+            let target = match &target.own {
+                Own::Same => target,
+                _ if Some(target.session) != publisher => target,
+                Own::Only(own) => own,
+                Own::Nothing => continue,
+            };
             roster.deliver(now, target, content, &mut kept);
             reached += 1;
         }

@@ -14,10 +14,20 @@ use sealmq_codec::QoS;
 pub(crate) struct Target {
     pub session: SessionIndex,
     pub qos: QoS,
-    /// Every matching subscription of the session said no local.
-    pub no_local: bool,
+    pub own: Own,
     pub retain_as_published: bool,
     pub identifiers: Box<[u32]>,
+}
+
+/// What becomes of a message that the session published itself [MQTT-3.8.3-3].
+#[derive(Debug)]
+pub(crate) enum Own {
+    /// No matching subscription said no local.
+    Same,
+    /// All of them did.
+    Nothing,
+    /// The subscriptions that did not say so, taken together.
+    Only(Box<Target>),
 }
 
 #[derive(Debug, Default)]
@@ -128,14 +138,22 @@ fn merge(mut entries: Vec<Entry>) -> Vec<Target> {
     entries
         .chunk_by(|a, b| a.session == b.session)
         .filter_map(|same| {
-            let first = same.first()?;
-            Some(Target {
-                session: first.session,
-                qos: same.iter().map(|e| e.qos).max()?,
-                no_local: same.iter().all(|e| e.no_local),
-                retain_as_published: same.iter().any(|e| e.retain_as_published),
-                identifiers: same.iter().map(|e| e.identifier).filter(|&i| i != 0).collect(),
-            })
+            let mut target = together(same.iter())?;
+            if same.iter().any(|e| e.no_local) {
+                let own = together(same.iter().filter(|e| !e.no_local));
+                target.own = own.map_or(Own::Nothing, |own| Own::Only(Box::new(own)));
+            }
+            Some(target)
         })
         .collect()
+}
+
+fn together<'a>(entries: impl Iterator<Item = &'a Entry> + Clone) -> Option<Target> {
+    Some(Target {
+        session: entries.clone().next()?.session,
+        qos: entries.clone().map(|e| e.qos).max()?,
+        own: Own::Same,
+        retain_as_published: entries.clone().any(|e| e.retain_as_published),
+        identifiers: entries.map(|e| e.identifier).filter(|&i| i != 0).collect(),
+    })
 }
