@@ -339,6 +339,14 @@ impl Engine {
     }
 
     pub(crate) fn schedule(&mut self, at: Millis, timer: Timer) {
+        // Each coming and going leaves a timer behind that nobody waits for, for days: they must not pile up. A connection
+        // has one timer, a session two, so that this finds at least half of them stale.
+        let wanted = 1 + self.roster.conns.len() + 2 * self.roster.sessions.len();
+        if self.timers.len() > 1024 + 2 * wanted {
+            let mut timers = core::mem::take(&mut self.timers);
+            timers.retain(|Reverse((_, timer))| self.is_awaited(*timer));
+            self.timers = timers;
+        }
         self.timers.push(Reverse((at, timer)));
     }
 
@@ -388,5 +396,56 @@ impl Engine {
     ) {
         self.roster.counters.protocol_faults += 1;
         self.end(now, index, reason, EndCause::PeerFault(slug, sentence.into()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ClientIds, Peer};
+    use sealmq_codec::{Connect, Properties, Property, PropertyBuf};
+
+    #[test]
+    fn timers_of_what_is_gone_do_not_pile_up() {
+        let config = Config {
+            limits: Limits::default(),
+            rules: Rules::dangerous_allow_all(),
+            shard: Shard(0),
+            seed: 1,
+            version: String::new(),
+        };
+        let mut engine = Engine::new(config, alloc::boxed::Box::new(sealmq_store::MemoryLog::default()));
+        let peer = Peer {
+            device: Some("a".into()),
+            client_ids: ClientIds::OwnOnly,
+        };
+        let mut properties = PropertyBuf::new();
+        properties.push(Property::SessionExpiry(3600));
+        let connect = Connect {
+            version: Version::V5,
+            clean_start: false,
+            keep_alive: 600,
+            properties: properties.as_properties(),
+            client_id: "a",
+            will: None,
+            username: None,
+            password: None,
+        };
+        let plain = Connect {
+            properties: Properties::EMPTY,
+            client_id: "a:2",
+            ..connect
+        };
+        let second = engine.handle_connect(Millis(0), &plain, &peer).unwrap();
+        for _ in 0..5_000 {
+            let id = engine.handle_connect(Millis(0), &connect, &peer).unwrap();
+            engine.handle_closed(Millis(0), id, "gone");
+            engine.release(id);
+        }
+        assert!(engine.timers.len() < 1_100, "{} timers", engine.timers.len());
+        engine.handle_tick(Millis(900_000));
+        assert!(engine.is_closing(second), "a timer that is awaited stays");
+        engine.handle_tick(Millis(3_600_000));
+        assert_eq!(engine.gauges().sessions, 0);
     }
 }

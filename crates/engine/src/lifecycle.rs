@@ -166,15 +166,35 @@ impl Engine {
         self.distribute(now, rules::broker_itself(), Some(session), &content);
     }
 
-    pub(crate) fn handle_timer(&mut self, now: Millis, timer: Timer) {
+    /// Whether a timer still speaks of something there is.
+    pub(crate) fn is_awaited(&self, timer: Timer) -> bool {
         match timer {
-            Timer::KeepAlive { index, generation } => {
-                let Some(conn) = self
-                    .roster
-                    .conns
-                    .get(index as usize)
-                    .filter(|c| c.id.generation == generation && !c.is_closing)
-                else {
+            Timer::KeepAlive { index, generation } => self
+                .roster
+                .conns
+                .get(index as usize)
+                .is_some_and(|c| c.id.generation == generation && !c.is_closing),
+            Timer::SessionExpiry {
+                session,
+                generation,
+                epoch,
+            }
+            | Timer::WillDelay {
+                session,
+                generation,
+                epoch,
+            } => self.is_current(session, generation, epoch),
+            Timer::Sys => true,
+        }
+    }
+
+    pub(crate) fn handle_timer(&mut self, now: Millis, timer: Timer) {
+        if !self.is_awaited(timer) {
+            return;
+        }
+        match timer {
+            Timer::KeepAlive { index, .. } => {
+                let Some(conn) = self.roster.conns.get(index as usize) else {
                     return;
                 };
                 let due = conn.last_seen + conn.keep_alive_ms;
@@ -185,25 +205,11 @@ impl Engine {
                 // [MQTT-3.1.2-22]
                 self.end(now, index, ReasonCode::KeepAliveTimeout, EndCause::KeepAliveTimeout);
             }
-            Timer::SessionExpiry {
-                session,
-                generation,
-                epoch,
-            } => {
-                if self.is_current(session, generation, epoch) {
-                    self.roster.counters.sessions_expired += 1;
-                    self.remove_session(now, session);
-                }
+            Timer::SessionExpiry { session, .. } => {
+                self.roster.counters.sessions_expired += 1;
+                self.remove_session(now, session);
             }
-            Timer::WillDelay {
-                session,
-                generation,
-                epoch,
-            } => {
-                if self.is_current(session, generation, epoch) {
-                    self.publish_will(now, session);
-                }
-            }
+            Timer::WillDelay { session, .. } => self.publish_will(now, session),
             Timer::Sys => self.publish_sys(now),
         }
     }
