@@ -166,12 +166,12 @@ limits! {
     max_keep_alive_s: u16 = 0, 0, 65_535, "seconds", "longest keep-alive a client may choose; 0 leaves it to the client";
     max_inflight: u16 = 1_024, 1, 65_535, "messages", "QoS 1 and 2 messages unacknowledged towards one client";
     max_queued_messages: u32 = 10_000, 0, 100_000_000, "messages", "messages waiting in one session";
-    max_queued_bytes: u64 = 64 * MIB, 0, 1 << 40, "bytes", "bytes waiting in one session";
-    max_outbox_bytes: u32 = 1 << 20, 4_096, 1 << 30, "bytes", "encoded for one connection and not yet taken by the network; beyond it QoS 0 is dropped";
+    max_queued_bytes: u64 = 64 * MIB, 0, 1u64 << 40, "bytes", "bytes waiting in one session";
+    max_outbox_bytes: u32 = 1 << 20, 4_096, 1u64 << 30, "bytes", "encoded for one connection and not yet taken by the network; beyond it QoS 0 is dropped";
     max_subscriptions: u32 = 1_000, 1, 10_000_000, "subscriptions", "subscriptions of one session";
     max_topic_levels: u32 = 32, 1, 1_024, "levels", "bounds the depth of the subscription tree";
-    max_retained_messages: u32 = 1_000_000, 0, 1 << 31, "messages", "retained messages in all";
-    max_retained_bytes: u64 = 256 * MIB, 0, 1 << 42, "bytes", "bytes of retained messages in all";
+    max_retained_messages: u32 = 1_000_000, 0, 1u64 << 31, "messages", "retained messages in all";
+    max_retained_bytes: u64 = 256 * MIB, 0, 1u64 << 42, "bytes", "bytes of retained messages in all";
     sys_interval_s: u32 = 10, 0, 86_400, "seconds", "between two updates of $SYS; 0 turns it off";
 }
 
