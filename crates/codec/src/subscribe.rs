@@ -231,13 +231,20 @@ impl<'a> SubackCodes<'a> {
         let mut reader = Reader::new(body);
         let packet_id = reader.packet_id()?;
         let properties = read_properties(version, &mut reader, kind)?;
+        let codes = reader.rest();
         if version == Version::V311 && kind == PacketKind::Unsuback {
             reader.end()?;
+        } else if codes.is_empty() {
+            return Err(Fault::Truncated);
+        }
+        // [MQTT-3.9.3-2], [MQTT-3.11.3-2]
+        if let Some(&unknown) = codes.iter().find(|code| !is_answer(version, kind, **code)) {
+            return Err(Fault::BadReasonCode(unknown));
         }
         Ok(SubackCodes {
             packet_id,
             properties,
-            codes: reader.rest(),
+            codes,
         })
     }
 
@@ -249,6 +256,20 @@ impl<'a> SubackCodes<'a> {
         if version == Version::V5 || kind == PacketKind::Suback {
             out.extend_from_slice(self.codes);
         }
+    }
+}
+
+/// Whether SUBACK or UNSUBACK may carry `code` (tables 3-8 and 3-9; section 3.9.3 of 3.1.1).
+fn is_answer(version: Version, kind: PacketKind, code: u8) -> bool {
+    match (kind, version) {
+        (PacketKind::Suback, Version::V311) => matches!(code, 0..=2 | 0x80),
+        (PacketKind::Suback, Version::V5) => {
+            matches!(
+                code,
+                0..=2 | 0x80 | 0x83 | 0x87 | 0x8F | 0x91 | 0x97 | 0x9E | 0xA1 | 0xA2
+            )
+        }
+        _ => matches!(code, 0x00 | 0x11 | 0x80 | 0x83 | 0x87 | 0x8F | 0x91),
     }
 }
 

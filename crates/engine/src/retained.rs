@@ -60,7 +60,7 @@ impl Retained {
     pub fn remove(&mut self, topic: &str) {
         let mut levels = topic.split('/');
         if let Some(first) = levels.next()
-            && let Some(message) = remove_below(&mut self.root, first, levels)
+            && let Some(message) = remove_below(&mut self.root, first, &mut levels)
         {
             self.count -= 1;
             self.bytes -= message.size();
@@ -94,24 +94,17 @@ impl Retained {
     }
 }
 
-fn remove_below<'a>(node: &mut Node, level: &str, mut rest: impl Iterator<Item = &'a str>) -> Option<Arc<Message>> {
+/// `rest` is a trait object so that the recursion has one type.
+fn remove_below(node: &mut Node, level: &str, rest: &mut dyn Iterator<Item = &str>) -> Option<Arc<Message>> {
     let child = node.children.get_mut(level)?;
     let removed = match rest.next() {
-        Some(next) => remove_below_boxed(child, next, &mut rest),
+        Some(next) => remove_below(child, next, rest),
         None => child.message.take(),
     };
     if child.message.is_none() && child.children.is_empty() {
         node.children.remove(level);
     }
     removed
-}
-
-fn remove_below_boxed<'a>(
-    node: &mut Node,
-    level: &str,
-    rest: &mut dyn Iterator<Item = &'a str>,
-) -> Option<Arc<Message>> {
-    remove_below(node, level, rest)
 }
 
 fn collect(node: &Node, levels: &[&str], depth: usize, found: &mut Vec<Arc<Message>>) {

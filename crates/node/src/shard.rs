@@ -7,11 +7,10 @@ use crate::certificate::CertificateFacts;
 use crate::gate::TlsFacts;
 use crate::link::{Ended, Link, LinkFault, Scratch};
 use crate::node::Shared;
-use crate::refusal::{Refusal, Stage};
-use mio::{Events as Ready, Interest, Poll, Token, Waker};
-use sealmq_codec::{Connect, Framed, ReasonCode, frame};
+use mio::{Events as Ready, Poll, Token, Waker};
+use sealmq_codec::ReasonCode;
 use sealmq_engine::rules::Rules;
-use sealmq_engine::{ClientIds, ConnId, Counters, EndCause, Engine, Event, Gauges, Limits, Millis, Peer, SessionView};
+use sealmq_engine::{ConnId, Counters, Engine, Gauges, Limits, Millis, SessionView};
 use serde_json::json;
 use std::collections::VecDeque;
 use std::io;
@@ -19,6 +18,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
+
+mod arrive;
+mod observe;
 
 /// Token of the waker.
 pub const WAKE: Token = Token(usize::MAX);
@@ -255,98 +257,6 @@ impl Shard {
         }
     }
 
-    /// A newcomer: its CONNECT goes to the engine, and it gets a seat or a refusal.
-    fn seat(&mut self, arrival: Arrival) {
-        let Arrival {
-            mut link,
-            mut plain,
-            connect_size,
-            peer,
-            listener,
-            device,
-            certificate,
-            tls,
-        } = arrival;
-        let settings = self.shared.settings();
-        let now = self.now();
-        let outcome = match frame(&plain, u32::MAX).map(|f| (f, self.stop_at)) {
-            Ok((Framed::Whole(whole), None)) => Connect::decode(whole.body).ok().map(|connect| {
-                let client_ids = if settings.dangerous.any_client_id {
-                    ClientIds::Any
-                } else {
-                    ClientIds::OwnOnly
-                };
-                if device.is_none() && !settings.dangerous.anonymous {
-                    // Only a plaintext listener leads here, and it does not start without `anonymous`.
-                    return Err((None, "anonymous clients are not admitted".to_owned()));
-                }
-                let who = Peer {
-                    device: device.clone(),
-                    client_ids,
-                };
-                self.engine
-                    .handle_connect(now, &connect, &who)
-                    .map_err(|refusal| (Some((refusal, connect.client_id.to_owned())), String::new()))
-            }),
-            _ => None,
-        };
-        let id = match outcome {
-            Some(Ok(id)) => id,
-            Some(Err((refused, _))) => {
-                if let Some((refused, client_id)) = refused {
-                    let record = Refusal::new(Stage::Connect, refused.cause, refused.summary, refused.mend).record(
-                        &peer,
-                        &listener,
-                        None,
-                        certificate.as_ref(),
-                        Some(&client_id),
-                    );
-                    self.shared.refused(refused.cause, record);
-                    let _ = link.write(&refused.bytes, &mut self.scratch);
-                }
-                return self.leave(link);
-            }
-            None => return self.leave(link),
-        };
-        let token = Token(id.index as usize);
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        if self
-            .poll
-            .registry()
-            .register(&mut link.stream, token, interest)
-            .is_err()
-        {
-            self.engine.handle_closed(now, id, "socket could not be watched");
-            self.engine.release(id);
-            self.shared.connections.fetch_sub(1, Ordering::Relaxed);
-            return;
-        }
-        plain.drain(..connect_size);
-        let seat = Seat {
-            id,
-            link,
-            partial: plain,
-            need: 0,
-            peer,
-            listener,
-            tls,
-            device,
-            is_ready: false,
-            is_warm: false,
-        };
-        let index = id.index as usize;
-        if self.seats.len() <= index {
-            self.seats.resize_with(index + 1, || None);
-        }
-        if let Some(slot) = self.seats.get_mut(index) {
-            *slot = Some(Box::new(seat));
-        }
-        // The event that names this connection needs the seat; and bytes may have come with the CONNECT.
-        self.forward_events();
-        self.consume_partial(id.index);
-        self.mark_ready(id.index);
-    }
-
     fn seat_mut(&mut self, index: u32) -> Option<&mut Seat> {
         self.seats.get_mut(index as usize).and_then(Option::as_deref_mut)
     }
@@ -520,81 +430,6 @@ impl Shard {
                 deadline: Instant::now() + LINGER,
             }),
             Err(_) => {}
-        }
-    }
-
-    /// Facts from the engine, with what only the shard knows about the connection.
-    fn forward_events(&mut self) {
-        while let Some(event) = self.engine.poll_event() {
-            match event {
-                Event::Connected {
-                    conn,
-                    client_id,
-                    version,
-                    keep_alive_s,
-                    clean_start,
-                    session_present,
-                } => {
-                    let seat = self.seats.get(conn.index as usize).and_then(Option::as_deref);
-                    self.shared.events.push(
-                        "connected",
-                        json!({
-                            "peer": seat.map(|s| &s.peer),
-                            "listener": seat.map(|s| &*s.listener),
-                            "client_id": &*client_id,
-                            "device": seat.and_then(|s| s.device.as_deref()),
-                            "protocol": version.name(),
-                            "keep_alive": keep_alive_s,
-                            "clean_start": clean_start,
-                            "session_present": session_present,
-                            "tls": seat.and_then(|s| s.tls.as_ref()).map(TlsFacts::to_json),
-                        }),
-                    );
-                }
-                Event::Disconnected { conn, client_id, cause } => {
-                    let seat = self.seats.get(conn.index as usize).and_then(Option::as_deref);
-                    self.shared.events.push(
-                        "disconnected",
-                        json!({
-                            "peer": seat.map(|s| &s.peer),
-                            "client_id": &*client_id,
-                            "device": seat.and_then(|s| s.device.as_deref()),
-                            "cause": EndCause::slug(&cause),
-                            "summary": cause.sentence(),
-                        }),
-                    );
-                }
-                Event::Denied {
-                    conn,
-                    client_id,
-                    action,
-                    topic,
-                    why,
-                    suppressed,
-                } => {
-                    let seat = self.seats.get(conn.index as usize).and_then(Option::as_deref);
-                    let who = seat.and_then(|s| s.device.as_deref()).unwrap_or("anonymous");
-                    self.shared.events.push("denied", json!({
-                        "client_id": &*client_id,
-                        "device": seat.and_then(|s| s.device.as_deref()),
-                        "action": action.name(),
-                        "topic": topic,
-                        "rule": why,
-                        "suppressed": suppressed,
-                        "mend": format!("if {who} should be allowed to, add a rule with actions = [\"{}\"] and a topic that covers {topic} to the rule file", action.name()),
-                    }));
-                }
-                Event::Dropped {
-                    client_id,
-                    cause,
-                    count,
-                } => {
-                    self.shared.events.push(
-                        "dropped",
-                        json!({"client_id": &*client_id, "cause": cause, "count": count}),
-                    );
-                }
-            }
         }
     }
 

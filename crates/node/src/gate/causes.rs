@@ -1,0 +1,99 @@
+//! The causes that the gate itself finds, in words: who left early, who stalled, whose CONNECT cannot be read.
+
+use super::Step;
+use crate::refusal::{Refusal, Stage};
+use rustls::Error as TlsError;
+use sealmq_codec::Fault;
+
+pub(super) fn bad_connect(fault: Fault) -> Refusal {
+    let mend = match fault {
+        Fault::UnsupportedProtocolLevel(_) => "use MQTT 3.1.1 or 5.0",
+        Fault::PacketTooLarge { .. } => "send a smaller will or password, or raise limits.max_packet_size",
+        _ => "look at the client library: its CONNECT breaks the specification",
+    };
+    Refusal::new(
+        Stage::Connect,
+        fault.slug(),
+        format!("CONNECT cannot be read: {fault}"),
+        mend,
+    )
+}
+
+pub(super) fn internal(error: &TlsError) -> Refusal {
+    Refusal::new(
+        Stage::Handshake,
+        "internal",
+        format!("TLS could not begin: {error}"),
+        "report this as a defect",
+    )
+}
+
+/// A peer that left before its ClientHello was whole.
+pub(super) fn closed_early(how: &str, received: usize) -> Refusal {
+    if received == 0 {
+        return Refusal::new(
+            Stage::Tcp,
+            "port-scan",
+            format!("{how} without sending anything"),
+            "nothing to mend if this was a port scan or a health check by TCP; a client would have sent a ClientHello",
+        );
+    }
+    Refusal::new(
+        Stage::ClientHello,
+        "client-hello-incomplete",
+        format!("{how} after {received} bytes, before its ClientHello was whole"),
+        "look for a network that cuts connections, or a client that crashed",
+    )
+}
+
+pub(super) fn unfinished(step: Step, how: &str, received: usize) -> Refusal {
+    match step {
+        Step::Http => Refusal::new(
+            Stage::Http,
+            "closed-before-upgrade",
+            format!("{how} before it asked for a WebSocket"),
+            "ask for a WebSocket at /mqtt with the subprotocol mqtt",
+        ),
+        Step::Connect => Refusal::new(
+            Stage::Connect,
+            "closed-before-connect",
+            format!("{how} after the secure channel was up and before CONNECT"),
+            "a TLS test looks like this; an MQTT client sends CONNECT",
+        ),
+        _ => Refusal::new(
+            Stage::Handshake,
+            "closed-during-handshake",
+            format!("{how} during the TLS handshake, {received} bytes in, without an alert"),
+            "the client may distrust this broker's certificate: give it the CA (`sealmq ca export`) and connect by a name in the certificate",
+        ),
+    }
+}
+
+pub(super) fn stalled(step: Step, received: usize) -> Refusal {
+    match step {
+        Step::Hello => Refusal::new(
+            Stage::ClientHello,
+            "handshake-stalled",
+            format!("peer sent {received} bytes and no whole ClientHello within limits.handshake_timeout_ms"),
+            "a TLS client speaks first and at once; a silent or dripping peer is no client, or its network is broken",
+        ),
+        Step::Http => Refusal::new(
+            Stage::Http,
+            "upgrade-stalled",
+            "peer finished the TLS handshake and sent no whole upgrade request in time",
+            "ask for a WebSocket at /mqtt with the subprotocol mqtt",
+        ),
+        Step::Connect => Refusal::new(
+            Stage::Connect,
+            "connect-stalled",
+            "peer finished the TLS handshake and sent no whole CONNECT within limits.connect_timeout_ms",
+            "an MQTT client sends CONNECT at once",
+        ),
+        _ => Refusal::new(
+            Stage::Handshake,
+            "handshake-stalled",
+            format!("TLS handshake did not end within limits.handshake_timeout_ms, {received} bytes in"),
+            "look for packet loss, a path MTU problem, or a device that needs longer: limits.handshake_timeout_ms",
+        ),
+    }
+}

@@ -1,0 +1,295 @@
+//! What happens to one connection in the gate, step by step: first bytes, handshake, upgrade, CONNECT.
+//!
+//! Each step takes what has arrived and either goes on, waits for more, or ends in a refusal.
+
+use super::causes::{bad_connect, closed_early, internal, unfinished};
+use super::{Gate, Step, TlsFacts};
+use crate::certificate;
+use crate::config::ListenerKind;
+use crate::hello::{HelloLimits, Sniff, alert_record, sniff};
+use crate::http::{HttpLimits, Upgrade, UpgradeRules, upgrade};
+use crate::link::{Ended, LinkFault, ReadOutcome};
+use crate::refusal::{Refusal, Stage};
+use crate::tls;
+use rustls::Error as TlsError;
+use rustls::server::UnbufferedServerConnection;
+use sealmq_codec::{Connect, Fault, Framed, ReasonCode, frame};
+use sealmq_engine::refusal_bytes;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+impl Gate {
+    /// Something happened on a connection: go as far as the bytes allow.
+    pub(super) fn advance(&mut self, key: usize) {
+        loop {
+            let Some(pending) = self.pending.get_mut(key) else {
+                return;
+            };
+            if pending.link.flush().is_err() {
+                return self.drop_pending(key);
+            }
+            let outcome = match pending.step {
+                Step::Leaving => {
+                    let _ = pending.link.finish();
+                    if pending.link.discard(&mut self.scratch) {
+                        self.drop_pending(key);
+                    }
+                    return;
+                }
+                Step::Hello => self.read_hello(key),
+                Step::Handshake | Step::Http | Step::Connect => self.read(key),
+            };
+            match outcome {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(refusal) => return self.refuse(key, refusal),
+            }
+        }
+    }
+
+    /// The first bytes, before TLS is trusted with them. `true`: look again.
+    fn read_hello(&mut self, key: usize) -> Result<bool, Refusal> {
+        let Some(pending) = self.pending.get_mut(key) else {
+            return Ok(false);
+        };
+        let limits = HelloLimits::default();
+        let outcome = pending
+            .link
+            .read_raw(&mut self.scratch, limits.total)
+            .map_err(|e| closed_early(&LinkFault::Io(e).sentence(), pending.link.incoming().len()))?;
+        pending.received += outcome.received;
+        match sniff(pending.link.incoming(), limits) {
+            Sniff::NeedMore if outcome.ended.is_some() => Err(closed_early(
+                "peer closed the connection",
+                pending.link.incoming().len(),
+            )),
+            Sniff::NeedMore => Ok(outcome.more),
+            Sniff::NotTls(found) => {
+                // A TLS alert tells an SSL library more than a bare close would; others ignore it.
+                Err(Refusal::new(
+                    Stage::ClientHello,
+                    found.slug(),
+                    found.sentence(),
+                    found.mend(),
+                ))
+            }
+            Sniff::Malformed(fault) => {
+                pending.link.queue_raw(&alert_record(fault.alert()));
+                Err(Refusal::new(
+                    Stage::ClientHello,
+                    fault.slug(),
+                    fault.sentence(),
+                    fault.mend(),
+                ))
+            }
+            Sniff::Hello(hello) => {
+                let kind = self
+                    .listeners
+                    .get(pending.listener)
+                    .map_or(ListenerKind::Mqtts, |l| l.kind);
+                let verdict = hello.judge(&tls::policy(kind));
+                pending.hello = Some(hello);
+                if let Some(alert) = verdict.alert() {
+                    pending.link.queue_raw(&alert_record(alert));
+                    return Err(Refusal::new(
+                        Stage::Handshake,
+                        verdict.slug(),
+                        verdict.sentence(),
+                        verdict.mend(),
+                    ));
+                }
+                let config = pending.settings.tls(kind);
+                let server = UnbufferedServerConnection::new(config).map_err(|e| internal(&e))?;
+                pending.link.tls = Some(Box::new(server));
+                pending.step = Step::Handshake;
+                self.scratch.plain.clear();
+                tls::forget_last_seen();
+                let ended = pending.link.decode_incoming(&mut self.scratch);
+                self.after_tls(
+                    key,
+                    ended.map(|ended| ReadOutcome {
+                        received: 0,
+                        ended,
+                        more: true,
+                    }),
+                )
+            }
+        }
+    }
+
+    /// Bytes of a handshake or after it. `true`: there may be more.
+    fn read(&mut self, key: usize) -> Result<bool, Refusal> {
+        let Some(pending) = self.pending.get_mut(key) else {
+            return Ok(false);
+        };
+        self.scratch.plain.clear();
+        tls::forget_last_seen();
+        let outcome = pending.link.read(&mut self.scratch);
+        self.after_tls(key, outcome)
+    }
+
+    fn after_tls(&mut self, key: usize, outcome: Result<ReadOutcome, LinkFault>) -> Result<bool, Refusal> {
+        let Some(pending) = self.pending.get_mut(key) else {
+            return Ok(false);
+        };
+        let fleet = Arc::clone(&pending.settings);
+        if let Some(seen) = tls::last_seen() {
+            pending.certificate = certificate::facts(&seen, &fleet.fleet);
+        }
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
+            Err(LinkFault::Tls(e)) => return Err(Refusal::from_tls(&e, pending.certificate.as_ref())),
+            Err(other) => return Err(unfinished(pending.step, &other.sentence(), pending.received)),
+        };
+        pending.received += outcome.received;
+        pending.plain.extend_from_slice(&self.scratch.plain);
+        let _ = pending.link.flush();
+        if pending.step == Step::Handshake && pending.link.tls.as_ref().is_some_and(|t| !t.is_handshaking()) {
+            self.finish_handshake(key);
+        }
+        self.use_plain(key)?;
+        let Some(pending) = self.pending.get_mut(key) else {
+            return Ok(false);
+        };
+        match outcome.ended {
+            Some(how) if pending.step != Step::Leaving => {
+                let said = if how == Ended::Cleanly {
+                    "peer said goodbye"
+                } else {
+                    "peer closed the connection"
+                };
+                Err(unfinished(pending.step, said, pending.received))
+            }
+            _ => Ok(outcome.received > 0 && outcome.more),
+        }
+    }
+
+    /// The channel is secure: who is it?
+    fn finish_handshake(&mut self, key: usize) {
+        let Some(pending) = self.pending.get_mut(key) else {
+            return;
+        };
+        let Some(server) = &pending.link.tls else { return };
+        let facts = TlsFacts::of(server);
+        let counter = if facts.resumed {
+            &self.shared.counters.handshakes_resumed
+        } else {
+            &self.shared.counters.handshakes_full
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        pending.tls = Some(facts);
+        if let Some(leaf) = server.peer_certificates().and_then(|chain| chain.first()) {
+            let fleet = &pending.settings.fleet;
+            pending.certificate = certificate::facts(leaf, fleet);
+            match certificate::device_id(leaf, fleet) {
+                Ok(id) => pending.device = Some(id.into()),
+                Err(fault) => {
+                    pending.verdict = Some(Refusal::new(
+                        Stage::Certificate,
+                        fault.slug(),
+                        fault.sentence(fleet),
+                        fault.mend(fleet),
+                    ));
+                }
+            }
+            // A resumed session brings the certificate of its first handshake: its end is looked at again.
+            if let Some(facts) = &pending.certificate
+                && facts.not_after_unix * 1000 < crate::event::now_ms() as i64
+            {
+                let expired = TlsError::InvalidCertificate(rustls::CertificateError::Expired);
+                pending.verdict = Some(Refusal::from_tls(&expired, Some(facts)));
+            }
+        }
+        let kind = self.listeners.get(pending.listener).map(|l| l.kind);
+        pending.step = if kind == Some(ListenerKind::Wss) {
+            Step::Http
+        } else {
+            Step::Connect
+        };
+        let timeout = u64::from(pending.settings.limits.connect_timeout_ms);
+        pending.deadline = Instant::now() + Duration::from_millis(timeout);
+    }
+
+    /// Decoded bytes: an upgrade request, then a CONNECT.
+    fn use_plain(&mut self, key: usize) -> Result<(), Refusal> {
+        let Some(pending) = self.pending.get_mut(key) else {
+            return Ok(());
+        };
+        if pending.step == Step::Http && !pending.plain.is_empty() {
+            let rules = UpgradeRules {
+                path: "/mqtt",
+                origins: &[],
+                limits: HttpLimits::default(),
+            };
+            match upgrade(&pending.plain, &rules) {
+                Upgrade::NeedMore => {}
+                Upgrade::Accept { consumed, response } => {
+                    pending
+                        .link
+                        .queue(&response)
+                        .map_err(|e| unfinished(Step::Http, &e.sentence(), 0))?;
+                    pending
+                        .link
+                        .speak_websocket(pending.settings.limits.max_packet_size as usize * 2);
+                    let mut frames = pending.plain.split_off(consumed);
+                    pending.plain.clear();
+                    pending
+                        .link
+                        .unframe(&mut frames, &mut pending.plain)
+                        .map_err(|e| unfinished(Step::Connect, &e.sentence(), pending.received))?;
+                    pending.step = Step::Connect;
+                    let _ = pending.link.flush();
+                }
+                Upgrade::Refuse {
+                    response,
+                    cause,
+                    sentence,
+                    mend,
+                } => {
+                    let _ = pending.link.queue(&response);
+                    return Err(Refusal::new(Stage::Http, cause, sentence, mend));
+                }
+            }
+        }
+        if pending.step != Step::Connect || pending.plain.is_empty() {
+            return Ok(());
+        }
+        // [MQTT-3.1.0-1]: told by its first byte, however long the packet claims to be
+        if pending.plain.first().is_some_and(|&first| first >> 4 != 1) {
+            return Err(Refusal::new(
+                Stage::Connect,
+                "not-connect",
+                "first packet is not CONNECT",
+                "speak MQTT 3.1.1 or 5.0 on this port, beginning with CONNECT",
+            ));
+        }
+        match frame(&pending.plain, pending.settings.limits.max_packet_size) {
+            Ok(Framed::Need(_)) => Ok(()),
+            Ok(Framed::Whole(whole)) => match Connect::decode(whole.body) {
+                Ok(_) if whole.first & 0x0f != 0 => Err(bad_connect(Fault::BadFixedHeaderFlags {
+                    packet_type: 1,
+                    flags: whole.first & 0x0f,
+                })),
+                Ok(connect) => {
+                    if let Some(refusal) = pending.verdict.take() {
+                        let bytes = refusal_bytes(connect.version, ReasonCode::NotAuthorized, &refusal.summary);
+                        let _ = pending.link.queue(&bytes);
+                        return Err(refusal);
+                    }
+                    let size = whole.size;
+                    self.hand_over(key, size);
+                    Ok(())
+                }
+                Err(fault) => {
+                    if matches!(fault, Fault::UnsupportedProtocolLevel(_)) {
+                        // [MQTT-3.1.2-2]: the form of 3.1.1, which older clients read
+                        let _ = pending.link.queue(&[0x20, 0x02, 0x00, 0x01]);
+                    }
+                    Err(bad_connect(fault))
+                }
+            },
+            Err(fault) => Err(bad_connect(fault)),
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Facts from the engine on their way to the ring, with what only the shard knows about the connection.
+
+use super::Shard;
+use crate::gate::TlsFacts;
+use sealmq_engine::{EndCause, Event};
+use serde_json::json;
+
+impl Shard {
+    /// Facts from the engine, with what only the shard knows about the connection.
+    pub(super) fn forward_events(&mut self) {
+        while let Some(event) = self.engine.poll_event() {
+            match event {
+                Event::Connected {
+                    conn,
+                    client_id,
+                    version,
+                    keep_alive_s,
+                    clean_start,
+                    session_present,
+                } => {
+                    let seat = self.seats.get(conn.index as usize).and_then(Option::as_deref);
+                    self.shared.events.push(
+                        "connected",
+                        json!({
+                            "peer": seat.map(|s| &s.peer),
+                            "listener": seat.map(|s| &*s.listener),
+                            "client_id": &*client_id,
+                            "device": seat.and_then(|s| s.device.as_deref()),
+                            "protocol": version.name(),
+                            "keep_alive": keep_alive_s,
+                            "clean_start": clean_start,
+                            "session_present": session_present,
+                            "tls": seat.and_then(|s| s.tls.as_ref()).map(TlsFacts::to_json),
+                        }),
+                    );
+                }
+                Event::Disconnected { conn, client_id, cause } => {
+                    let seat = self.seats.get(conn.index as usize).and_then(Option::as_deref);
+                    self.shared.events.push(
+                        "disconnected",
+                        json!({
+                            "peer": seat.map(|s| &s.peer),
+                            "client_id": &*client_id,
+                            "device": seat.and_then(|s| s.device.as_deref()),
+                            "cause": EndCause::slug(&cause),
+                            "summary": cause.sentence(),
+                        }),
+                    );
+                }
+                Event::Denied {
+                    conn,
+                    client_id,
+                    action,
+                    topic,
+                    why,
+                    suppressed,
+                } => {
+                    let seat = self.seats.get(conn.index as usize).and_then(Option::as_deref);
+                    let who = seat.and_then(|s| s.device.as_deref()).unwrap_or("anonymous");
+                    self.shared.events.push("denied", json!({
+                        "client_id": &*client_id,
+                        "device": seat.and_then(|s| s.device.as_deref()),
+                        "action": action.name(),
+                        "topic": topic,
+                        "rule": why,
+                        "suppressed": suppressed,
+                        "mend": format!("if {who} should be allowed to, add a rule with actions = [\"{}\"] and a topic that covers {topic} to the rule file", action.name()),
+                    }));
+                }
+                Event::Dropped {
+                    client_id,
+                    cause,
+                    count,
+                } => {
+                    self.shared.events.push(
+                        "dropped",
+                        json!({"client_id": &*client_id, "cause": cause, "count": count}),
+                    );
+                }
+            }
+        }
+    }
+}
