@@ -16,6 +16,8 @@ from sealmq.broker.service import Service
 from sealmq.config.settings import load
 from sealmq.errors import LocalMisuse, NotSo
 from sealmq.pki import operations
+from sealmq.pki.operations import DeviceFiles
+from sealmq.secretfiles import ensure_private_dir, write_private, write_public
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from sealmq.broker.handle import Broker, Event
     from sealmq.config.settings import Settings
     from sealmq.datafolder import DataFolder
-    from sealmq.pki.operations import DeviceFiles
+    from sealmq.testing.ca import ThrowawayCA
 
 HOST = "127.0.0.1"
 _ANY_PORT = f"{HOST}:0"
@@ -51,10 +53,13 @@ class EphemeralBroker:
         wss: bool = False,
         https: bool = False,
         data: Path | None = None,
+        ca: ThrowawayCA | None = None,
     ) -> None:
         """`rules` is the text of a rule file; `limits` and `dangerous` are settings of those tables.
 
-        `wss` and `https` open those listeners too; `data` keeps the data folder there instead of removing it.
+        `wss` and `https` open those listeners too; `data` keeps the data folder there instead of removing it. With
+        `ca`, that one takes the place of the built-in CA: it issues the broker's certificate and those of `device`, and
+        whom it certifies is let in; so a test can hold out faulty certificates of a CA that the broker trusts.
         """
         self._rules = rules
         self._overrides: dict[str, object] = {
@@ -65,6 +70,7 @@ class EphemeralBroker:
             **{f"dangerous.{name}": value for name, value in (dangerous or {}).items()},
         }
         self._data = data
+        self._ca = ca
         self._stack = contextlib.ExitStack()
         self._arrived = threading.Condition()
         self._events: list[Event] = []
@@ -77,6 +83,11 @@ class EphemeralBroker:
                 rules = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sealmq-rules-"))) / "rules.toml"
                 rules.write_text(self._rules, encoding="utf-8")
                 self._overrides["rules.file"] = str(rules)
+            if self._ca is not None:
+                self._outside = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sealmq-ca-")))
+                self._install(self._ca)
+                ensure_private_dir(data)
+                write_public(data / "fleet", self._ca.fleet.encode())  # the fleet of the certificates, before any other
 
             def read_settings() -> Settings:
                 return load(data / "sealmq.toml", overrides=self._overrides, environ={})
@@ -132,12 +143,22 @@ class EphemeralBroker:
     def device(self, device_id: str) -> DeviceFiles:
         """The files of a device, which is made when it does not exist."""
         service = self._service
+        if self._ca is not None:
+            directory = self._outside / "devices" / device_id
+            if not directory.exists():
+                self._ca.issue_client(device_id).write(directory)
+            return DeviceFiles.inside(directory)
         if not any(device.id == device_id for device in service.registry.devices()):
             operations.device_add(service.folder, service.authority, service.registry, id=device_id)
         return operations.device_files(service.folder, device_id)
 
-    def reload(self, *, rules: str | None = None) -> None:
-        """Reload, with the text of another rule file when `rules` is given; the broker must have been made with one."""
+    def reload(self, *, rules: str | None = None, ca: ThrowawayCA | None = None) -> None:
+        """Reload, with the text of another rule file or with another CA; the broker must have been made with one."""
+        if ca is not None:
+            if self._ca is None:
+                raise LocalMisuse("ephemeral broker was made without ca", mend="pass ca= when you make it")
+            self._install(ca)
+            self._ca = ca
         if rules is not None:
             if "rules.file" not in self._overrides:
                 raise LocalMisuse("ephemeral broker was made without rules", mend="pass rules= when you make it")
@@ -173,6 +194,14 @@ class EphemeralBroker:
             ", ".join(f"{event['event']} {event.get('cause', '')}".strip() for event in self.events()) or "nothing"
         )
         raise NotSo(f"no event {name!r} with {match} came within {timeout:g} s; {arrived} did")
+
+    def _install(self, ca: ThrowawayCA) -> None:
+        server = ca.issue_server()
+        for name, pem in (("certificate", server.cert_pem), ("client_ca", ca.client_ca_pem)):
+            write_public(self._outside / f"{name}.pem", pem)
+        write_private(self._outside / "key.pem", server.key_pem)
+        for name in ("certificate", "key", "client_ca"):
+            self._overrides[f"tls.{name}"] = str(self._outside / f"{name}.pem")
 
     def _note(self, event: Event) -> None:
         with self._arrived:

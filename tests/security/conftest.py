@@ -1,0 +1,66 @@
+"""What the security tests share: a broker whose CA can also issue faulty certificates, and the eye on its records.
+
+Knows nothing of a single cause.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import raw_mqtt
+
+from sealmq.testing import EphemeralBroker, ThrowawayCA
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+@pytest.fixture
+def ca() -> ThrowawayCA:
+    """The CA that the broker trusts."""
+    return ThrowawayCA()
+
+
+@pytest.fixture
+def broker(ca: ThrowawayCA) -> Iterator[EphemeralBroker]:
+    """A broker with default rules and limits."""
+    with EphemeralBroker(ca=ca) as running:
+        yield running
+
+
+def serves(broker: EphemeralBroker) -> None:
+    """A well-behaved client gets in and has its own message delivered."""
+    with raw_mqtt.Wire.join(broker.port, broker.device("witness"), "witness") as witness:
+        witness.send(raw_mqtt.subscribe("devices/witness/#"))
+        assert witness.packet().body[-1] == 0
+        witness.send(raw_mqtt.publish("devices/witness/x", b"still here"))
+        assert witness.packet().body.endswith(b"still here")
+        witness.send(raw_mqtt.packet(0xE0))
+        assert witness.rest() == []
+
+
+@pytest.fixture
+def refusal() -> Callable[..., dict[str, Any]]:
+    """`refusal(broker, cause, stage=…)`: the one record there is, looked through as far as all records are alike.
+
+    Another client is served before the count, so that a second record would have had its time.
+    """
+
+    def look(broker: EphemeralBroker, cause: str, *, stage: str, listener: str = "mqtts") -> dict[str, Any]:
+        record = broker.wait_event("refused", cause=cause)
+        if listener == "mqtts":
+            serves(broker)
+        assert [event["cause"] for event in broker.refusals()] == [cause]
+        assert broker.broker.stats()["refused"] == {cause: 1}
+        assert record["stage"] == stage
+        assert record["peer"].startswith("127.0.0.1:")
+        assert record["listener"] == f"{listener} 127.0.0.1:{broker.port_of(listener)}"
+        for sentence in (record["summary"], record["mend"]):
+            assert sentence
+            assert not sentence.endswith(".")
+        assert f"[{cause}]" in broker.log_text
+        assert record["mend"] in broker.log_text
+        return record
+
+    return look
