@@ -7,6 +7,7 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::str::Chars;
 use sealmq_codec::topic;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,26 +117,33 @@ impl Rules {
     }
 }
 
-/// `*` matches any run of characters, everything else itself.
+/// `*` matches any run of characters, `?` any one, everything else itself.
 fn glob(pattern: &str, text: &str) -> bool {
-    let mut parts = pattern.split('*');
-    let Some(mut rest) = parts.next().and_then(|first| text.strip_prefix(first)) else {
-        return false;
-    };
-    let mut parts = parts.peekable();
-    if parts.peek().is_none() {
-        return rest.is_empty();
-    }
-    while let Some(part) = parts.next() {
-        if parts.peek().is_none() {
-            return rest.ends_with(part);
+    let (mut pattern, mut text) = (pattern.chars(), text.chars());
+    // Where to go on when it fails: behind the last `*`, with one more character given to it.
+    let mut retry: Option<(Chars<'_>, Chars<'_>)> = None;
+    loop {
+        let (before, mut after) = (text.clone(), text.clone());
+        match (pattern.next(), after.next()) {
+            (Some('*'), _) => {
+                retry = Some((pattern.clone(), before));
+                continue;
+            }
+            (None, None) => return true,
+            (Some(wanted), Some(found)) if wanted == '?' || wanted == found => {
+                text = after;
+                continue;
+            }
+            _ => {}
         }
-        match rest.find(part) {
-            Some(at) => rest = rest.get(at + part.len()..).unwrap_or_default(),
-            None => return false,
+        let Some((behind, given)) = &mut retry else {
+            return false;
+        };
+        if given.next().is_none() {
+            return false;
         }
+        (pattern, text) = (behind.clone(), given.clone());
     }
-    true
 }
 
 #[derive(Clone, Debug)]
@@ -289,6 +297,14 @@ mod tests {
             ("a*b*c", "aXbYc", true),
             ("a", "ab", false),
             ("a*d", "abc", false),
+            ("ab*ba", "aba", false),
+            ("*a*b*", "xxaxxbxx", true),
+            ("a?c", "abc", true),
+            ("a?c", "ac", false),
+            ("?", "", false),
+            ("?*", "abc", true),
+            ("*??c", "abc", true),
+            ("*??c", "bc", false),
         ] {
             assert_eq!(glob(pattern, text), expected, "{pattern} {text}");
         }

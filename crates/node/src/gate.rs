@@ -278,6 +278,7 @@ impl Gate {
             listener: listener.map_or_else(|| "".into(), |l| Arc::clone(&l.name)),
             device: pending.device,
             certificate: pending.certificate,
+            hello: pending.hello,
             tls: pending.tls,
         };
         // One shard today; with more, the client identifier decides, so that a session has one owner.

@@ -5,6 +5,7 @@
 
 use crate::certificate::CertificateFacts;
 use crate::gate::TlsFacts;
+use crate::hello::ClientHello;
 use crate::link::{Ended, Link, LinkFault, Scratch};
 use crate::node::Shared;
 use mio::{Events as Ready, Poll, Token, Waker};
@@ -41,6 +42,8 @@ pub struct Arrival {
     pub listener: Arc<str>,
     pub device: Option<Arc<str>>,
     pub certificate: Option<CertificateFacts>,
+    /// For the record, should the engine refuse the CONNECT.
+    pub hello: Option<Box<ClientHello>>,
     pub tls: Option<TlsFacts>,
 }
 

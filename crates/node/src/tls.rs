@@ -12,7 +12,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
-    ClientConfig, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig,
+    SignatureScheme,
 };
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -226,7 +227,14 @@ impl ClientCertVerifier for Remembering {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         LAST_SEEN.with(|cell| cell.borrow_mut().replace(end_entity.clone().into_owned()));
-        self.inner.verify_client_cert(end_entity, intermediates, now)
+        match self.inner.verify_client_cert(end_entity, intermediates, now) {
+            // An issuer of the right name with another key: the CA was made anew. The client's own signature is checked
+            // elsewhere, so this is never about a key that does not fit its certificate.
+            Err(Error::InvalidCertificate(CertificateError::BadSignature)) => {
+                Err(Error::InvalidCertificate(CertificateError::UnknownIssuer))
+            }
+            other => other,
+        }
     }
 
     fn verify_tls12_signature(

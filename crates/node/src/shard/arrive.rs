@@ -90,7 +90,7 @@ impl Shard {
         let record = Refusal::new(Stage::Connect, refused.cause, refused.summary, refused.mend).record(
             &arrival.peer,
             &arrival.listener,
-            None,
+            arrival.hello.as_deref(),
             arrival.certificate.as_ref(),
             Some(connect.client_id),
         );
