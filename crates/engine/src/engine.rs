@@ -151,6 +151,9 @@ impl Engine {
     /// Bytes arrived. Whole packets at the start of `bytes` are carried out; the rest is the caller's to keep.
     pub fn handle_bytes(&mut self, now: Millis, id: ConnId, bytes: &[u8]) -> Intake {
         let max = self.roster.limits.max_packet_size;
+        // Messages fill the outbox to its bound and one packet more; the rest is room for answers.
+        let bound = self.roster.limits.max_outbox_bytes as usize;
+        let unread = bound.saturating_mul(2).saturating_add(max as usize);
         let mut consumed = 0;
         loop {
             let rest = bytes.get(consumed..).unwrap_or_default();
@@ -165,6 +168,12 @@ impl Engine {
                     need: 0,
                 };
             };
+            // Answers are not dropped like messages, so whoever asks without ever reading has to go.
+            if conn.out.len() > unread {
+                let sentence = "client leaves more unread than the outbox holds";
+                self.violation(now, id.index, ReasonCode::QuotaExceeded, "slow-reader", sentence);
+                continue;
+            }
             match frame(rest, max) {
                 Ok(Framed::Whole(frame)) => {
                     conn.last_seen = now;

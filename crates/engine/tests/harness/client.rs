@@ -112,6 +112,15 @@ impl Client {
     }
 
     pub fn unsubscribe(&mut self, filters: &[&str]) -> SubackCodes<'static> {
+        self.ask_to_end(filters);
+        match self.next() {
+            Packet::Unsuback(unsuback) => unsuback,
+            other => panic!("{other:?} instead of UNSUBACK"),
+        }
+    }
+
+    /// Send an UNSUBSCRIBE and leave the answer in the inbox.
+    pub fn ask_to_end(&mut self, filters: &[&str]) {
         let mut raw = Vec::new();
         for text in filters {
             write_string(text, &mut raw);
@@ -122,10 +131,6 @@ impl Client {
             Properties::EMPTY,
             &raw,
         )));
-        match self.next() {
-            Packet::Unsuback(unsuback) => unsuback,
-            other => panic!("{other:?} instead of UNSUBACK"),
-        }
     }
 
     pub fn puback(&self, id: u16) {

@@ -4,7 +4,7 @@
 //! packet size, and that nothing follows a DISCONNECT.
 //!
 //! Received packets are leaked, so that a scenario compares them without lifetimes in its way.
-#![allow(dead_code, reason = "each test crate uses its own part of the bench")]
+#![allow(dead_code, unused_imports, reason = "each test crate uses its own part of the bench")]
 
 mod client;
 mod dial;

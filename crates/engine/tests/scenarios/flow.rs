@@ -3,7 +3,7 @@
 //! Refuses to know what is in the messages.
 
 use crate::harness::{Bench, Client, message, quiet};
-use sealmq_codec::ReasonCode;
+use sealmq_codec::{Packet, ReasonCode};
 use sealmq_engine::Limits;
 use sealmq_engine::rules::Rules;
 
@@ -224,4 +224,31 @@ fn a_session_without_expiry_takes_its_queue_with_it() {
         bench.drive(|e, _| (e.gauges().queued_messages, e.gauges().inflight_messages)),
         (0, 0)
     );
+}
+
+// Answers cannot be dropped, so their sum is bounded by the connection: who asks and never reads has to go
+#[test]
+fn a_client_that_asks_without_reading_is_disconnected() {
+    let bench = bench(Limits {
+        max_outbox_bytes: 1_000,
+        max_packet_size: 2_000,
+        ..quiet()
+    });
+    let (greedy, polite) = (bench.connect("greedy").go(), bench.connect("polite").go());
+    greedy.stall();
+    for _ in 0..2_000 {
+        greedy.send(&Packet::Pingreq);
+    }
+    assert!(
+        !greedy.is_closed(),
+        "4000 bytes are within what the outbox and one packet may take"
+    );
+    greedy.send(&Packet::Pingreq);
+    greedy.send(&Packet::Pingreq);
+    assert!(greedy.is_closed());
+    assert_eq!(bench.endings(), ["slow-reader"]);
+    for _ in 0..3_000 {
+        polite.send(&Packet::Pingreq);
+        polite.expect(&Packet::Pingresp);
+    }
 }
