@@ -47,9 +47,11 @@ def refusal() -> Callable[..., dict[str, Any]]:
     Another client is served before the count, so that a second record would have had its time.
     """
 
-    def look(broker: EphemeralBroker, cause: str, *, stage: str, listener: str = "mqtts") -> dict[str, Any]:
+    def look(
+        broker: EphemeralBroker, cause: str, *, stage: str, listener: str = "mqtts", witnessed: bool = True
+    ) -> dict[str, Any]:
         record = broker.wait_event("refused", cause=cause)
-        if listener == "mqtts":
+        if witnessed:
             serves(broker)
         assert [event["cause"] for event in broker.refusals()] == [cause]
         assert broker.broker.stats()["refused"] == {cause: 1}
