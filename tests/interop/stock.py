@@ -151,6 +151,12 @@ class Paho:
         """Stop reading and pinging; the connection stays open."""
         self.client.loop_stop()
 
+    def read_to_the_end(self):
+        """After `silent`, once the broker has closed: read what it said; the reason code as `gone` gives it."""
+        while self.client.loop(PATIENCE) == mqtt.MQTT_ERR_SUCCESS:
+            pass
+        return self.gone()
+
     def die(self) -> None:
         """Break off without a DISCONNECT, as a device does that loses power."""
         self.client.socket().shutdown(socket.SHUT_RDWR)
@@ -178,7 +184,8 @@ class Paho:
     def _note(self, _client, _user, message: mqtt.MQTTMessage) -> None:
         props = values_of(getattr(message, "properties", None))
         self.messages.put(Received(message.topic, message.payload, message.qos, message.retain, props))
-        self._raw.put(message)
+        if message.qos:
+            self._raw.put(message)
 
 
 class Mosquitto:
