@@ -77,6 +77,17 @@ class Node:
 def default_limits() -> str:
     """JSON: every limit of the data plane with its default, unit, bound and reason: `{name: {default, min, max, unit, reason}}`."""
 
+def decode_packets(version: str, data: bytes) -> tuple[list[str], int, str | None]:
+    """The MQTT packets at the start of `data`: a JSON object each, the bytes used, and what ended it if that was a fault.
+
+    Each object has `kind` (CONNECT, ...), `bytes` and the packet's fields by the specification's names; `properties` is a
+    list of `[name, value]` in wire order. Payloads and passwords are given by length only. `version` is `3.1.1` or `5.0`.
+    """
+
+def encode_packet(version: str, packet: str) -> bytes:
+    """One packet from JSON: CONNECT, SUBSCRIBE (`packet_id`, `filter`, `qos`), PUBLISH (`topic`, `payload` text, ...), PUBACK,
+    PINGREQ or DISCONNECT. Raises EngineError `config-invalid` for another kind or a missing field."""
+
 @final
 class Client:
     """One MQTT connection over verified TLS. Not reconnecting; calls may come from one thread at a time."""

@@ -10,6 +10,7 @@
 pub mod certificate;
 mod client;
 mod config;
+pub mod describe;
 mod event;
 mod gate;
 pub mod hello;

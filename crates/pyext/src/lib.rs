@@ -7,7 +7,7 @@
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use sealmq_codec::{QoS, RetainHandling, SubscribeOptions};
-use sealmq_node::{ClientConfig, ClientError, NodeConfig, NodeError};
+use sealmq_node::{ClientConfig, ClientError, NodeConfig, NodeError, describe};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -124,6 +124,21 @@ fn default_limits() -> String {
     serde_json::json!(sealmq_node::default_limits()).to_string()
 }
 
+#[pyfunction]
+fn decode_packets(version: &str, data: &[u8]) -> PyResult<(Vec<String>, usize, Option<String>)> {
+    let version = describe::version(version).ok_or_else(|| unfit("version is neither 3.1.1 nor 5.0"))?;
+    let (packets, used, fault) = describe::packets(version, data);
+    Ok((packets.iter().map(ToString::to_string).collect(), used, fault))
+}
+
+#[pyfunction]
+fn encode_packet(version: &str, packet: &str) -> PyResult<Vec<u8>> {
+    let version = describe::version(version).ok_or_else(|| unfit("version is neither 3.1.1 nor 5.0"))?;
+    let packet = serde_json::from_str(packet).map_err(Failure::from)?;
+    let bytes = describe::encode(version, &packet).ok_or_else(|| unfit("packet has no such kind, or lacks a field"))?;
+    Ok(bytes)
+}
+
 /// `(topic, payload, qos, retain, properties JSON)`.
 type MessageTuple = (String, Vec<u8>, u8, bool, String);
 
@@ -238,7 +253,7 @@ impl Client {
 #[pymodule]
 mod _engine {
     #[pymodule_export]
-    use super::{Client, EngineError, Node, default_limits};
+    use super::{Client, EngineError, Node, decode_packets, default_limits, encode_packet};
 
     #[pymodule_export]
     const ENGINE_VERSION: &str = env!("CARGO_PKG_VERSION");
