@@ -3,8 +3,8 @@
 //! Refuses to know connections. The codec does the work; here are only the names.
 
 use sealmq_codec::{
-    Ack, Connect, Disconnect, FilterBuf, Framed, Packet, Properties, Property, PropertyBuf, Publish, QoS, ReasonCode,
-    Subscribe, SubscribeOptions, Version, frame,
+    Ack, Connect, Disconnect, FilterBuf, Framed, Packet, Properties, Property, Publish, QoS, ReasonCode, Subscribe,
+    SubscribeOptions, Version, frame,
 };
 use serde_json::{Map, Value, json};
 
