@@ -10,20 +10,23 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use sealmq_codec::QoS;
 
+/// Seconds between two looks for expired retained messages while $SYS is off; then, too, they must not fill the store.
+const SWEEP_S: u32 = 60;
+
 impl Engine {
     pub(crate) fn start_sys(&mut self, now: Millis) {
-        if self.roster.limits.sys_interval_s == 0 {
-            return;
+        if self.roster.limits.sys_interval_s > 0 {
+            let version = format!("sealmq {}", self.version);
+            self.publish_sys_value(now, "version", &version);
         }
-        let version = format!("sealmq {}", self.version);
-        self.publish_sys_value(now, "version", &version);
         self.publish_sys(now);
     }
 
     pub(crate) fn publish_sys(&mut self, now: Millis) {
         let interval = self.roster.limits.sys_interval_s;
+        self.retained.sweep(now);
         if interval == 0 {
-            return;
+            return self.schedule(now.plus_seconds(SWEEP_S), Timer::Sys);
         }
         let (counters, gauges) = (self.counters(), self.gauges());
         let uptime = now.since(self.started.unwrap_or(now)) / 1000;
@@ -49,7 +52,6 @@ impl Engine {
         for (name, value) in &values {
             self.publish_sys_value(now, name, value);
         }
-        self.retained.sweep(now);
         self.schedule(now.plus_seconds(interval), Timer::Sys);
     }
 

@@ -128,6 +128,9 @@ fn a_retained_message_expires() {
     bench.advance(6_000);
     s.subscribe("r/a", 0);
     s.silent();
+    // and its place is free after a while, with $SYS off as here
+    bench.advance(60_000);
+    assert_eq!(bench.drive(|e, _| e.gauges().retained_messages), 0);
 }
 
 // [MQTT-4.7.2-1]: wildcards in front do not bring $-topics
@@ -189,5 +192,21 @@ fn sys_says_who_is_here() {
     bench.advance(10_000);
     assert!(!s.hears("$SYS/broker/clients/connected", "2").retain);
     s.subscribe("#", 0);
+    s.silent();
+}
+
+// $SYS may be turned on and off while the broker runs
+#[test]
+fn sys_follows_the_limits() {
+    let bench = Bench::new();
+    let mut s = bench.connect("s").go();
+    s.subscribe("$SYS/broker/uptime", 0);
+    bench.advance(120_000);
+    s.silent();
+    bench.drive(|e, _| e.set_limits(Limits::default()));
+    bench.advance(60_000);
+    assert_eq!(s.payloads(), ["180 seconds"]);
+    bench.drive(|e, _| e.set_limits(quiet()));
+    bench.advance(60_000);
     s.silent();
 }
