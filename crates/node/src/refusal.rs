@@ -188,11 +188,11 @@ impl Refusal {
                 format!("client refused this broker's certificate (alert {alert:?})"),
                 "connect by a name in the certificate (tls.extra_names adds one), with the right CA, and check the client's clock",
             ),
-            // mosquitto's own look at the host name ends so. Nothing else is left to fail: what was chosen, the client offered.
-            AlertDescription::HandshakeFailure => Refusal::new(
+            // What OpenSSL sends for a verdict of the program's own: mosquitto's look at the host name ends so.
+            AlertDescription::InternalError => Refusal::new(
                 Stage::Handshake,
                 "client-refused-broker-certificate",
-                "client ended the handshake after it saw this broker's certificate (alert HandshakeFailure)",
+                "client refused this broker's certificate by a check of its own, most likely the host name (alert InternalError)",
                 "connect by a name in the certificate (tls.extra_names adds one), and look at the client's own error",
             ),
             other => Refusal::new(
