@@ -5,15 +5,16 @@ Knows nothing of MQTT. A program is ended when its block ends; nothing here slee
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-import signal
 import subprocess
 import sys
 import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Sequence
     from types import TracebackType
 
@@ -80,7 +81,7 @@ class Program:
             return b"".join(self._err).decode(errors="replace")
 
     def expect(self, pattern: str, timeout: float = PATIENCE) -> re.Match[str]:
-        """The first line that matches and was not yet taken, on either stream; lines before it on that way are taken."""
+        """The first line that matches and was not yet taken, on either stream; those before it are taken, too."""
 
         def find() -> re.Match[str] | bool:
             while self._seen < len(self._lines):
@@ -92,7 +93,7 @@ class Program:
 
         with self._changed:
             found = self._changed.wait_for(find, timeout)
-        if not isinstance(found, re.Match):
+        if found is True or found is False:
             why = "it ended" if found else f"{timeout:g} s passed"
             raise AssertionError(f"{self} printed no line like {pattern!r} before {why}:\n{self.out}\n--\n{self.err}")
         return found
@@ -104,10 +105,8 @@ class Program:
 
     def close_input(self) -> None:
         """End its standard input."""
-        try:
+        with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
-        except BrokenPipeError:
-            pass
 
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)

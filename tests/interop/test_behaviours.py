@@ -1,4 +1,4 @@
-"""What a session does, end to end over TLS with two stock clients: takeover, keep-alive, wills, expiry, flow control."""
+"""Sessions end to end, over TLS with two stock clients: takeover, keep-alive, wills, expiry, flow control."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Debian's mosquitto_sub and mosquitto_pub against the broker, MQTT 3.1.1 and 5.0, over TLS with client certificates."""
+"""Debian's mosquitto_sub and mosquitto_pub against the broker, MQTT 3.1.1 and 5.0, with client certificates."""
 
 from __future__ import annotations
 
