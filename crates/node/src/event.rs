@@ -14,6 +14,7 @@ const KEPT: usize = 65_536;
 struct Ring {
     facts: VecDeque<String>,
     lost: u64,
+    is_closed: bool,
 }
 
 /// Facts as JSON text, oldest first.
@@ -42,11 +43,17 @@ impl Events {
         self.arrived.notify_one();
     }
 
+    /// No more facts will come: nobody waits for one from here on.
+    pub fn close(&self) {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner).is_closed = true;
+        self.arrived.notify_all();
+    }
+
     /// All facts there are, waiting up to `timeout` for the first.
     pub fn drain(&self, timeout: Duration) -> Vec<String> {
         let deadline = Instant::now() + timeout;
         let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
-        while ring.facts.is_empty() {
+        while ring.facts.is_empty() && !ring.is_closed {
             let Some(left) = deadline.checked_duration_since(Instant::now()).filter(|d| !d.is_zero()) else {
                 return Vec::new();
             };

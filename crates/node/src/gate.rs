@@ -115,6 +115,7 @@ pub struct Gate {
     scratch: Scratch,
     is_accepting: bool,
     accept_after: Option<Instant>,
+    patrol_at: Instant,
 }
 
 impl Gate {
@@ -137,6 +138,7 @@ impl Gate {
             scratch: Scratch::new(),
             is_accepting: true,
             accept_after: None,
+            patrol_at: Instant::now(),
         })
     }
 
@@ -325,6 +327,11 @@ impl Gate {
     /// Deadlines: whoever stalls is refused with a record, whoever lingers too long is let go.
     fn patrol(&mut self) {
         let now = Instant::now();
+        // A look at everybody is cheap now and then, and dear after each event of a storm.
+        if now < self.patrol_at {
+            return;
+        }
+        self.patrol_at = now + PATROL;
         let overdue: Vec<usize> = self
             .pending
             .iter()

@@ -335,6 +335,7 @@ impl Node {
         for thread in threads.drain(..) {
             let _ = thread.join();
         }
+        self.shared.events.close();
     }
 }
 

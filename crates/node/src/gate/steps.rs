@@ -106,14 +106,13 @@ impl Gate {
                 self.scratch.plain.clear();
                 tls::forget_last_seen();
                 let ended = pending.link.decode_incoming(&mut self.scratch);
-                self.after_tls(
-                    key,
-                    ended.map(|ended| ReadOutcome {
-                        received: 0,
-                        ended,
-                        more: true,
-                    }),
-                )
+                let decoded = ended.map(|ended| ReadOutcome {
+                    received: 0,
+                    ended,
+                    more: false,
+                });
+                // What the first look did not take from the socket is still there, and its event is spent.
+                self.after_tls(key, decoded).map(|_| outcome.more)
             }
         }
     }
