@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sealmq.errors import SealmqError
 
+    __version__: str
+
 __all__ = ["SealmqError", "__version__"]
 
 _HOMES = {"SealmqError": "sealmq.errors"}

@@ -6,6 +6,8 @@ Only `sealmq.broker`, `sealmq.client` and `sealmq.testing` import this module (c
 
 from typing import final
 
+__all__ = ["ENGINE_VERSION", "Client", "EngineError", "Node", "decode_packets", "default_limits", "encode_packet"]
+
 class EngineError(Exception):
     """The data plane could not do what was asked.
 
@@ -111,7 +113,9 @@ class Client:
     def connack(self) -> str:
         """JSON: `session_present`, `reason_code`, `assigned_client_id`, `server_keep_alive`, `tls` {version, cipher, group, resumed}."""
 
-    def publish(self, topic: str, payload: bytes, qos: int, retain: bool, properties: str | None, timeout_ms: int) -> int:
+    def publish(
+        self, topic: str, payload: bytes, qos: int, retain: bool, properties: str | None, timeout_ms: int
+    ) -> int:
         """Publish and, for QoS 1 and 2, wait until the handshake is complete; the final reason code (0 for QoS 0 and for 3.1.1).
 
         `properties` is JSON: `{"user": [[k, v]], "content_type": str, "response_topic": str, "correlation_hex": str,

@@ -98,12 +98,13 @@ def _device_of(pem: bytes | None) -> str:
 
     try:
         leaf = x509.load_pem_x509_certificates(pem)[0]
+    except ValueError:
+        return ""  # the data plane says what is wrong with it
+    try:
         names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         uris = names.get_values_for_type(x509.UniformResourceIdentifier)
     except x509.ExtensionNotFound:
         uris = []
-    except ValueError:
-        return ""  # the data plane says what is wrong with it
     for uri in uris:
         if uri.startswith("spiffe://") and "/device/" in uri:
             return uri.rpartition("/device/")[2]
