@@ -17,7 +17,7 @@ _CONFIGURATION = {
     "address-invalid",
 }
 _MACHINE = {"address-in-use", "address-not-available", "permission-denied", "dns", "environment"}
-_REFUSED = {"connection-refused", "timeout", "connack", "closed"}
+_REFUSED = {"connection-refused", "timeout", "connack", "closed", "packet-too-large"}
 
 _MENDS = {
     "address-in-use": "stop the program that listens there (`ss -ltnp` shows it), or choose another port",

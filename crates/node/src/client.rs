@@ -97,6 +97,8 @@ pub struct Client {
     inbound: HashSet<u16>,
     next_id: u16,
     keep_alive: Duration,
+    /// The largest packet the server takes, bytes.
+    server_max_packet: u32,
     last_sent: Instant,
     pinged: Option<Instant>,
     closed: Option<ClientError>,
@@ -158,6 +160,7 @@ impl Client {
             inbound: HashSet::new(),
             next_id: 0,
             keep_alive: Duration::from_secs(u64::from(config.keep_alive)),
+            server_max_packet: u32::MAX,
             last_sent: Instant::now(),
             pinged: None,
             closed: None,
@@ -295,6 +298,18 @@ impl Client {
     fn send(&mut self, packet: &Packet<'_>) -> Result<(), ClientError> {
         let mut bytes = Vec::new();
         packet.encode(self.version, &mut bytes);
+        // [MQTT-3.2.2-15]
+        if bytes.len() > self.server_max_packet as usize {
+            return Err(ClientError::new(
+                "packet-too-large",
+                format!(
+                    "packet of {} bytes is larger than the {} that the server takes",
+                    bytes.len(),
+                    self.server_max_packet
+                ),
+                "send less at a time, or raise limits.max_packet_size of the broker",
+            ));
+        }
         if self.ws.is_some() {
             let mut framed = Vec::new();
             ws::encode_binary(CLIENT_ROLE, &bytes, &mut framed);

@@ -162,6 +162,11 @@ impl Client {
     }
 }
 
+/// Reason codes as a list of numbers; a `Vec<u8>` would become `bytes`.
+fn as_numbers(codes: Vec<u8>) -> Vec<u16> {
+    codes.into_iter().map(u16::from).collect()
+}
+
 #[pymethods]
 impl Client {
     #[staticmethod]
@@ -206,7 +211,7 @@ impl Client {
         py: Python<'_>,
         filters: Vec<(String, u8, bool, bool, u8)>,
         timeout_ms: u64,
-    ) -> PyResult<Vec<u8>> {
+    ) -> PyResult<Vec<u16>> {
         let mut wanted = Vec::with_capacity(filters.len());
         for (filter, qos, no_local, retain_as_published, retain_handling) in filters {
             let qos = QoS::from_bits(qos).ok_or_else(|| unfit("QoS is not 0, 1 or 2"))?;
@@ -227,13 +232,17 @@ impl Client {
             ));
         }
         self.with(py, |client| {
-            client.subscribe(&wanted, Duration::from_millis(timeout_ms))
+            client
+                .subscribe(&wanted, Duration::from_millis(timeout_ms))
+                .map(as_numbers)
         })
     }
 
-    fn unsubscribe(&self, py: Python<'_>, filters: Vec<String>, timeout_ms: u64) -> PyResult<Vec<u8>> {
+    fn unsubscribe(&self, py: Python<'_>, filters: Vec<String>, timeout_ms: u64) -> PyResult<Vec<u16>> {
         self.with(py, |client| {
-            client.unsubscribe(&filters, Duration::from_millis(timeout_ms))
+            client
+                .unsubscribe(&filters, Duration::from_millis(timeout_ms))
+                .map(as_numbers)
         })
     }
 

@@ -124,6 +124,12 @@ fn tls_error(error: &TlsError, host: &str) -> ClientError {
                 "server certificate was not issued by the CA that was given",
                 "give the CA of this broker: `sealmq ca export` there, --cafile here",
             ),
+            // The names match and the key does not: a CA that was made anew, or a stranger that took its name.
+            CertificateError::BadSignature => ClientError::new(
+                "tls-untrusted-issuer",
+                "server certificate names the CA that was given, but another key signed it",
+                "give the CA of this broker: `sealmq ca export` there, --cafile here",
+            ),
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => ClientError::new(
                 "tls-wrong-name",
                 format!("server certificate is not for {host}: {fault}"),

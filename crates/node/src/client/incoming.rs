@@ -120,6 +120,7 @@ impl Client {
         for property in connack.properties.iter() {
             match property {
                 Property::AssignedClientId(id) => assigned = json!(id),
+                Property::MaximumPacketSize(size) => self.server_max_packet = size,
                 Property::ServerKeepAlive(seconds) => {
                     server_keep_alive = json!(seconds);
                     self.keep_alive = Duration::from_secs(u64::from(seconds));
