@@ -5,6 +5,7 @@ Knows nothing of a single cause.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,6 +28,30 @@ def broker(ca: ThrowawayCA) -> Iterator[EphemeralBroker]:
     """A broker with default rules and limits."""
     with EphemeralBroker(ca=ca) as running:
         yield running
+
+
+@pytest.fixture
+def start(ca: ThrowawayCA) -> Iterator[Callable[..., EphemeralBroker]]:
+    """`start(rules=…, limits=…)`: a broker that ends with the test, after every connection of `join`."""
+    with ExitStack() as stack:
+
+        def run(**options: Any) -> EphemeralBroker:
+            return stack.enter_context(EphemeralBroker(ca=ca, **options))
+
+        yield run
+
+
+@pytest.fixture
+def join(start: Callable[..., EphemeralBroker], broker: EphemeralBroker) -> Iterator[Callable[..., raw_mqtt.Wire]]:
+    """`join(client_id)`: a connection of the device whose id stands before the first colon."""
+    assert start
+    with ExitStack() as stack:
+
+        def connect(client_id: str, *, version: int = raw_mqtt.V5, to: EphemeralBroker = broker) -> raw_mqtt.Wire:
+            files = to.device(client_id.partition(":")[0])
+            return stack.enter_context(raw_mqtt.Wire.join(to.port, files, client_id, version=version))
+
+        yield connect
 
 
 def serves(broker: EphemeralBroker) -> None:

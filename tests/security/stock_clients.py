@@ -75,7 +75,9 @@ def mosquitto_pub(
     return run(*command, *options)
 
 
-def gnutls_cli(port: int, *options: str | Path, files: Credentials, ca: Path | None = None, stdin: bytes = b"") -> Ended:
+def gnutls_cli(
+    port: int, *options: str | Path, files: Credentials, ca: Path | None = None, stdin: bytes = b""
+) -> Ended:
     """`gnutls-cli`."""
     return run(
         "gnutls-cli",

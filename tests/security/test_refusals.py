@@ -81,7 +81,10 @@ def test_no_client_certificate_tells_mosquitto_pub(broker, refusal):
 
 def test_no_client_certificate_tells_python(broker, refusal):
     context = raw_mqtt.client_context(None, ca=broker.device("sensor-1").ca)
-    with Wire.open(broker.port, None, context=context) as wire, pytest.raises(ssl.SSLError, match="CERTIFICATE_REQUIRED"):
+    with (
+        Wire.open(broker.port, None, context=context) as wire,
+        pytest.raises(ssl.SSLError, match="CERTIFICATE_REQUIRED"),
+    ):
         wire.packet()
     refusal(broker, "no-client-certificate", stage="certificate")
 
@@ -236,7 +239,9 @@ def test_client_finds_another_name_in_the_certificate(broker, refusal):
     assert "tls.extra_names" in record["mend"]
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # paho leaves its socket to the collector
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # paho leaves its socket to the collector
 def test_paho_finds_another_name_in_the_certificate(refusal):
     with EphemeralBroker(ca=_NamedElsewhere()) as broker:
         files = broker.device("sensor-1")
