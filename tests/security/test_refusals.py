@@ -1,4 +1,4 @@
-"""Owns the causes of a refusal up to the end of the TLS handshake: each provoked by a real client, its record looked through.
+"""Owns the causes of a refusal up to the end of the handshake: a real client provokes each, its record is looked through.
 
 Refuses to know MQTT; what is refused once CONNECT has come is in `test_refused_connects`.
 """
@@ -279,7 +279,7 @@ def test_client_goes_in_the_middle_of_the_handshake(broker, refusal):
     [
         (lambda: b"", "client-hello", "peer sent 0 bytes"),
         (lambda: _client_hello()[:50], "client-hello", "peer sent 50 bytes"),
-        (lambda: _client_hello(), "handshake", "TLS handshake did not end"),
+        (_client_hello, "handshake", "TLS handshake did not end"),
     ],
     ids=["silent", "half-client-hello", "after-server-hello"],
 )

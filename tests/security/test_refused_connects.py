@@ -1,4 +1,4 @@
-"""Owns the causes of a refusal behind the TLS handshake: who a certificate stands for, and what is wrong with a CONNECT.
+"""Owns the causes of a refusal behind the TLS handshake: whom a certificate names, and what is wrong with a CONNECT.
 
 Refuses to know how certificates are verified; that is in `test_refusals`.
 """
@@ -249,11 +249,8 @@ def test_too_many_connections(ca, refusal):
         assert "limits.max_connections" in record["mend"]
 
 
-@pytest.mark.parametrize(
-    ("request_line", "cause"),
-    [(b"GET /elsewhere HTTP/1.1\r\nHost: x\r\n\r\n", "status"), (b"NONSENSE\r\n\r\n", "status")],
-)
-def test_an_upgrade_that_is_none(ca, request_line, cause):
+@pytest.mark.parametrize("request_line", [b"GET /elsewhere HTTP/1.1\r\nHost: x\r\n\r\n", b"NONSENSE\r\n\r\n"])
+def test_an_upgrade_that_is_none(ca, request_line):
     with EphemeralBroker(ca=ca, wss=True) as broker:
         with Wire.open(broker.port_of("wss"), broker.device("sensor-1")) as wire:
             wire.send(request_line)
@@ -265,7 +262,7 @@ def test_an_upgrade_that_is_none(ca, request_line, cause):
         assert record["mend"]
 
 
-def test_a_storm_of_refusals_leaves_the_broker_as_it_was(broker, refusal):
+def test_a_storm_of_refusals_leaves_the_broker_as_it_was(broker):
     """A hundred plaintext clients at once: each has its record, nobody else notices."""
     peers = []
     with Wire.join(broker.port, broker.device("sensor-1"), "sensor-1") as wire:
