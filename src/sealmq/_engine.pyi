@@ -67,6 +67,15 @@ class Node:
     def sessions(self) -> str:
         """JSON list: `client_id`, `device`, `connected`, `peer`, `listener`, `protocol`, `subscriptions`, `queued`, `inflight`."""
 
+    def record_next(self, device: str | None, timeout_ms: int) -> str | None:
+        """Record the next connection whose certificate names `device` (None: whoever comes next), accepted or refused.
+
+        JSON: `began_ms`, `pieces` (a list of [microseconds since the accept, "in" | "out", base64 of the bytes on the wire]),
+        `keys` (lines of an NSS key log: secrets, keep them in memory), `cut` (more came than is kept), `outcome`
+        (`accepted`|`refused`), and `refusal` (the record of `poll_events`) or `peer`, `listener`, `device`. None after
+        `timeout_ms`. Ends with the first bytes that the broker sends after CONNECT. Raises EngineError `recorder-busy`.
+        """
+
     def disconnect_device(self, device: str, reason_code: int, reason: str) -> int:
         """Close every live connection of `device` (MQTT 5: DISCONNECT with the code and string); how many were closed."""
 

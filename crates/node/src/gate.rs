@@ -9,6 +9,7 @@ use crate::config::ListenerKind;
 use crate::hello::ClientHello;
 use crate::link::{Link, Scratch};
 use crate::node::{Settings, Shared};
+use crate::recording::Tap;
 use crate::refusal::{Refusal, Stage};
 use crate::shard::{Arrival, Command, ShardHandle};
 use mio::net::{TcpListener, TcpStream};
@@ -239,6 +240,9 @@ impl Gate {
             verdict: None,
             settings: Arc::clone(settings),
         };
+        if self.shared.recorder.is_armed() {
+            pending.link.tap = Some(Box::new(Tap::new()));
+        }
         let key = self.pending.vacant_key();
         let token = Token(self.listeners.len() + key);
         let interest = Interest::READABLE | Interest::WRITABLE;
@@ -305,13 +309,20 @@ impl Gate {
             pending.certificate.as_ref(),
             None,
         );
-        self.shared.refused(refusal.cause, record);
+        self.shared.refused(refusal.cause, record.clone());
         if pending.link.tls.as_ref().is_some_and(|t| !t.is_handshaking()) {
             pending.link.shut();
         }
         pending.step = Step::Leaving;
         pending.deadline = Instant::now() + LINGER;
-        match pending.link.finish() {
+        let sent = pending.link.finish();
+        if let Some(tap) = pending.link.tap.take() {
+            let device = pending.certificate.as_ref().and_then(|c| c.device.as_deref());
+            self.shared
+                .recorder
+                .offer(&tap, device, json!({"outcome": "refused", "refusal": record}));
+        }
+        match sent {
             Ok(_) if !pending.link.discard(&mut self.scratch) => {}
             _ => self.drop_pending(key),
         }

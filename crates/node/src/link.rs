@@ -2,6 +2,7 @@
 //!
 //! Refuses to know what the bytes mean, and keeps no buffer while nothing is under way.
 
+use crate::recording::{Direction, Tap};
 use crate::ws::{self, Role, WsFault};
 use mio::net::TcpStream;
 use rustls::Error as TlsError;
@@ -89,6 +90,8 @@ pub struct Link {
     incoming: Vec<u8>,
     /// Bytes for the network that it did not take yet.
     outgoing: Vec<u8>,
+    /// While a recording is waited for.
+    pub tap: Option<Box<Tap>>,
 }
 
 impl Link {
@@ -99,6 +102,7 @@ impl Link {
             ws: None,
             incoming: Vec::new(),
             outgoing: Vec::new(),
+            tap: None,
         }
     }
 
@@ -127,7 +131,9 @@ impl Link {
                 more: false,
             }),
             Ok(n) => {
-                self.incoming.extend_from_slice(space.get(..n).unwrap_or_default());
+                let bytes = space.get(..n).unwrap_or_default();
+                note(&mut self.tap, Direction::In, bytes);
+                self.incoming.extend_from_slice(bytes);
                 Ok(ReadOutcome {
                     received: n,
                     ended: None,
@@ -169,6 +175,11 @@ impl Link {
             Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => (0, None),
             Err(e) => return Err(LinkFault::Io(e)),
         };
+        note(
+            &mut self.tap,
+            Direction::In,
+            scratch.cipher.get(carried..carried + received).unwrap_or_default(),
+        );
         let mut cipher = std::mem::take(&mut scratch.cipher);
         let decoded = self.decode(cipher.get_mut(..carried + received).unwrap_or_default(), scratch);
         scratch.cipher = cipher;
@@ -321,6 +332,7 @@ impl Link {
             return Ok(());
         }
         let written = write_some(&mut self.stream, bytes).map_err(LinkFault::Io)?;
+        note(&mut self.tap, Direction::Out, bytes.get(..written).unwrap_or_default());
         self.outgoing
             .extend_from_slice(bytes.get(written..).unwrap_or_default());
         Ok(())
@@ -356,6 +368,11 @@ impl Link {
             return Ok(true);
         }
         let written = write_some(&mut self.stream, &self.outgoing)?;
+        note(
+            &mut self.tap,
+            Direction::Out,
+            self.outgoing.get(..written).unwrap_or_default(),
+        );
         if written == self.outgoing.len() {
             // Given back: an idle connection keeps no buffer.
             self.outgoing = Vec::new();
@@ -402,6 +419,13 @@ impl Link {
                 Err(e) => return e.kind() != io::ErrorKind::WouldBlock,
             }
         }
+    }
+}
+
+#[inline]
+fn note(tap: &mut Option<Box<Tap>>, direction: Direction, bytes: &[u8]) {
+    if let Some(tap) = tap {
+        tap.note(direction, bytes);
     }
 }
 

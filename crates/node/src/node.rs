@@ -5,6 +5,7 @@
 use crate::config::{Dangerous, ListenerConfig, ListenerKind, NodeConfig, NodeLimits};
 use crate::event::Events;
 use crate::gate::{Gate, Listener};
+use crate::recording::{Recorder, ThreadKeyLog, Wanted};
 use crate::shard::{Command, Shard, ShardHandle};
 use crate::tls::{self, ClientCertificate, TlsFault};
 use crate::{gate, shard};
@@ -80,6 +81,13 @@ impl Settings {
         })
     }
 
+    /// The same configuration, with the secrets of its handshakes handed to this thread's tap.
+    pub fn tls_recorded(&self, kind: ListenerKind) -> Arc<ServerConfig> {
+        let mut config = ServerConfig::clone(&self.tls(kind));
+        config.key_log = Arc::new(ThreadKeyLog);
+        Arc::new(config)
+    }
+
     pub fn tls(&self, kind: ListenerKind) -> Arc<ServerConfig> {
         Arc::clone(if kind == ListenerKind::Wss {
             &self.wss
@@ -106,6 +114,7 @@ pub struct Shared {
     /// Connections from accept to close.
     pub connections: AtomicUsize,
     pub stopping: AtomicBool,
+    pub recorder: Recorder,
     settings: RwLock<Arc<Settings>>,
 }
 
@@ -159,6 +168,7 @@ impl Node {
             counters: NodeCounters::default(),
             connections: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
+            recorder: Recorder::default(),
             settings: RwLock::new(Arc::new(settings)),
         });
         let engine = Engine::new(
@@ -207,6 +217,18 @@ impl Node {
     /// Facts since the last call, waiting up to `timeout` for the first.
     pub fn poll_events(&self, timeout: Duration) -> Vec<String> {
         self.shared.events.drain(timeout)
+    }
+
+    /// Record the next connection that fits, from its first byte to its first answer, with the keys to read it. `None` when
+    /// nobody came within `timeout`.
+    pub fn record_next(&self, wanted: Wanted, timeout: Duration) -> Result<Option<Value>, NodeError> {
+        self.shared.recorder.record(wanted, timeout).map_err(|_| {
+            NodeError::new(
+                "recorder-busy",
+                "another recording is under way",
+                "wait for it to end, then try again",
+            )
+        })
     }
 
     /// Counters and gauges.

@@ -382,6 +382,11 @@ impl Shard {
         };
         match outcome {
             Ok(taken) => {
+                // The first answer is on its way: what a recording wanted to see is complete.
+                if let Some(tap) = seat.link.tap.take() {
+                    let facts = json!({"outcome": "accepted", "peer": seat.peer, "listener": &*seat.listener, "device": seat.device.as_deref()});
+                    self.shared.recorder.offer(&tap, seat.device.as_deref(), facts);
+                }
                 self.shared
                     .counters
                     .bytes_sent

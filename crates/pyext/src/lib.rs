@@ -7,7 +7,7 @@
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use sealmq_codec::{QoS, RetainHandling, SubscribeOptions};
-use sealmq_node::{ClientConfig, ClientError, NodeConfig, NodeError, describe};
+use sealmq_node::{ClientConfig, ClientError, NodeConfig, NodeError, Wanted, describe};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -97,6 +97,16 @@ impl Node {
 
     fn stats(&self, py: Python<'_>) -> String {
         py.detach(|| self.inner.stats().to_string())
+    }
+
+    #[pyo3(signature = (device, timeout_ms))]
+    fn record_next(&self, py: Python<'_>, device: Option<String>, timeout_ms: u64) -> PyResult<Option<String>> {
+        let wanted = device.map_or(Wanted::Anyone, Wanted::Device);
+        let timeout = Duration::from_millis(timeout_ms);
+        let recording = py
+            .detach(|| self.inner.record_next(wanted, timeout))
+            .map_err(Failure::from)?;
+        Ok(recording.map(|r| r.to_string()))
     }
 
     fn sessions(&self, py: Python<'_>) -> String {

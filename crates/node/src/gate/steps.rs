@@ -9,6 +9,7 @@ use crate::config::ListenerKind;
 use crate::hello::{HelloLimits, Sniff, alert_record, sniff};
 use crate::http::{HttpLimits, Upgrade, UpgradeRules, upgrade};
 use crate::link::{Ended, LinkFault, ReadOutcome};
+use crate::recording::take_keys;
 use crate::refusal::{Refusal, Stage};
 use crate::tls;
 use rustls::Error as TlsError;
@@ -99,7 +100,10 @@ impl Gate {
                         verdict.mend(),
                     ));
                 }
-                let config = pending.settings.tls(kind);
+                let config = match pending.link.tap {
+                    Some(_) => pending.settings.tls_recorded(kind),
+                    None => pending.settings.tls(kind),
+                };
                 let server = UnbufferedServerConnection::new(config).map_err(|e| internal(&e))?;
                 pending.link.tls = Some(Box::new(server));
                 pending.step = Step::Handshake;
@@ -133,6 +137,9 @@ impl Gate {
             return Ok(false);
         };
         let fleet = Arc::clone(&pending.settings);
+        if let Some(tap) = &mut pending.link.tap {
+            tap.add_keys(take_keys());
+        }
         if let Some(seen) = tls::last_seen() {
             pending.certificate = certificate::facts(&seen, &fleet.fleet);
         }

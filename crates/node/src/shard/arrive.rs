@@ -5,6 +5,7 @@ use crate::refusal::{Refusal, Stage};
 use mio::{Interest, Token};
 use sealmq_codec::{Connect, Framed, frame};
 use sealmq_engine::{ClientIds, ConnId, Peer};
+use serde_json::json;
 
 impl Shard {
     /// A newcomer: its CONNECT goes to the engine.
@@ -94,8 +95,12 @@ impl Shard {
             arrival.certificate.as_ref(),
             Some(connect.client_id),
         );
-        self.shared.refused(refused.cause, record);
+        self.shared.refused(refused.cause, record.clone());
         let _ = arrival.link.write(&refused.bytes, &mut self.scratch);
+        if let Some(tap) = arrival.link.tap.take() {
+            let facts = json!({"outcome": "refused", "refusal": record});
+            self.shared.recorder.offer(&tap, arrival.device.as_deref(), facts);
+        }
         None
     }
 }
