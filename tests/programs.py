@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import signal
-    from collections.abc import Sequence
     from types import TracebackType
 
 PATIENCE = 15.0  # seconds; a test that waits longer has failed
@@ -155,7 +154,3 @@ def finished(*args: object, stdin: bytes | str | None = None, timeout: float = 3
 def run_sealmq(*args: object, **options: object):
     """Run the product's command line to its end."""
     return finished(sys.executable, "-m", "sealmq", *args, **options)
-
-
-def curl(*args: Sequence[str]):
-    return finished("curl", "--silent", "--show-error", "--max-time", "10", *args)

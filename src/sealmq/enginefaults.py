@@ -37,7 +37,7 @@ def from_engine(code: str, message: str = "", mend: str = "") -> SealmqError:
         kind = ConfigError
     elif code in _MACHINE:
         kind = Environment
-    elif code in _REFUSED or code.startswith("tls-"):
+    elif code in _REFUSED or code.startswith(("tls-", "http-", "websocket-")):
         kind = NotSo
     elif code == "peer-fault":
         kind = PeerFault

@@ -13,8 +13,8 @@ from typing import Any
 import paho.mqtt.client as mqtt
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
-from programs import PATIENCE, Program, finished
 
+from programs import PATIENCE, Program, finished
 from sealmq.tls import client_context
 
 V5, V311 = 5, 4

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import aiomqtt
 import pytest
-from programs import PATIENCE
 from stock import V5
 
+from programs import PATIENCE
 from sealmq.tls import client_context
 
 
@@ -52,10 +53,11 @@ def test_a_will(connect, device):
         async with connect("watcher") as watcher:
             await watcher.subscribe(topic, qos=1)
             doomed = connect("doomed", will=aiomqtt.Will(topic, "lost", qos=1, retain=True))
+            await doomed.__aenter__()
+            doomed._client.socket().shutdown(socket.SHUT_RDWR)
             with pytest.raises(aiomqtt.MqttError):
-                async with doomed:
-                    doomed._client.socket().shutdown(2)
-                    await anext(doomed.messages)
+                await anext(doomed.messages)
+            await doomed.__aexit__(None, None, None)
             message = await anext(watcher.messages)
             assert (message.payload, message.retain) == (b"lost", False)
 

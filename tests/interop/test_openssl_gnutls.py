@@ -6,6 +6,7 @@ import re
 import subprocess
 
 import pytest
+
 from programs import PATIENCE, Program, finished
 
 CONNACK_V311 = bytes.fromhex("20020000")

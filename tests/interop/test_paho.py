@@ -11,9 +11,9 @@ import paho.mqtt.client as mqtt
 import paho.mqtt.publish as publish
 import paho.mqtt.subscribe as subscribe
 import pytest
-from programs import PATIENCE
 from stock import V5, Paho, properties
 
+from programs import PATIENCE
 from sealmq.testing import ThrowawayCA
 from sealmq.tls import client_context
 
@@ -38,7 +38,7 @@ def test_the_options_of_its_documentation_are_enough(broker, files, device, vers
     connected, answered = queue.Queue(), queue.Queue()
     client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, device, protocol=version)
     client.tls_set(str(files.ca), str(files.cert), str(files.key))
-    client.on_connect = lambda client, _user, _flags, code, _properties: connected.put(code)
+    client.on_connect = lambda _client, _user, _flags, code, _properties: connected.put(code)
     client.on_message = lambda _client, _user, message: answered.put(message.payload)
     client.connect("localhost", broker.port)
     client.loop_start()
