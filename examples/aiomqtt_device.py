@@ -4,6 +4,7 @@ sealmq device add sensor-1
 python examples/aiomqtt_device.py localhost 8883 sealmq-data/devices/sensor-1
 """
 
+# ruff: noqa: T201
 import argparse
 import asyncio
 import ssl
@@ -22,12 +23,9 @@ def tls_context(files: Path) -> ssl.SSLContext:
     return context
 
 
-async def serve(host: str, port: int, files: Path) -> None:
+async def serve(host: str, port: int, device: str, context: ssl.SSLContext) -> None:
     """Answer each request on its response topic, until one says `stop`."""
-    device = files.resolve().name
-    client = aiomqtt.Client(
-        host, port, identifier=device, tls_context=tls_context(files), protocol=aiomqtt.ProtocolVersion.V5
-    )
+    client = aiomqtt.Client(host, port, identifier=device, tls_context=context, protocol=aiomqtt.ProtocolVersion.V5)
     async with client:
         await client.subscribe(f"devices/{device}/ask", qos=1)
         print("connected", flush=True)
@@ -48,7 +46,7 @@ def main() -> None:
     parser.add_argument("port", type=int)
     parser.add_argument("files", type=Path, help="folder with cert.pem, key.pem and ca.pem; its name is the device id")
     options = parser.parse_args()
-    asyncio.run(serve(options.host, options.port, options.files))
+    asyncio.run(serve(options.host, options.port, options.files.resolve().name, tls_context(options.files)))
 
 
 if __name__ == "__main__":

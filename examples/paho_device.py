@@ -1,9 +1,10 @@
-"""A device with paho-mqtt: reports a temperature and obeys `devices/<id>/set`. Knows nothing of how its files were made.
+"""A device with paho-mqtt: reports a temperature, obeys `devices/<id>/set`. Knows nothing of how its files were made.
 
 sealmq device add sensor-1
 python examples/paho_device.py mqtts://localhost:8883 sealmq-data/devices/sensor-1
 """
 
+# ruff: noqa: T201
 import argparse
 import random
 import threading
@@ -46,7 +47,7 @@ def main() -> None:
     client.loop_start()
     client.publish(f"{topic}/status", "online", qos=1, retain=True)
     while not stopped.wait(options.every):
-        client.publish(f"{topic}/temperature", f"{random.gauss(21.5, 0.3):.1f}", qos=1)  # noqa: S311 - not a secret
+        client.publish(f"{topic}/temperature", f"{random.gauss(21.5, 0.3):.1f}", qos=1)
     client.publish(f"{topic}/status", "stopped", qos=1, retain=True).wait_for_publish(10)
     client.disconnect()
     client.loop_stop()
