@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -118,6 +119,7 @@ class Service:
 
     def _start(self, stack: contextlib.ExitStack) -> None:
         self.settings = self._read_settings()  # before the folder is made: a slip leaves nothing behind
+        _raise_open_files()
         settings = self.settings.config
         self.folder = DataFolder.create_or_open(self._data)
         stack.enter_context(self.folder.lock())
@@ -184,3 +186,10 @@ def _version() -> str:
     from sealmq import __version__
 
     return str(__version__)
+
+
+def _raise_open_files() -> None:
+    """Each connection is an open file; the usual soft limit of 1,024 is for programs that use select()."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
