@@ -8,10 +8,10 @@ import socket
 
 import pytest
 import raw_mqtt
-from programs import run_sealmq
 from raw_mqtt import DISCONNECT, Wire
 from stock_clients import mosquitto_pub
 
+from programs import run_sealmq
 from sealmq.errors import ConfigError
 from sealmq.testing import EphemeralBroker, Fault
 
@@ -65,7 +65,7 @@ def test_plaintext_serves_this_machine_only(ca, address):
 
 
 def test_plaintext_without_anonymous_is_refused_at_the_start(ca):
-    with pytest.raises(ConfigError, match="needs dangerous.anonymous = true") as caught:
+    with pytest.raises(ConfigError, match=r"needs dangerous\.anonymous = true") as caught:
         EphemeralBroker(ca=ca, dangerous={"plaintext": "127.0.0.1:0"}).__enter__()
     assert "anonymous = true" in caught.value.mend
 
@@ -128,7 +128,7 @@ def test_anonymous_does_not_excuse_a_bad_certificate(start, ca, tmp_path):
     broker.wait_event("refused", cause="untrusted-issuer")
 
 
-def test_any_client_id(start, join):
+def test_any_client_id(start):
     broker = start(dangerous={"any_client_id": True})
     with Wire.open(broker.port, broker.device("sensor-1")) as wire:
         assert answers(wire, "someone-else") == 0
