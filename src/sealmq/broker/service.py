@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sealmq.broker.https import Https
 
 _STATUS_REFUSALS = 20
+_STATUS_CLIENTS = 100
 
 
 class Service:
@@ -110,6 +111,7 @@ class Service:
             "uptime_s": int(time.time() - self._started),
             "listeners": self.urls(),
             "counts": self.broker.stats(),
+            "clients": [session for session in self.broker.sessions() if session["connected"]][:_STATUS_CLIENTS],
             "dangerous": [
                 {"setting": name, "value": value, "meaning": meaning}
                 for name, value, meaning in self.settings.dangerous()

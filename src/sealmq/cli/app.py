@@ -108,12 +108,14 @@ def _version(*, value: bool) -> None:
 def sealmq(
     ctx: typer.Context,
     data: Annotated[
-        Path | None, typer.Option("--data", metavar="DIR", help="Data folder; else $SEALMQ_DATA, else ./sealmq-data.")
+        Path | None, typer.Option("--data", metavar="DIR", help="Data folder; else $SEALMQ_DATA, ./sealmq-data.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print results as JSON.")] = False,
     version: Annotated[
         bool,
-        typer.Option("--version", is_eager=True, callback=lambda value: _version(value=value), help="Show it, end."),
+        typer.Option(
+            "--version", is_eager=True, callback=lambda value: _version(value=value), help="Show the version and exit."
+        ),
     ] = False,
 ) -> None:
     """MQTT over TLS, right by default: broker, device certificates, handshake insight and client."""

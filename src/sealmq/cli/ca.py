@@ -15,7 +15,7 @@ from sealmq.cli.table import facts, left, moment, table
 app = typer.Typer(rich_markup_mode=None)
 
 
-@app.command()
+@app.command(short_help="Show the root and the issuing CAs.")
 def show(ctx: typer.Context) -> None:
     """Show the root and the issuing CAs: names, dates, fingerprints and SPKI pins."""
     found = perform(ctx.obj.data, "ca-show", {})
@@ -45,7 +45,7 @@ def show(ctx: typer.Context) -> None:
         )
 
 
-@app.command()
+@app.command(short_help="Export the root certificate: what devices trust.")
 def export(
     ctx: typer.Context,
     out: Annotated[

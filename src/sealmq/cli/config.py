@@ -18,7 +18,7 @@ def config() -> None:
     """The settings in force and where each came from."""
 
 
-@app.command()
+@app.command(short_help="List every setting, its value and where it came from.")
 def explain(
     ctx: typer.Context,
     file: Annotated[

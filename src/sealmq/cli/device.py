@@ -18,7 +18,7 @@ app = typer.Typer(rich_markup_mode=None)
 DeviceId = Annotated[str, typer.Argument(metavar="ID", help="Device id: 1 to 64 letters, digits, - and _.")]
 
 
-@app.command()
+@app.command(short_help="Make a device: its key, its certificate, and the CA it trusts.")
 def add(
     ctx: typer.Context,
     device_id: DeviceId,

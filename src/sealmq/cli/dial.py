@@ -39,6 +39,15 @@ class Who:
     key: Path | None
 
 
+def qos(text: str | int) -> int:
+    """The value of `-q`. Raises `typer.BadParameter` for what is not 0, 1 or 2."""
+    import typer
+
+    if str(text) not in ("0", "1", "2"):
+        raise typer.BadParameter(f"{text!r} is not 0, 1 or 2")
+    return int(text)
+
+
 def connect(options: Globals, url: str, who: Who, *, version: str, role: str) -> Connection:
     """Connect for `role` (`pub` or `sub`). Raises `UsageError`, `NotSo` and what `Connection.open` raises."""
     from sealmq.client.connection import Connection

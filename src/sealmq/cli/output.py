@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_LAST_COLUMN = 32  # characters; with less room than that it is not pressed into a table
+
 
 def complain(message: str, mend: str = "") -> None:
     """An error on stderr: one line, and a second one with the mend."""
@@ -35,15 +37,22 @@ def as_json(value: object) -> None:
 
 
 def columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on stdout. A terminal gets its last column wrapped; a pipe gets one line per row."""
+    """A table on stdout; a pipe gets one line per row.
+
+    A terminal gets the last column wrapped; where there is no room for it, it follows on lines of its own.
+    """
     widths = [max(len(row[index]) for row in [head, *rows]) for index in range(len(head) - 1)]
     start = sum(widths) + 2 * len(widths)
-    room = shutil.get_terminal_size().columns - start if sys.stdout.isatty() else 0
+    width_of_terminal = shutil.get_terminal_size().columns
+    is_below = sys.stdout.isatty() and width_of_terminal - start < _LAST_COLUMN
+    margin = 4 if is_below else start
+    room = max(_LAST_COLUMN, width_of_terminal - margin) if sys.stdout.isatty() else sys.maxsize
     for row in [[word.upper() for word in head], *rows]:
         front = "".join(cell.ljust(width + 2) for cell, width in zip(row, widths, strict=False))
-        lines = textwrap.wrap(row[-1], room) if room >= 24 else [row[-1]]
-        for index, line in enumerate(lines or [""]):
-            print(f"{front if index == 0 else ' ' * start}{line}".rstrip())
+        first, *others = textwrap.wrap(row[-1], room) or [""]
+        lines = [front, f"{' ' * margin}{first}"] if is_below else [f"{front}{first}"]
+        lines += [f"{' ' * margin}{line}" for line in others]
+        print("\n".join(line.rstrip() for line in lines))
 
 
 def program() -> str:

@@ -27,17 +27,21 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False)
 def pub(
     ctx: typer.Context,
     url: Annotated[str, typer.Argument(metavar="URL", help="mqtts://HOST[:8883] or wss://HOST[:8084]/mqtt")],
-    topic: Annotated[str, typer.Option("-t", "--topic", help="Topic to publish on.")],
-    message: Annotated[str | None, typer.Option("-m", "--message", help="The message, as text.")] = None,
+    topic: Annotated[str, typer.Option("-t", "--topic", metavar="TOPIC", help="Topic to publish on.")],
+    message: Annotated[str | None, typer.Option("-m", "--message", metavar="TEXT", help="The message.")] = None,
     file: Annotated[Path | None, typer.Option("-f", "--file", metavar="FILE", help="The message is this file.")] = None,
     null: Annotated[
         bool, typer.Option("-n", "--null-message", help="An empty message; with -r it clears the topic.")
     ] = False,
     lines: Annotated[bool, typer.Option("-l", "--stdin-line", help="One message per line of standard input.")] = False,
-    qos: Annotated[int, typer.Option("-q", "--qos", min=0, max=2, help="0, 1 or 2.")] = 0,
+    qos: Annotated[
+        int, typer.Option("-q", "--qos", metavar="0|1|2", parser=dial.qos, help="At most, at least, exactly once.")
+    ] = 0,
     retain: Annotated[bool, typer.Option("-r", "--retain", help="The broker keeps it for later subscribers.")] = False,
-    content_type: Annotated[str | None, typer.Option(help="Content type (MQTT 5).")] = None,
-    response_topic: Annotated[str | None, typer.Option(help="Where an answer is wanted (MQTT 5).")] = None,
+    content_type: Annotated[str | None, typer.Option(metavar="TYPE", help="Content type (MQTT 5).")] = None,
+    response_topic: Annotated[
+        str | None, typer.Option(metavar="TOPIC", help="Where an answer is wanted (MQTT 5).")
+    ] = None,
     expiry: Annotated[int | None, typer.Option(min=0, metavar="SECONDS", help="Life of the message (MQTT 5).")] = None,
     user_property: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="User property (MQTT 5); may repeat.")
@@ -51,13 +55,16 @@ def pub(
     cafile: Annotated[
         Path | None, typer.Option(metavar="FILE", help="CA certificates to verify the broker with.")
     ] = None,
-    cert: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate chain of the client.")] = None,
+    cert: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate of the client; needs --key.")] = None,
     key: Annotated[Path | None, typer.Option(metavar="FILE", help="Private key of the client.")] = None,
     version: Annotated[str, typer.Option("-V", "--protocol-version", metavar="5|311", help="MQTT version.")] = "5",
 ) -> None:
-    """Publish and end; with QoS 1 or 2 once the broker has it. Ends with status 1 when the broker says no.
+    """Publish one message, or each line of standard input with -l.
 
-    sealmq pub mqtts://localhost:8883 -t devices/sensor-1/temperature -m 21.5 --as sensor-1
+    sealmq pub mqtts://localhost -t devices/sensor-1/t -m 21.5 --as sensor-1
+
+    With QoS 1 and 2 it ends once the broker has the message, with status 1 when the broker refuses it. With QoS 0
+    nobody answers.
     """
     from sealmq.client import reasons
     from sealmq.client.connection import Properties

@@ -13,11 +13,12 @@ from sealmq.cli import output
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 _SHOWN = 5
+_SHOWN_CLIENTS = 10
 
 
 @app.command()
 def status(ctx: typer.Context) -> None:
-    """Show listeners, counts, dangerous settings and the last refusals of the broker on the data folder.
+    """Show listeners, clients, counts, dangerous settings and the last refusals of the broker on the data folder.
 
     Ends with status 1 when no broker runs there.
     """
@@ -47,7 +48,9 @@ def _print(found: dict[str, Any]) -> None:
         print(f"  listens  {url}")
     for setting in found["dangerous"]:
         print(f"  DANGEROUS {setting['setting']} = {setting['value']}: {setting['meaning']}")
+    _print_clients(found.get("clients", []), found["counts"].get("connections", 0))
     counts = {name: value for name, value in found["counts"].items() if isinstance(value, int | float) and value}
+    counts.pop("uptime_s", None)  # the first line has it
     if counts:
         print()
         output.columns(["count", "value"], [[name, str(value)] for name, value in sorted(counts.items())])
@@ -59,6 +62,19 @@ def _print(found: dict[str, Any]) -> None:
     print("refused since start: " + ", ".join(f"{cause} {count}" for cause, count in refused["by_cause"].items()))
     for event in refused["last"][-_SHOWN:]:
         _print_refusal(event)
+
+
+def _print_clients(clients: list[dict[str, Any]], connected: int) -> None:
+    if not clients:
+        return
+    from sealmq.broker.log import clean
+
+    fields = ("client_id", "device", "protocol", "peer", "listener")
+    rows = [[clean(client.get(field) or "-") for field in fields] for client in clients[:_SHOWN_CLIENTS]]
+    print()
+    output.columns(["client", "device", "mqtt", "from", "listener"], rows)
+    if connected > len(rows):
+        print(f"and {connected - len(rows)} more: `{output.program()} status --json` lists up to {len(clients)}")
 
 
 def _print_refusal(event: dict[str, Any]) -> None:

@@ -27,12 +27,14 @@ def sub(
     topic: Annotated[list[str], typer.Option("-t", "--topic", metavar="FILTER", help="Topic filter; may repeat.")],
     count: Annotated[int | None, typer.Option("-C", min=1, metavar="N", help="End after N messages.")] = None,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Print the topic before the message.")] = False,
-    qos: Annotated[int, typer.Option("-q", "--qos", min=0, max=2, help="0, 1 or 2.")] = 0,
+    qos: Annotated[
+        int, typer.Option("-q", "--qos", metavar="0|1|2", parser=dial.qos, help="At most, at least, exactly once.")
+    ] = 0,
     wait: Annotated[
         float | None,
-        typer.Option("-W", min=0.0, metavar="SECONDS", help="End after that time; status 1 when -C is not reached."),
+        typer.Option("-W", min=0.0, metavar="SECONDS", help="End after that time; status 1 if -C is not reached."),
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Do not say on stderr that the subscription stands.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing on stderr once subscribed.")] = False,
     device: Annotated[
         str | None, typer.Option("--as", metavar="ID", help="Act as this device of the data folder.")
     ] = None,
@@ -42,13 +44,15 @@ def sub(
     cafile: Annotated[
         Path | None, typer.Option(metavar="FILE", help="CA certificates to verify the broker with.")
     ] = None,
-    cert: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate chain of the client.")] = None,
+    cert: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate of the client; needs --key.")] = None,
     key: Annotated[Path | None, typer.Option(metavar="FILE", help="Private key of the client.")] = None,
     version: Annotated[str, typer.Option("-V", "--protocol-version", metavar="5|311", help="MQTT version.")] = "5",
 ) -> None:
     """Print messages as they come, one per line, until Ctrl-C, -C or -W ends it.
 
-    sealmq sub mqtts://localhost:8883 -t 'devices/sensor-1/#' --as sensor-1
+    sealmq sub mqtts://localhost -t 'devices/sensor-1/#' --as sensor-1
+
+    Ends with status 1 when the broker refuses the subscription or goes away.
     """
     who = dial.Who(device, client_id, cafile, cert, key)
     with dial.connect(ctx.obj, url, who, version=version, role="sub") as connection:

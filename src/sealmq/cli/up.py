@@ -51,8 +51,8 @@ def up(
 ) -> None:
     """Start the broker in the foreground; the first start makes the CA, the server certificate and the data folder.
 
-    Prints `ready URL` for each listener once it accepts; port 0 picks a free one. SIGTERM and Ctrl-C end it with
-    status 0, SIGHUP takes settings, rules and certificates anew.
+    Prints `ready URL` for each listener once it accepts; port 0 picks a free one. HOST 0.0.0.0 serves every address
+    of this machine. Ctrl-C and SIGTERM end it with status 0; SIGHUP takes settings, rules and certificates anew.
     """
     from sealmq.broker.service import Service
     from sealmq.config.settings import load

@@ -29,6 +29,11 @@ impl Client {
         } else {
             self.buffer.extend_from_slice(bytes);
         }
+        if self.connack.is_null() && self.ws.is_none() && self.buffer.starts_with(b"HTTP/") {
+            let what = "server answers in HTTP, not in MQTT";
+            let mend = "check the port: MQTT over TLS is on 8883 by custom; for WebSocket the URL begins with wss://";
+            return Err(self.fail(ClientError::new("peer-fault", what, mend)));
+        }
         let buffer = std::mem::take(&mut self.buffer);
         let mut used = 0;
         let result = loop {
