@@ -1,4 +1,4 @@
-"""Owns what the broker does about bytes that break MQTT on an established connection: its answer, the close, the others.
+"""Owns what the broker does about bytes that break MQTT on an established connection: answer, close, and the others.
 
 Refuses to know what is wrong before CONNECT; that is in `test_refused_connects`.
 """

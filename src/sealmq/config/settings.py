@@ -118,7 +118,7 @@ def nearest(word: str, known: list[str]) -> str:
 def _read(path: Path, *, must_exist: bool) -> str | None:
     try:
         return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         if must_exist:
             raise ConfigError(
                 f"configuration file {path} does not exist", mend="check the path after --config", code="config-missing"

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sealmq.datafolder import DataFolder
 
 SCHEMA_VERSION = 1
+_LOG_INDEX_BYTES = 32 * 1024  # the least that SQLite allots to the index of its write-ahead log
 
 # Times are whole seconds since the Unix epoch, UTC. `issuer` is the authority key identifier in hex: with the serial it
 # names a certificate for ever, and it stays the same when an issuing CA is reissued with its key.
@@ -221,7 +222,7 @@ def _translated(path: Path) -> Iterator[None]:
         yield
     except sqlite3.DatabaseError as error:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code == sqlite3.SQLITE_FULL:
+        if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and _has_no_room(path)):
             raise Environment(
                 f"disk is full: cannot write registry {path}",
                 mend="free some space there and run the command again",
@@ -244,6 +245,15 @@ def _translated(path: Path) -> Iterator[None]:
                 code="registry-unusable",
             ) from error
         raise
+
+
+def _has_no_room(path: Path) -> bool:
+    """Whether the disk is too full for the index of SQLite's log, which it reports as no more than an I/O error."""
+    try:
+        disk = os.statvfs(path.parent)
+    except OSError:
+        return False
+    return disk.f_bavail * disk.f_frsize < _LOG_INDEX_BYTES
 
 
 def _seconds(moment: datetime) -> int:
