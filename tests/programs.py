@@ -36,7 +36,7 @@ class Program:
         self._out: list[bytes] = []
         self._err: list[bytes] = []
         self._open = 2
-        self._seen = 0
+        self._taken: set[int] = set()
         self._readers = [
             threading.Thread(target=self._read, args=(stream, kept), daemon=True)
             for stream, kept in ((self._process.stdout, self._out), (self._process.stderr, self._err))
@@ -80,13 +80,12 @@ class Program:
             return b"".join(self._err).decode(errors="replace")
 
     def expect(self, pattern: str, timeout: float = PATIENCE) -> re.Match[str]:
-        """The first line that matches and was not yet taken, on either stream; those before it are taken, too."""
+        """The first line that matches, on either stream; no call takes a line that an earlier one took."""
 
         def find() -> re.Match[str] | bool:
-            while self._seen < len(self._lines):
-                found = re.search(pattern, self._lines[self._seen])
-                self._seen += 1
-                if found:
+            for index, line in enumerate(self._lines):
+                if index not in self._taken and (found := re.search(pattern, line)):
+                    self._taken.add(index)
                     return found
             return self._open == 0
 
