@@ -161,7 +161,15 @@ impl Gate {
                 match event.token() {
                     WAKE => {}
                     Token(index) if index < self.listeners.len() => self.is_accepting = true,
-                    Token(token) => self.advance(token - self.listeners.len()),
+                    Token(token) => {
+                        let key = token - self.listeners.len();
+                        if event.is_read_closed()
+                            && let Some(pending) = self.pending.get_mut(key)
+                        {
+                            pending.link.is_read_closed = true;
+                        }
+                        self.advance(key);
+                    }
                 }
             }
             self.accept();

@@ -92,6 +92,8 @@ pub struct Link {
     outgoing: Vec<u8>,
     /// While a recording is waited for.
     pub tap: Option<Box<Tap>>,
+    /// The peer has ended its side. Told together with its last bytes, and only once: who reads those reads on to the end.
+    pub is_read_closed: bool,
 }
 
 impl Link {
@@ -103,6 +105,7 @@ impl Link {
             incoming: Vec::new(),
             outgoing: Vec::new(),
             tap: None,
+            is_read_closed: false,
         }
     }
 
@@ -137,7 +140,7 @@ impl Link {
                 Ok(ReadOutcome {
                     received: n,
                     ended: None,
-                    more: n == room,
+                    more: n == room || self.is_read_closed,
                 })
             }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(ReadOutcome {
@@ -189,7 +192,7 @@ impl Link {
         Ok(ReadOutcome {
             received,
             ended,
-            more: received == READ_SIZE,
+            more: received == READ_SIZE || (received > 0 && self.is_read_closed),
         })
     }
 

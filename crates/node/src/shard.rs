@@ -172,6 +172,11 @@ impl Shard {
                 if let Token(index) = event.token()
                     && event.token() != WAKE
                 {
+                    if event.is_read_closed()
+                        && let Some(seat) = self.seat_mut(index as u32)
+                    {
+                        seat.link.is_read_closed = true;
+                    }
                     if event.is_readable() || event.is_read_closed() || event.is_error() {
                         self.mark_ready(index as u32);
                     }
