@@ -360,7 +360,13 @@ impl Gate {
         for key in overdue {
             match self.pending.get(key).map(|p| (p.step, p.received)) {
                 Some((Step::Leaving, _)) | None => self.drop_pending(key),
-                Some((step, received)) => self.refuse(key, stalled(step, received)),
+                Some((step, received)) => {
+                    self.refuse(key, stalled(step, received));
+                    if step == Step::Hello {
+                        // Nothing was said that it could still read: its place is for others.
+                        self.drop_pending(key);
+                    }
+                }
             }
         }
     }
