@@ -244,3 +244,14 @@ def test_bytes_that_are_no_tls_record_in_the_middle(broker, healthy, client_id):
                 pass
     assert "TLS" in broker.wait_event("disconnected", client_id=client_id)["summary"]
     healthy()
+
+
+def test_who_hangs_up_with_the_last_bytes_is_missed_at_once(broker):
+    """No DISCONNECT, no close_notify: the end of the TCP connection may arrive together with the last packet."""
+    files = broker.device("sensor-1")
+    gone = [f"sensor-1:{next(_serial)}" for _ in range(40)]
+    for client_id in gone:
+        with Wire.join(broker.port, files, client_id) as wire:
+            wire.send(raw_mqtt.publish("devices/sensor-1/last", b"words"))
+    for client_id in gone:
+        assert broker.wait_event("disconnected", client_id=client_id)["cause"] == "network-closed"

@@ -63,19 +63,13 @@ def left_behind(data):
     [
         ("[listen]\nmqtt = 1\n", "unknown setting 'mqtt' in [listen] of {}:2", "did you mean mqtts?"),
         ("[limit]\nmax_packet_size = 1000\n", "unknown table [limit] in {}:1", "did you mean [limits]?"),
-        ("[tls]\nmin_version = '1.0'\n", "unknown setting 'min_version' in [tls] of {}:2", "[tls] takes"),
         ("mqtts = 3\n", "setting 'mqtts' in {}:1 stands outside its table", "move it under [listen]"),
-        ("[limits]\nmax_packet_size = '1k'\n", 'limits.max_packet_size = "1k"', "whole number of bytes"),
         ("[limits]\nmax_packet_size = 1\n", "limits.max_packet_size = 1", "from 256 to"),
-        ("[limits]\nhandshake_timeout_ms = 0\n", "limits.handshake_timeout_ms = 0", "from 100 to"),
-        ("[listen]\nmqtts = '127.0.0.1:8883'\n", "listen.mqtts", "list of strings"),
         ("[listen]\nmqtts = ['127.0.0.1']\n", "listen.mqtts", "8883"),
-        ("[listen]\nmqtts = ['127.0.0.1:99999']\n", "99999", ""),
         ("[listen]\nmqtts = []\n", "nobody could connect", "listen.mqtts"),
         ("[listen\n", "{}:1 is not TOML", "key = value"),
         ("[tls]\ncertificate = 'x.pem'\n", "without tls.key", "set tls.key too"),
         ("[dangerous]\nplaintext = '127.0.0.1:0'\n", "needs dangerous.anonymous = true", "anonymous = true"),
-        ("[dangerous]\nanonymous = 'yes'\n", 'dangerous.anonymous = "yes"', "true or false"),
     ],
 )
 def test_configuration_that_makes_no_sense(data, text, message, mend):
@@ -107,16 +101,9 @@ def test_a_configuration_file_that_is_no_text(data):
     [
         ('actions = ["publish"]\ntopics = ["a/#/b"]', "has # elsewhere than as its whole last level"),
         ('actions = ["publish"]\ntopics = ["a+"]', "has + beside other text in one level"),
-        ('actions = ["publish"]\ntopics = [""]', "is empty"),
         ('actions = ["publish"]\ntopics = ["a/{device}"]', "has {device}; only {id}"),
-        ('actions = ["publish"]\ntopics = ["a/{id"]', "has a brace without its partner"),
         ('actions = ["publish"]\ntopics = ["a\\u0000"]', "holds a null character"),
         ('actions = ["subscribe"]\ntopics = ["$share/g/x"]', "names a shared subscription"),
-        ('actions = ["publish"]\ntopics = []', "topics of rule 'mine'"),
-        ('actions = ["read"]\ntopics = ["a"]', "has 'read'"),
-        ('actions = "publish"\ntopics = ["a"]', "is one string"),
-        ('topics = ["a"]', "actions of rule 'mine'"),
-        ('effect = "maybe"\nactions = ["publish"]\ntopics = ["a"]', "is 'maybe'"),
         ('who = "a/b"\nactions = ["publish"]\ntopics = ["a"]', "who of rule 'mine'"),
         ('who = "anonymous"\nactions = ["publish"]\ntopics = ["a/{id}"]', "no device id"),
         ('actoins = ["publish"]\ntopics = ["a"]', "unknown key 'actoins'"),
@@ -299,7 +286,7 @@ def test_a_second_broker_on_one_folder(data):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
-@pytest.mark.parametrize("size", ["4k", "16k", "32k", "64k"])
+@pytest.mark.parametrize("size", ["4k", "32k", "64k"])
 def test_a_full_disk_at_the_first_start(tmp_path, size):
     mount = tmp_path / "tiny"
     mount.mkdir()
