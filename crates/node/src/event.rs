@@ -9,6 +9,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Facts kept for a slow watcher; beyond it the oldest are lost and counted.
 const KEPT: usize = 65_536;
+/// Characters of a text in a fact.
+const LONGEST_TEXT: usize = 512;
+/// Items of a list in a fact.
+const LONGEST_LIST: usize = 64;
 
 #[derive(Default)]
 struct Ring {
@@ -30,7 +34,7 @@ impl Events {
         let mut fact = Map::new();
         fact.insert("event".into(), json!(event));
         fact.insert("at".into(), json!(now_ms()));
-        if let Value::Object(fields) = fields {
+        if let Value::Object(fields) = bounded(fields) {
             fact.extend(fields);
         }
         let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
@@ -69,6 +73,21 @@ impl Events {
                 .push_front(json!({"event": "lost", "at": now_ms(), "count": lost}).to_string());
         }
         ring.facts.drain(..).collect()
+    }
+}
+
+/// What peers chose (client identifiers, topics, subjects, offers) without the length they chose: facts are kept.
+fn bounded(value: Value) -> Value {
+    match value {
+        Value::String(text) => match text.char_indices().nth(LONGEST_TEXT) {
+            Some((end, _)) => Value::String(format!("{}…", text.get(..end).unwrap_or_default())),
+            None => Value::String(text),
+        },
+        Value::Array(items) => Value::Array(items.into_iter().take(LONGEST_LIST).map(bounded).collect()),
+        Value::Object(fields) => {
+            Value::Object(fields.into_iter().map(|(name, value)| (name, bounded(value))).collect())
+        }
+        other => other,
     }
 }
 
