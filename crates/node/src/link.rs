@@ -7,8 +7,11 @@ use crate::ws::{self, Role, WsFault};
 use mio::net::TcpStream;
 use rustls::Error as TlsError;
 use rustls::server::UnbufferedServerConnection;
-use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus};
+use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
 use std::io::{self, Read, Write};
+use unbuffered::{append_alert, append_encoded, encrypt_into, tls_is_over};
+
+mod unbuffered;
 
 /// Bytes read from a socket at once: a few full TLS records.
 pub const READ_SIZE: usize = 64 * 1024;
@@ -90,6 +93,8 @@ pub struct Link {
     incoming: Vec<u8>,
     /// Bytes for the network that it did not take yet.
     outgoing: Vec<u8>,
+    /// TLS has said its last word, an alert or close_notify: it is not asked again.
+    is_tls_over: bool,
     /// While a recording is waited for.
     pub tap: Option<Box<Tap>>,
     /// The peer has ended its side. Told together with its last bytes, and only once: who reads those reads on to the end.
@@ -104,6 +109,7 @@ impl Link {
             ws: None,
             incoming: Vec::new(),
             outgoing: Vec::new(),
+            is_tls_over: false,
             tap: None,
             is_read_closed: false,
         }
@@ -265,7 +271,9 @@ impl Link {
                 // Early data is never offered; a state of a later version changes nothing for us.
                 Ok(_) => true,
                 Err(e) => {
-                    self.queue_alert();
+                    self.is_tls_over = true;
+                    let rest = bytes.get_mut(start + discard..).unwrap_or_default();
+                    append_alert(tls, rest, &mut self.outgoing);
                     return Err(LinkFault::Tls(e));
                 }
             };
@@ -276,23 +284,6 @@ impl Link {
         }
         self.incoming.extend_from_slice(bytes.get(start..).unwrap_or_default());
         Ok(ended)
-    }
-
-    /// After a TLS error the library has an alert for the peer; put it where [`Link::flush`] finds it.
-    fn queue_alert(&mut self) {
-        let Some(tls) = &mut self.tls else { return };
-        // One alert, one transmission: a bound, should the library ever repeat itself.
-        for _ in 0..4 {
-            match tls.process_tls_records(&mut []).state {
-                Ok(ConnectionState::EncodeTlsData(mut data)) => {
-                    if append_encoded(&mut self.outgoing, |out| data.encode(out)).is_err() {
-                        return;
-                    }
-                }
-                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
-                _ => return,
-            }
-        }
     }
 
     /// Send MQTT bytes; how many of them were taken. 0 while the network is behind.
@@ -323,10 +314,12 @@ impl Link {
     fn send(&mut self, plain: &[u8], buffer: &mut [u8]) -> Result<(), LinkFault> {
         let bytes: &[u8] = match &mut self.tls {
             None => plain,
-            Some(tls) => {
-                let length = encrypt_into(tls, plain, buffer, &mut self.outgoing).map_err(LinkFault::Tls)?;
-                buffer.get(..length).unwrap_or_default()
+            Some(tls) if !self.is_tls_over => {
+                let encrypted = encrypt_into(tls, &mut self.incoming, plain, buffer, &mut self.outgoing);
+                self.is_tls_over = encrypted.is_err();
+                buffer.get(..encrypted.map_err(LinkFault::Tls)?).unwrap_or_default()
             }
+            Some(_) => return Err(LinkFault::Tls(tls_is_over())),
         };
         if !self.outgoing.is_empty() {
             // Something of the handshake (a key update, say) has to go first.
@@ -345,12 +338,14 @@ impl Link {
     fn encrypt(&mut self, plain: &[u8]) -> Result<(), TlsError> {
         match &mut self.tls {
             None => self.outgoing.extend_from_slice(plain),
-            Some(tls) => {
+            Some(tls) if !self.is_tls_over => {
                 let mut buffer = vec![0; plain.len() + (plain.len() / RECORD + 1) * RECORD_OVERHEAD];
-                let length = encrypt_into(tls, plain, &mut buffer, &mut self.outgoing)?;
+                let encrypted = encrypt_into(tls, &mut self.incoming, plain, &mut buffer, &mut self.outgoing);
+                self.is_tls_over = encrypted.is_err();
                 self.outgoing
-                    .extend_from_slice(buffer.get(..length).unwrap_or_default());
+                    .extend_from_slice(buffer.get(..encrypted?).unwrap_or_default());
             }
+            Some(_) => return Err(tls_is_over()),
         }
         Ok(())
     }
@@ -392,9 +387,12 @@ impl Link {
             ws::encode_close(Role::Server, 1000, &mut close);
             let _ = self.encrypt(&close);
         }
-        if let Some(tls) = &mut self.tls {
+        if let Some(tls) = &mut self.tls
+            && !self.is_tls_over
+        {
+            self.is_tls_over = true;
             let mut buffer = [0; 128];
-            if let Ok(ConnectionState::WriteTraffic(mut traffic)) = tls.process_tls_records(&mut []).state
+            if let Ok(ConnectionState::WriteTraffic(mut traffic)) = tls.process_tls_records(&mut self.incoming).state
                 && let Ok(length) = traffic.queue_close_notify(&mut buffer)
             {
                 self.outgoing
@@ -445,53 +443,4 @@ fn write_some(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
         }
     }
     Ok(written)
-}
-
-fn append_encoded(
-    out: &mut Vec<u8>,
-    mut encode: impl FnMut(&mut [u8]) -> Result<usize, EncodeError>,
-) -> Result<(), LinkFault> {
-    let start = out.len();
-    let mut room = 1024;
-    loop {
-        out.resize(start + room, 0);
-        match encode(out.get_mut(start..).unwrap_or_default()) {
-            Ok(length) => {
-                out.truncate(start + length);
-                return Ok(());
-            }
-            Err(EncodeError::InsufficientSize(InsufficientSizeError { required_size })) => room = required_size,
-            Err(EncodeError::AlreadyEncoded) => {
-                out.truncate(start);
-                return Err(LinkFault::Tls(TlsError::General(
-                    "handshake data was encoded twice".into(),
-                )));
-            }
-        }
-    }
-}
-
-/// Encrypt `plain` into `buffer`; handshake bytes the library has to send before it go to `first`.
-fn encrypt_into(
-    tls: &mut UnbufferedServerConnection,
-    plain: &[u8],
-    buffer: &mut [u8],
-    first: &mut Vec<u8>,
-) -> Result<usize, TlsError> {
-    loop {
-        match tls.process_tls_records(&mut []).state? {
-            ConnectionState::WriteTraffic(mut traffic) => {
-                return traffic.encrypt(plain, buffer).map_err(|e| match e {
-                    EncryptError::EncryptExhausted => TlsError::EncryptError,
-                    EncryptError::InsufficientSize(_) => TlsError::General("encryption buffer is too small".into()),
-                });
-            }
-            ConnectionState::EncodeTlsData(mut data) => {
-                append_encoded(first, |out| data.encode(out)).map_err(|_| TlsError::EncryptError)?;
-            }
-            ConnectionState::TransmitTlsData(data) => data.done(),
-            ConnectionState::PeerClosed => {}
-            _ => return Err(TlsError::General("TLS is not ready to send".into())),
-        }
-    }
 }
