@@ -4,16 +4,22 @@ Refuses to know MQTT; what is refused once CONNECT has come is in `test_refused_
 """
 
 import gc
+import json
 import os
 import socket
 import ssl
+import struct
+from dataclasses import replace
 
 import paho.mqtt.client as paho
 import pytest
 import raw_mqtt
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 from raw_mqtt import Wire
 from stock_clients import gnutls_cli, mosquitto_pub, run, s_client
 
+from sealmq.pki import profiles, signing
 from sealmq.testing import EphemeralBroker, Fault, ThrowawayCA
 
 BOTH = pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
@@ -100,6 +106,48 @@ def test_the_leaf_alone_is_enough_when_the_broker_knows_its_issuer(broker, ca, t
     files = ca.issue_client("sensor-1", fault=Fault.MISSING_INTERMEDIATE).write(tmp_path / "client")
     Wire.join(broker.port, files, "sensor-1").close()
     assert broker.refusals() == []
+
+
+def _chain_of_servers(ca):
+    """A client certificate from the issuing CA for servers, which chains up to the same root."""
+    return ca._servers, [ca._servers.certificate]
+
+
+def _chain_of_a_device(ca):
+    """A certificate that device sensor-9 signed with its own key."""
+    device = ca.issue_client("sensor-9")
+    key = serialization.load_pem_private_key(device.key_pem, None)
+    return signing.Issuer(device.certificate, key), [device.certificate, ca._devices.certificate]
+
+
+@pytest.mark.parametrize("issuer", [_chain_of_servers, _chain_of_a_device])
+def test_an_issuer_that_may_not_issue_devices(broker, ca, refusal, tmp_path, issuer):
+    signer, above = issuer(ca)
+    key = signing.new_key()
+    leaf = signing.sign_leaf(
+        profiles.device_profile("default"),
+        issuer=signer,
+        public_key=key.public_key(),
+        common_name="sensor-1",
+        names=[x509.UniformResourceIdentifier("spiffe://fleet-test/device/sensor-1")],
+        now=signing.utc_now(),
+    )
+    forged = replace(
+        ca.issue_client(), cert_pem=signing.certificate_pem(leaf, *above), key_pem=signing.key_pem(key)
+    ).write(tmp_path / "forged")
+    ended = s_client(broker.port, "-tls1_3", files=forged, stdin=raw_mqtt.connect("sensor-1"))
+    assert ended.alert is not None
+    (record,) = [broker.wait_event("refused")]
+    refusal(broker, record["cause"], stage="certificate")
+    assert record["cause"] in ("certificate-wrong-purpose", "certificate-invalid", "untrusted-issuer")
+    assert not [event for event in broker.events() if event.get("device") == "sensor-1"]
+
+
+def test_the_certificate_of_the_broker_is_none_of_a_device(broker, ca, refusal, tmp_path):
+    files = ca.issue_server().write(tmp_path / "server")
+    shown = s_client(broker.port, files=files, ca=broker.device("x").ca, stdin=raw_mqtt.connect("fleet-test broker"))
+    assert shown.alert == 43
+    refusal(broker, "certificate-wrong-purpose", stage="certificate")
 
 
 # --- what is not TLS ----------------------------------------------------------------------------------------------
@@ -201,6 +249,20 @@ def test_no_common_alpn(broker, refusal):
     record = refusal(broker, "no-common-alpn", stage="handshake")
     assert record["hello"]["alpn"] == ["h2", "http/1.1"]
     assert "ALPN" in record["mend"]
+
+
+def test_an_offer_without_end_is_not_kept_whole(broker, refusal):
+    """Thousands of suites in one ClientHello: the record names the first of them."""
+    suites = b"".join(struct.pack(">H", 0x6000 + n) for n in range(7000))
+    body = b"\x03\x03" + bytes(32) + b"\x00" + struct.pack(">H", len(suites)) + suites + b"\x01\x00"
+    message = b"\x01" + len(body).to_bytes(3) + body
+    with socket.create_connection(("127.0.0.1", broker.port)) as peer:
+        peer.settimeout(raw_mqtt.SECONDS)
+        peer.sendall(b"\x16\x03\x01" + struct.pack(">H", len(message)) + message)
+        assert peer.recv(100)[5:] == b"\x02\x28"  # handshake_failure
+    record = refusal(broker, "no-common-cipher", stage="handshake")
+    assert len(record["hello"]["ciphers"]) == 64
+    assert len(json.dumps(record)) < 10_000
 
 
 # --- the client refuses -------------------------------------------------------------------------------------------

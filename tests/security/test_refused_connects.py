@@ -130,6 +130,20 @@ def test_an_empty_client_id_gets_one_of_the_device(broker):
     assert broker.wait_event("connected")["client_id"].startswith("sensor-1:")
 
 
+@pytest.mark.parametrize("client_id", ["x\nrefused 10.0.0.1", "x\r\n\x1b[2Jx", "x\u2028x", "x\u202ex", "x" * 60_000])
+def test_a_client_id_cannot_forge_a_record(broker, client_id):
+    """What a peer chose appears in the log as text, on one line, and not without end."""
+    with Wire.open(broker.port, broker.device("sensor-1")) as wire:
+        wire.send(raw_mqtt.connect(client_id))
+        assert wire.packet().body[1] == 0x85
+    broker.wait_event("refused", cause="client-id-mismatch")
+    lines = broker.log_text.splitlines()
+    assert sum("client-id-mismatch" in line for line in lines) == 1
+    assert all(line.isprintable() for line in lines)
+    assert all(line[:2] == "20" or line.startswith("    ") for line in lines), lines
+    assert max(map(len, lines)) < 2_000
+
+
 def test_a_session_without_a_name_cannot_be_kept_in_mqtt_3(broker, refusal):
     with Wire.open(broker.port, broker.device("sensor-1")) as wire:
         wire.send(raw_mqtt.connect("", version=V311, flags=0))
