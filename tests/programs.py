@@ -106,6 +106,10 @@ class Program:
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
 
+    def poll(self) -> int | None:
+        """Its exit status, None while it runs."""
+        return self._process.poll()
+
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 

@@ -59,7 +59,8 @@ def connect(options: Globals, url: str, who: Who, *, version: str, role: str) ->
     if target.is_plaintext:
         _allow_plaintext(options, target)
     identity, device = _identity(options, target, who)
-    client_id = who.client_id if who.client_id is not None else f"{device or 'sealmq'}:{role}-{secrets.token_hex(2)}"
+    owner = device or ("sealmq" if identity.certificate else "anonymous")  # the names our broker knows them by
+    client_id = who.client_id if who.client_id is not None else f"{owner}:{role}-{secrets.token_hex(2)}"
     return Connection.open(
         target, identity, client_id=client_id, version=_VERSIONS[version], allow_plaintext=target.is_plaintext
     )
