@@ -312,7 +312,7 @@ def test_a_full_disk_at_the_first_start(tmp_path, size):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("up", "--mqtts", "8883"), "8883"),
+        (("up", "--mqtts", "8883"), 'listen.mqtts = "8883" (command line) has no port'),
         (("up", "--mqtts", "127.0.0.1:x"), "127.0.0.1:x"),
         (("up", "--port", "1"), "--port"),
         (("upp",), "command 'upp' does not exist"),

@@ -39,7 +39,8 @@ class Address:
         """Take `127.0.0.1:8883`, `[::1]:8883` or `localhost:8883` apart. Raises `BadValue`."""
         host, colon, port = text.strip().rpartition(":")
         if not colon or not port.isascii() or not port.isdigit():
-            raise BadValue("has no port", f"write HOST:PORT, such as {text or '127.0.0.1'}:8883")
+            example = f"127.0.0.1:{text}" if text.isdigit() else f"{text or '127.0.0.1'}:8883"
+            raise BadValue("has no port", f"write HOST:PORT, such as {example}")
         if int(port) > 65535:
             raise BadValue(f"has port {port}", "ports go from 0 (any free one) to 65535")
         if not host:

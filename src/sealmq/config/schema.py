@@ -103,7 +103,7 @@ class Limits(Table):
         10_000, "from the end of the handshake to a whole CONNECT", unit="ms", bounds=(100, 600_000)
     )
     max_connections: int = _setting(
-        100_000, "open connections; further ones wait in the kernel", unit="connections", bounds=(1, 10_000_000)
+        100_000, "open connections; further ones are refused with a record", unit="connections", bounds=(1, 10_000_000)
     )
     max_handshakes: int = _setting(
         1000,
@@ -171,7 +171,9 @@ class Dangerous(Table):
         "", "MQTT WITHOUT TLS: whoever can listen on the way reads and changes everything", unit="HOST:PORT"
     )
     anonymous: bool = _setting(False, 'clients without a certificate are let in, under the rules for "anonymous"')
-    any_client_id: bool = _setting(False, "a device may use the client id of another one and take over its session")
+    any_client_id: bool = _setting(
+        False, "a device may use the client id of another one and so end its connection and session"
+    )
     allow_all: bool = _setting(False, "no rule is asked: every client may publish and subscribe everywhere")
 
 
