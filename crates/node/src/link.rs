@@ -9,6 +9,7 @@ use rustls::Error as TlsError;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
 use std::io::{self, Read, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use unbuffered::{append_alert, append_encoded, encrypt_into, tls_is_over};
 
 mod unbuffered;
@@ -50,6 +51,8 @@ pub enum LinkFault {
     Io(io::Error),
     Tls(TlsError),
     WebSocket(WsFault),
+    /// The TLS library panicked over what this peer sent: a defect, contained here so that it costs one connection.
+    Panicked,
 }
 
 impl LinkFault {
@@ -62,6 +65,7 @@ impl LinkFault {
             },
             LinkFault::Tls(e) => format!("TLS failed: {e}"),
             LinkFault::WebSocket(fault) => fault.sentence(),
+            LinkFault::Panicked => "TLS library failed on what the peer sent".into(),
         }
     }
 }
@@ -210,11 +214,11 @@ impl Link {
 
     fn decode(&mut self, bytes: &mut [u8], scratch: &mut Scratch) -> Result<Option<Ended>, LinkFault> {
         if self.ws.is_none() {
-            return self.decrypt(bytes, &mut scratch.plain);
+            return self.decrypt_contained(bytes, &mut scratch.plain);
         }
         let mut frames = std::mem::take(&mut scratch.frames);
         frames.clear();
-        let ended = self.decrypt(bytes, &mut frames);
+        let ended = self.decrypt_contained(bytes, &mut frames);
         let outcome = ended.and_then(|ended| {
             let unframed = self.unframe(&mut frames, &mut scratch.plain)?;
             Ok(ended.or(unframed))
@@ -236,6 +240,15 @@ impl Link {
         }
         let decoded = decoded.map_err(LinkFault::WebSocket)?;
         Ok(decoded.closed.map(|_| Ended::Cleanly))
+    }
+
+    /// A panic of the TLS library costs this connection, not the thread and everybody on it.
+    fn decrypt_contained(&mut self, bytes: &mut [u8], plain: &mut Vec<u8>) -> Result<Option<Ended>, LinkFault> {
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.decrypt(bytes, plain)));
+        outcome.unwrap_or_else(|_| {
+            self.is_tls_over = true;
+            Err(LinkFault::Panicked)
+        })
     }
 
     /// Run TLS over `bytes`; plaintext goes to `plain`, an unfinished record is kept.

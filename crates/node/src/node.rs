@@ -19,6 +19,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -190,7 +191,7 @@ impl Node {
             waker: Arc::new(waker),
         };
         let shard = Shard::new(poll, engine, receiver, Arc::clone(&shared));
-        threads.push(spawn("sealmq-shard-0", move || shard.run())?);
+        threads.push(spawn("sealmq-shard-0", Arc::clone(&shared), move || shard.run())?);
 
         let poll = Poll::new().map_err(|e| broken("cannot watch the network", &e))?;
         let waker = Waker::new(poll.registry(), gate::WAKE).map_err(|e| broken("cannot make a waker", &e))?;
@@ -198,7 +199,7 @@ impl Node {
         let listeners = listeners.into_iter().map(|(l, _)| l).collect();
         let gate = Gate::new(poll, listeners, Arc::clone(&shared), vec![handle.clone()])
             .map_err(|e| broken("cannot watch the listeners", &e))?;
-        threads.push(spawn("sealmq-gate", move || gate.run())?);
+        threads.push(spawn("sealmq-gate", Arc::clone(&shared), move || gate.run())?);
         Ok(Node {
             shared,
             shards: vec![handle],
@@ -401,10 +402,24 @@ fn random_seed() -> Result<u64, NodeError> {
     getrandom::u64().map_err(|e| NodeError::new("environment", format!("system has no randomness: {e}"), ""))
 }
 
-fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, NodeError> {
+/// Start a thread. Should it ever panic, the broker must not live on as a half of itself: the fact says that it is fatal.
+fn spawn(
+    name: &'static str,
+    shared: Arc<Shared>,
+    body: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>, NodeError> {
+    let watched = move || {
+        if catch_unwind(AssertUnwindSafe(body)).is_err() {
+            shared.events.push(
+                "failure",
+                json!({"what": format!("thread {name} has panicked"), "fatal": true,
+                       "mend": "restart the broker, and report this as a defect with what stands above it"}),
+            );
+        }
+    };
     std::thread::Builder::new()
         .name(name.into())
-        .spawn(body)
+        .spawn(watched)
         .map_err(|e| broken("cannot start a thread", &e))
 }
 

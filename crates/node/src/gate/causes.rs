@@ -20,11 +20,16 @@ pub(super) fn bad_connect(fault: Fault) -> Refusal {
 }
 
 pub(super) fn internal(error: &TlsError) -> Refusal {
+    defect(&format!("TLS could not begin: {error}"))
+}
+
+/// Not the peer's fault, or not only.
+pub(super) fn defect(sentence: &str) -> Refusal {
     Refusal::new(
         Stage::Handshake,
         "internal",
-        format!("TLS could not begin: {error}"),
-        "report this as a defect",
+        sentence,
+        "report this as a defect, with this record",
     )
 }
 

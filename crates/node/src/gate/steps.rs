@@ -2,7 +2,7 @@
 //!
 //! Each step takes what has arrived and either goes on, waits for more, or ends in a refusal.
 
-use super::causes::{bad_connect, closed_early, internal, unfinished};
+use super::causes::{bad_connect, closed_early, defect, internal, unfinished};
 use super::{Gate, Step, TlsFacts};
 use crate::certificate;
 use crate::config::ListenerKind;
@@ -146,6 +146,7 @@ impl Gate {
         let outcome = match outcome {
             Ok(outcome) => outcome,
             Err(LinkFault::Tls(e)) => return Err(Refusal::from_tls(&e, pending.certificate.as_ref())),
+            Err(LinkFault::Panicked) => return Err(defect(&LinkFault::Panicked.sentence())),
             Err(other) => return Err(unfinished(pending.step, &other.sentence(), pending.received)),
         };
         pending.received += outcome.received;
