@@ -153,7 +153,7 @@ impl Gate {
             {
                 self.shared.events.push(
                     "failure",
-                    json!({"what": format!("gate cannot wait for the network: {e}")}),
+                    json!({"summary": format!("gate cannot wait for the network: {e}")}),
                 );
                 return;
             }
@@ -205,7 +205,7 @@ impl Gate {
                         self.shared.events.push(
                             "failure",
                             json!({
-                                "what": format!("cannot accept connections: {e}"),
+                                "summary": format!("cannot accept connections: {e}"),
                                 "mend": "raise the limit of open files (ulimit -n) or lower limits.max_connections",
                             }),
                         );

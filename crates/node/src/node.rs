@@ -412,7 +412,7 @@ fn spawn(
         if catch_unwind(AssertUnwindSafe(body)).is_err() {
             shared.events.push(
                 "failure",
-                json!({"what": format!("thread {name} has panicked"), "fatal": true,
+                json!({"summary": format!("thread {name} has panicked"), "fatal": true,
                        "mend": "restart the broker, and report this as a defect with what stands above it"}),
             );
         }

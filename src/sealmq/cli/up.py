@@ -3,6 +3,7 @@
 It refuses to know what a broker is made of; `sealmq.broker.service` does.
 """
 
+import os
 import re
 import select
 import shlex
@@ -10,12 +11,12 @@ import signal
 import socket
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sealmq.cli import output
-from sealmq.errors import SealmqError
+from sealmq.errors import NotSo, SealmqError
 
 if TYPE_CHECKING:
     from sealmq.broker.service import Service
@@ -64,14 +65,25 @@ def up(
     def read_settings() -> "Settings":
         return load(data / "sealmq.toml", file=config, overrides=overrides)
 
+    failures: list[str] = []
+
+    def watch(event: dict[str, Any]) -> None:
+        if event["event"] == "failure" and event.get("fatal"):
+            failures.append(str(event["summary"]))
+            os.kill(os.getpid(), signal.SIGTERM)
+
     with ExitStack() as stack:
-        service = stack.enter_context(Service(data, read_settings))
+        service = stack.enter_context(Service(data, read_settings, sinks=[watch]))
         wake = stack.enter_context(SignalBytes())
         for url in service.urls():
             print(f"ready {url}", flush=True)
         if service.first_start and service.settings.config.log.format == "text":
             output.note(_next_steps(service, ctx.obj.data_option))
         _serve(service, wake)
+    if failures:
+        raise NotSo(
+            f"broker has stopped: {failures[0]}", mend="start it again, and report what stands above as a defect"
+        )
 
 
 class SignalBytes:
