@@ -153,7 +153,7 @@ impl Gate {
             {
                 self.shared.events.push(
                     "failure",
-                    json!({"summary": format!("gate cannot wait for the network: {e}")}),
+                    json!({"summary": format!("gate cannot wait for the network: {e}"), "fatal": true}),
                 );
                 return;
             }

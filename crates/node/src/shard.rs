@@ -161,7 +161,7 @@ impl Shard {
             {
                 self.shared.events.push(
                     "failure",
-                    json!({"summary": format!("shard cannot wait for the network: {e}")}),
+                    json!({"summary": format!("shard cannot wait for the network: {e}"), "fatal": true}),
                 );
                 return;
             }
