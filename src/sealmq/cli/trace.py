@@ -1,0 +1,153 @@
+"""`sealmq trace`: a real handshake and MQTT session, step by step.
+
+It refuses to know how it is done; `sealmq.trace` does it, and shows it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003 - typer reads the annotations
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sealmq.cli import output
+from sealmq.errors import UsageError
+
+if TYPE_CHECKING:
+    from sealmq.cli.app import Globals
+    from sealmq.trace.recording import Recording
+    from sealmq.trace.request import Identity, MqttVersion
+
+_MQTT: dict[str, MqttVersion] = {
+    "5": "5.0",
+    "5.0": "5.0",
+    "mqttv5": "5.0",
+    "311": "3.1.1",
+    "3.1.1": "3.1.1",
+    "mqttv311": "3.1.1",
+}
+
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
+
+
+@app.command()
+def trace(
+    ctx: typer.Context,
+    url: Annotated[
+        str | None, typer.Argument(metavar="URL", help="mqtts://HOST[:8883], or https:// or tls:// up to the channel")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option("--as", metavar="ID", help="Act as this device of the data folder.")
+    ] = None,
+    cafile: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="CA certificates to trust.  [default: those of the system]")
+    ] = None,
+    cert: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate chain of the client.")] = None,
+    key: Annotated[Path | None, typer.Option(metavar="FILE", help="Private key of the client.")] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Say for each step why it is there.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show every field by its name.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Connect twice, the second time with the session of the first.")
+    ] = False,
+    tls: Annotated[str, typer.Option(metavar="1.2|1.3", help="Allow this version alone.")] = "",
+    ciphers: Annotated[
+        str, typer.Option(metavar="LIST", help="Cipher suites of TLS 1.2, as OpenSSL writes them.")
+    ] = "",
+    legacy: Annotated[
+        bool, typer.Option("--legacy", help="Also speak what nobody should any more, for looking only.")
+    ] = False,
+    server_name: Annotated[
+        str, typer.Option(metavar="NAME", help="Ask for and verify this name instead of the host.")
+    ] = "",
+    alpn: Annotated[
+        str | None, typer.Option(metavar="LIST", help="Offer these protocols, by comma; empty for none.")
+    ] = None,
+    topic: Annotated[str, typer.Option(help="Topic to publish on and hear.  [default: devices/ID/trace]")] = "",
+    client_id: Annotated[str, typer.Option("-i", "--id", metavar="ID", help="Client id.  [default: ID:trace]")] = "",
+    version: Annotated[str, typer.Option("-V", "--protocol-version", metavar="5|311", help="MQTT version.")] = "5",
+    timeout: Annotated[
+        float | None, typer.Option(min=0.1, max=600, metavar="SECONDS", help="Patience in each stage.")
+    ] = None,
+    save: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Keep the recording, WITH ITS SECRETS; .pcapng for Wireshark; may repeat."),
+    ] = None,
+    replay: Annotated[Path | None, typer.Option(metavar="FILE", help="Show a recording again instead.")] = None,
+) -> None:
+    """Go through a real handshake and MQTT session and show each step; ends with status 1 when it failed.
+
+    sealmq trace mqtts://localhost:8883 --as sensor-1 --explain
+    """
+    from sealmq.trace.build import trace_of
+    from sealmq.trace.model import to_json
+    from sealmq.trace.recording import Recording
+
+    if (url is None) == (replay is None):
+        raise UsageError("what to trace is not clear", mend="give a URL, or --replay FILE")
+    if url is None:
+        if replay is None:
+            return
+        recording = Recording.read(replay)
+    else:
+        from sealmq.trace import recorder
+        from sealmq.trace.request import Bounds, Request
+        from sealmq.trace.target import Target
+
+        if version not in _MQTT:
+            raise UsageError(f"MQTT version {version!r} is not known", mend="-V takes 5 or 311")
+        if tls not in ("", "1.2", "1.3"):
+            raise UsageError(f"TLS version {tls!r} cannot be chosen", mend="--tls takes 1.2 or 1.3")
+        target = Target.parse(url)
+        bounds = Bounds() if timeout is None else Bounds(connect=timeout, handshake=timeout, mqtt=timeout)
+        request = Request(
+            target,
+            _identity(ctx.obj, device, cafile, cert, key),
+            tls="1.2" if tls == "1.2" else "1.3" if tls == "1.3" else "",
+            legacy=legacy,
+            ciphers=ciphers,
+            resume=resume,
+            server_name=server_name,
+            mqtt=_MQTT[version],
+            client_id=client_id,
+            topic=topic,
+            protocols=None if alpn is None else tuple(word for word in alpn.split(",") if word),
+            bounds=bounds,
+        )
+        recording = recorder.run(request)
+    made = trace_of(recording)
+    _save(recording, save or [])
+    if ctx.obj.json:
+        output.as_json(to_json(made))
+    else:
+        from sealmq.trace import render
+
+        render.show(made, explain=explain, verbose=verbose)
+    if made.outcome == "failed":
+        raise typer.Exit(1)
+
+
+def _identity(
+    options: Globals, device: str | None, cafile: Path | None, cert: Path | None, key: Path | None
+) -> Identity:
+    from sealmq.trace.request import Identity
+
+    if device is None:
+        return Identity(cafile, cert, key)
+    if cert is not None or key is not None:
+        raise UsageError("--as and --cert or --key name two identities", mend="give one of them")
+    from sealmq.datafolder import DataFolder
+    from sealmq.pki.operations import device_files
+
+    files = device_files(DataFolder.open(options.data), device)
+    return Identity(cafile or files.ca, files.cert, files.key)
+
+
+def _save(recording: Recording, paths: list[Path]) -> None:
+    for path in paths:
+        if path.suffix == ".pcapng":
+            from sealmq.trace import pcapng
+
+            pcapng.write(recording, path)
+        else:
+            recording.write(path)
+        output.note(f"kept in {path} (mode 0600): whoever has it can read all that was said on this connection")

@@ -1,0 +1,175 @@
+"""A trace made of a recording, the same one every time.
+
+It refuses to know how the recording came about: live or read from a file, bytes and secrets are all it goes by.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sealmq.trace import causes, summary
+from sealmq.trace.causes.evidence import Evidence
+from sealmq.trace.model import Certificate, Proofs, Tls, Totals, Trace
+from sealmq.trace.steps import Teller, started_at
+from sealmq.trace.target import Target
+from sealmq.trace.tls import certificates, keylog, names, suites
+from sealmq.trace.tls.records import Cutter
+from sealmq.trace.tracker import key_exchange
+
+if TYPE_CHECKING:
+    from sealmq.trace.model import Step
+    from sealmq.trace.recording import Conditions, Event, Recording
+
+
+def trace_of(recording: Recording) -> Trace:
+    """The trace of the last connection of a recording, those before it in `previous`."""
+    secrets = keylog.Secrets(recording.key_log)
+    made: Trace | None = None
+    for events in recording.connections:
+        teller = Teller(recording.conditions, events, secrets).tell()
+        made = _trace(recording.conditions, events, teller, made)
+    if made is None:
+        made = _trace(recording.conditions, (), Teller(recording.conditions, (), secrets), None)
+    return made
+
+
+def _trace(conditions: Conditions, events: tuple[Event, ...], teller: Teller, previous: Trace | None) -> Trace:
+    story, evidence = teller.story, _evidence(conditions, teller)
+    diagnosis = causes.classify(evidence)
+    tls, totals = _tls(teller), _totals(events, story.channel_at)
+    proofs = Proofs(story.right, story.wrong, story.unchecked)
+    text = summary.of(evidence, diagnosis, tls, totals, proofs, tuple(story.steps), previous=previous)
+    if diagnosis is None:
+        return Trace(
+            conditions.url, story.address, conditions.started, "ok", text, tls, tuple(story.steps), totals, proofs,
+            previous=previous,
+        )  # fmt: skip
+    return Trace(
+        conditions.url,
+        story.address,
+        conditions.started,
+        "failed",
+        text,
+        tls,
+        tuple(story.steps),
+        totals,
+        proofs,
+        stopped_at=_stopped_at(story.steps, story.stage, diagnosis),
+        stopped_by=diagnosis.stopped_by,
+        cause=diagnosis.slug,
+        evidence=diagnosis.evidence,
+        not_done=diagnosis.not_done,
+        mend=diagnosis.mend,
+        command=diagnosis.command,
+        previous=previous,
+    )
+
+
+def _stopped_at(steps: list[Step], stage: str, diagnosis: causes.Diagnosis) -> str:
+    """The first step that this side found bad, or the last with which the other ended it; else the stage."""
+    bad = [step.message for step in steps if step.is_bad]
+    if not bad:
+        return steps[-1].message if steps else stage
+    return bad[0] if diagnosis.stopped_by == "here" else bad[-1]
+
+
+def _evidence(conditions: Conditions, teller: Teller) -> Evidence:
+    story, session = teller.story, teller.session
+    target = Target.parse(conditions.url)
+    ending = story.ending
+    seconds = ending.get("seconds", 0.0)
+    number = ending.get("errno", 0)
+    return Evidence(
+        stage=story.stage,
+        how=story.how,
+        url=conditions.url,
+        host=target.host,
+        address=story.address or str(ending.get("address", "") or f"{target.host}:{target.port}"),
+        server_name=conditions.server_name,
+        started=started_at(conditions),
+        tls=teller.facts,
+        wants_mqtt=session is not None,
+        mqtt_version=conditions.mqtt,
+        client_id=conditions.client_id,
+        errno=number if isinstance(number, int) else 0,
+        seconds=float(seconds) if isinstance(seconds, int | float) else 0.0,
+        verify_code=story.verify_code,
+        alert_received=story.alert_received,
+        alert_sent=story.alert_sent,
+        first_bytes=story.first_bytes,
+        not_tls=story.not_tls,
+        not_mqtt=session.not_mqtt if session is not None else b"",
+        malformed=story.malformed,
+        over=str(ending.get("over", "")),
+        wrong_proof=story.wrong_proof,
+        connect_sent=session is not None and session.connect_sent,
+        connack=session.connack if session is not None else -1,
+        disconnect=session.disconnect if session is not None else -1,
+        anchors=conditions.anchors,
+        identity=conditions.identity,
+        legacy=conditions.legacy,
+    )
+
+
+def _tls(teller: Teller) -> Tls:
+    facts = teller.facts
+    hello = facts.client_hello
+    return Tls(
+        version=names.version(facts.version) if facts.version is not None else "",
+        cipher=suites.name(facts.server_hello.suite) if facts.server_hello is not None else "",
+        group=names.group(facts.group) if facts.group is not None else "",
+        key_exchange=key_exchange(facts),
+        resumed=facts.resumed,
+        retried=facts.retried,
+        protocol=facts.protocol,
+        server_name=hello.server_name if hello is not None else "",
+        client_certificate=teller.story.tracker.client_certificate,
+        certificates=tuple(_certificate(der) for der in facts.server_chain[: certificates.MOST_CERTIFICATES]),
+    )
+
+
+def _certificate(der: bytes) -> Certificate:
+    found = certificates.load(der)
+    if found is None:
+        return Certificate("(unreadable)", "(unreadable)", "", "", (), "")
+    key = next((field.value for field in certificates.describe(der) if field.name == "key"), "")
+    return Certificate(
+        certificates.subject(found),
+        certificates.issuer(found),
+        found.not_valid_before_utc.isoformat(),
+        found.not_valid_after_utc.isoformat(),
+        certificates.alternative_names(found),
+        key,
+    )
+
+
+def _totals(events: tuple[Event, ...], channel_at: int) -> Totals:
+    def counted(part: tuple[Event, ...]) -> tuple[int, int, int]:
+        sent = sum(len(event.data) for event in part if event.kind == "sent")
+        received = sum(len(event.data) for event in part if event.kind == "received")
+        trips, asked = 0, False
+        for event in part:
+            if event.kind == "sent":
+                asked = True
+            elif event.kind == "connected" or (event.kind == "received" and asked):
+                trips, asked = trips + 1, False
+        return sent, received, trips
+
+    sent, received, trips = counted(events)
+    until = events[: channel_at + 1]
+    opened = next((event.t_ms for event in events if event.kind == "connected"), 0.0)
+    early = counted(until)
+    records = 0
+    for kind in ("sent", "received"):
+        cutter = Cutter()
+        records += sum(len(cutter.feed(event.data)) for event in events if event.kind == kind)
+    return Totals(
+        sent=sent,
+        received=received,
+        records=records,
+        round_trips=trips,
+        duration_ms=round(events[-1].t_ms, 3) if events else 0.0,
+        handshake_bytes=early[0] + early[1],
+        handshake_ms=round(until[-1].t_ms - opened, 3) if until else 0.0,
+        handshake_round_trips=early[2],
+    )

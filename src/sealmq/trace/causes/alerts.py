@@ -1,0 +1,90 @@
+"""Causes that the server names with an alert, read together with what both sides had said before.
+
+It refuses to take an alert's name for the whole story: handshake_failure after an empty client Certificate means
+another thing than after a ClientHello.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sealmq.trace.causes.table import Found
+from sealmq.trace.tls import certificates, names
+
+if TYPE_CHECKING:
+    from sealmq.trace.causes.evidence import Evidence
+
+# RFC 8446, section 6.2
+HANDSHAKE_FAILURE, BAD_CERTIFICATE, CERTIFICATE_REQUIRED, ACCESS_DENIED = 40, 42, 116, 49
+_ABOUT_CERTIFICATES = {42, 43, 44, 45, 46, 48, 49, 51, 113, 116}
+
+
+def find(evidence: Evidence) -> Found | None:
+    """A cause, None without an alert."""
+    if evidence.alert_received >= 0:
+        return _received(evidence, evidence.alert_received)
+    if evidence.wrong_proof:
+        slug = "bad-finished" if "verify_data" in evidence.wrong_proof else "bad-proof"
+        return Found(slug, evidence.wrong_proof, "here")
+    if evidence.alert_sent >= 0:
+        return _sent(evidence, evidence.alert_sent)
+    return None
+
+
+def _received(evidence: Evidence, number: int) -> Found:
+    said = f"alert {number} {names.alert(number)} from the server"
+    facts = evidence.tls
+    if (
+        facts.client_answered
+        and not facts.client_chain
+        and (number in _ABOUT_CERTIFICATES or number == HANDSHAKE_FAILURE)
+    ):
+        return Found(
+            "no-client-certificate", f"{said}, after a client Certificate message without certificates", "server"
+        )
+    if number == CERTIFICATE_REQUIRED:
+        return Found("no-client-certificate", said, "server")
+    if facts.client_chain and number in _ABOUT_CERTIFICATES:
+        return _client_certificate(evidence, number, said)
+    simple = {70: "tls-version", 71: "no-common-cipher", 112: "unrecognized-name", 120: "no-common-alpn"}
+    if number in simple:
+        return Found(simple[number], said, "server")
+    if number == HANDSHAKE_FAILURE and facts.server_hello is None:
+        return Found("handshake-failure", f"{said}, in answer to the ClientHello", "server")
+    return Found("peer-alert", said, "server", {"alert": f"{names.alert(number)} ({number})"})
+
+
+def _client_certificate(evidence: Evidence, number: int, said: str) -> Found:
+    leaf = certificates.load(evidence.tls.client_chain[0])
+    values: dict[str, object] = {
+        "client": "this client",
+        "issuer": "its issuer",
+        "date": "",
+        "alert": names.alert(number),
+    }
+    slug = {
+        43: "client-certificate-wrong-purpose",
+        44: "client-certificate-revoked",
+        45: "client-certificate-expired",
+        48: "client-certificate-untrusted",
+    }.get(number, "client-certificate-refused")
+    if leaf is not None:
+        values |= {
+            "client": certificates.subject(leaf),
+            "issuer": certificates.issuer(leaf),
+            "date": f"{leaf.not_valid_after_utc:%Y-%m-%d %H:%M} UTC",
+        }
+        # OpenSSL answers several faults with one alert; the date is there for everybody to see
+        if slug == "client-certificate-refused" and leaf.not_valid_after_utc < evidence.started:
+            slug = "client-certificate-expired"
+    late = ", after this side had finished the handshake" if evidence.established else ""
+    return Found(slug, f"{said}{late}", "server", values)
+
+
+def _sent(evidence: Evidence, number: int) -> Found:
+    said = f"alert {number} {names.alert(number)} from this side"
+    if number == 70:
+        return Found("tls-version", said, "here")
+    if evidence.malformed:
+        return Found("malformed-tls", f"{said}; {evidence.malformed}", "here")
+    return Found("local-alert", said, "here", {"alert": f"{names.alert(number)} ({number})"})

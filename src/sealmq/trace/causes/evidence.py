@@ -1,0 +1,80 @@
+"""What is known of a connection when its cause of failure is looked for: facts alone, none of them a sentence.
+
+It refuses to know how the facts were gathered.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sealmq.trace.tls.decode import Facts
+
+REFUSED = 0x80  # MQTT 5.0, section 2.4
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Facts of one connection; -1, None and empty where there is none.
+
+    `stage` is what was attempted last: `resolve`, `connect`, `handshake`, `channel`, `mqtt`, `close`. `how` is how it
+    ended, as `recording.Event` lists. `verify_code` is OpenSSL's X509_V_ERR number. `alert_received` and `alert_sent`
+    are numbers of fatal alerts. `first_bytes` are the first that came, `not_tls` whether they ended the TLS; `not_mqtt`
+    are the first bytes in the channel when they were no MQTT. `connack` and `disconnect` are the codes of those packets
+    from the server. `anchors` are the trusted (subject, key identifier), None for the system's store.
+    """
+
+    stage: str
+    how: str
+    url: str
+    host: str
+    address: str
+    server_name: str
+    started: datetime
+    tls: Facts
+    wants_mqtt: bool
+    mqtt_version: str = "5.0"
+    client_id: str = ""
+    errno: int = 0
+    seconds: float = 0.0
+    verify_code: int = 0
+    alert_received: int = -1
+    alert_sent: int = -1
+    first_bytes: bytes = b""
+    not_tls: bool = False
+    not_mqtt: bytes = b""
+    malformed: str = ""
+    over: str = ""
+    wrong_proof: str = ""
+    connect_sent: bool = False
+    connack: int = -1
+    disconnect: int = -1
+    anchors: tuple[tuple[str, str], ...] | None = None
+    identity: tuple[bytes, ...] = ()
+    legacy: bool = False
+
+    @property
+    def established(self) -> bool:
+        """Whether both Finished crossed: the channel stands, for this side."""
+        return self.tls.client_finished and self.tls.server_finished
+
+    @property
+    def failed(self) -> bool:
+        """Whether something that was wanted did not come about, or a proof was wrong."""
+        if self.wrong_proof or not self.established or self.alert_received >= 0 or self.alert_sent >= 0:
+            return True
+        if self.wants_mqtt and self.connack != 0:
+            return True
+        return (
+            self.how not in ("left", "closed") or self.disconnect >= REFUSED or bool(self.not_mqtt and self.wants_mqtt)
+        )
+
+    @property
+    def stopped_by(self) -> Literal["here", "server", "network"]:
+        """Who ended it, by how it ended; a cause may know better."""
+        if self.verify_code or self.how in ("failed", "budget", "left"):
+            return "server" if self.alert_received >= 0 or self.connack > 0 or self.disconnect >= REFUSED else "here"
+        return "network" if self.how in ("dns", "unreachable", "timeout") else "server"

@@ -1,0 +1,298 @@
+"""The causes: a stable slug, a sentence, a mend and a command each; and the diagnosis made of a row and the facts.
+
+It refuses to know how a cause is recognised. Sentences and mends are formatted with the values of `_facts`, and with
+those that the rule found. `command` is what shows it mended, `{again}` being the same trace once more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from sealmq.trace.causes.evidence import Evidence
+
+StoppedBy = Literal["here", "server", "network"]
+
+
+class Cause(NamedTuple):
+    """One row."""
+
+    sentence: str
+    mend: str
+    command: str = "{again}"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a rule found: the slug, by what it is known, who stopped (None: by how it ended), and values for the
+    words."""
+
+    slug: str
+    evidence: str
+    stopped_by: StoppedBy | None = None
+    values: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """A cause in words. `not_done` is what did not happen because of it."""
+
+    slug: str
+    sentence: str
+    mend: str
+    command: str
+    evidence: str
+    stopped_by: StoppedBy
+    not_done: tuple[str, ...]
+
+
+CAUSES: dict[str, Cause] = {
+    # --- below TLS
+    "dns": Cause(
+        "name {host} does not resolve to an address",
+        "check the name, and that this machine's DNS knows it",
+        "getent hosts {host}",
+    ),
+    "connection-refused": Cause(
+        "server {address} refused the TCP connection: nothing listens on that port",
+        "start the broker, or correct the port (MQTT over TLS is 8883 by custom)",
+    ),
+    "connect-timeout": Cause(
+        "server {address} did not answer within {seconds:g} s",
+        "check the address, and the firewalls on the way: one of them drops the packets silently",
+    ),
+    "unreachable": Cause(
+        "network has no way to {address}",
+        "check the address, the interface and the routes of this machine",
+        "ip route get {host}",
+    ),
+    "connection-reset": Cause(
+        "server reset the connection {when}",
+        "look into the server's log; a middlebox that forbids TLS here does the same",
+    ),
+    "closed-at-accept": Cause(
+        "server closed the connection without answering the ClientHello",
+        "the port may be that of a broker without TLS, or the server is full or lets nobody in from here: see its log",
+    ),
+    "closed-during-handshake": Cause(
+        "server closed the connection in the middle of the handshake, without an alert",
+        "look into the server's log: it ended the handshake and did not say why",
+    ),
+    "handshake-stalled": Cause(
+        "server stopped answering in the handshake, waited {seconds:g} s",
+        "check that the port speaks TLS; an overloaded server or a path that loses large packets (MTU) looks alike",
+    ),
+    # --- something else than TLS
+    "plaintext-mqtt": Cause(
+        "server speaks MQTT without TLS on this port",
+        "use the port of its TLS listener (8883 by custom), or give it one",
+    ),
+    "plaintext-http": Cause(
+        "server speaks HTTP without TLS on this port",
+        "use the port of the MQTT listener with TLS, not that of a web page",
+    ),
+    "plaintext-ssh": Cause("server speaks SSH on this port", "use the port of the MQTT listener with TLS"),
+    "not-tls": Cause("server speaks something else than TLS on this port", "check host and port"),
+    "malformed-tls": Cause(
+        "server sent TLS that is malformed: {what}",
+        "the server or something on the way is broken; try another client to see",
+    ),
+    "too-much": Cause(
+        "server sent more than {over} and no end, the trace gave up",
+        "a server that behaves needs a hundredth of that; look at what it sends",
+    ),
+    # --- negotiation
+    "tls-version": Cause(
+        "server speaks none of the TLS versions offered ({versions})",
+        "let the server speak TLS 1.2 or 1.3; to look at an old one all the same, trace it with --legacy",
+        "{again} --legacy",
+    ),
+    "no-common-cipher": Cause(
+        "server accepts none of the cipher suites offered",
+        "allow it an AEAD suite with ECDHE, or look at it with --legacy",
+        "{again} --legacy",
+    ),
+    "no-common-alpn": Cause(
+        "server speaks none of the application protocols offered ({protocols})",
+        "check the port; or give the server's name for MQTT with --alpn",
+    ),
+    "unrecognized-name": Cause(
+        "server does not know the name {server_name} that was asked for (SNI)",
+        "use the name the server is configured for, or --server-name",
+    ),
+    "handshake-failure": Cause(
+        "server found the offer unacceptable and does not say why (handshake_failure)",
+        "suite, group, signature algorithm, version or client certificate: compare with --legacy, --tls 1.2, --cert",
+    ),
+    "peer-alert": Cause(
+        "server ended the connection with the alert {alert}", "look into the server's log at this time"
+    ),
+    "local-alert": Cause(
+        "this side ended the handshake with the alert {alert}",
+        "what the server sent breaks the protocol; the step before shows it",
+    ),
+    "bad-finished": Cause(
+        "server's Finished does not fit the handshake that was seen",
+        "somebody changed a message on the way, or the server is broken",
+    ),
+    "bad-proof": Cause(
+        "a proof of the server is wrong: {what}",
+        "do not trust this server: it does not hold the key of its certificate",
+    ),
+    # --- the server's certificate
+    "certificate-expired": Cause(
+        "certificate of {subject} expired on {date}, {ago} ago",
+        "renew it on the server; if it should be valid, check this machine's clock ({now})",
+    ),
+    "certificate-not-yet-valid": Cause(
+        "certificate of {subject} is valid from {date} only, in {ago}",
+        "check this machine's clock ({now}); if it is right, the certificate was issued for later",
+    ),
+    "wrong-host": Cause(
+        "certificate of the server is for {names}, not for {server_name}",
+        "use one of these names in the URL, or issue the certificate for {server_name} as well",
+    ),
+    "common-name-only": Cause(
+        "certificate of the server has its name in the common name alone, which counts no more",
+        "issue it with a subject alternative name for {server_name}",
+    ),
+    "self-signed": Cause(
+        "certificate of {subject} signed itself and is not trusted here",
+        "if it is yours, trust it with --cafile; better, issue it from a CA: sealmq up does",
+    ),
+    "untrusted-root": Cause(
+        "chain of the server ends at {issuer}, which is not trusted here",
+        "name that CA with --cafile, once you know that it is the right one",
+    ),
+    "missing-intermediate": Cause(
+        "server did not send the certificate of {issuer}, which issued its own",
+        "append the issuing certificate to the server's certificate file, leaf first",
+    ),
+    "certificate-wrong-purpose": Cause(
+        "certificate of {subject} is not meant for servers ({usages})",
+        "issue it with the extended key usage serverAuth",
+    ),
+    "not-a-ca": Cause(
+        "certificate of {issuer} issued another one and is no CA",
+        "issue from a certificate with CA:TRUE; somebody may be using a leaf as one",
+    ),
+    "path-length": Cause(
+        "chain of the server is longer than one of its CAs allows", "issue from a CA whose path length allows it"
+    ),
+    "name-constraint": Cause(
+        "a CA in the chain may not issue for the names in the certificate ({names})",
+        "issue from a CA whose name constraints permit them",
+    ),
+    "weak-key": Cause("chain of the server has a key that is too weak", "use P-256, or RSA from 2048 bits"),
+    "weak-signature": Cause("chain of the server has a signature with a broken hash", "issue it again with SHA-256"),
+    "certificate-bad-signature": Cause(
+        "signature on the certificate of {subject} is wrong",
+        "it was changed after it was issued, or another CA of the same name issued it",
+    ),
+    "certificate-revoked": Cause("certificate of {subject} is revoked", "issue a new one, with a new key"),
+    "unknown-critical-extension": Cause(
+        "certificate of {subject} has a critical extension that nobody here understands",
+        "issue it without, or mark it non-critical",
+    ),
+    "certificate-invalid": Cause(
+        "chain of the server is not accepted (OpenSSL verify code {code})",
+        "look at the chain: openssl verify -show_chain",
+    ),
+    # --- the client's certificate
+    "no-client-certificate": Cause(
+        "server demands a client certificate and got none", "give --as ID, or --cert and --key"
+    ),
+    "client-certificate-expired": Cause(
+        "server refused the client certificate of {client}: it expired on {date}", "renew it: sealmq device renew"
+    ),
+    "client-certificate-refused": Cause(
+        "server refused the client certificate of {client} ({alert})",
+        "look into the server's log: it knows which check failed",
+    ),
+    "client-certificate-untrusted": Cause(
+        "server does not trust the CA that issued the client certificate of {client}",
+        "use a certificate of the CA the server trusts, or let it trust {issuer}",
+    ),
+    "client-certificate-wrong-purpose": Cause(
+        "server refused the client certificate of {client}: it is not meant for clients",
+        "issue it with the extended key usage clientAuth",
+    ),
+    "client-certificate-revoked": Cause(
+        "server refused the client certificate of {client}: it is revoked", "issue a new one, with a new key"
+    ),
+    # --- in the channel
+    "connack": Cause("broker refused the CONNECT: {reason} ({code})", "{remedy}"),
+    "not-mqtt": Cause(
+        "server answered the CONNECT with {what}, not with MQTT",
+        "check the port: this one speaks another protocol inside TLS",
+    ),
+    "connack-stalled": Cause(
+        "broker did not answer the CONNECT within {seconds:g} s",
+        "check that the port speaks MQTT; the broker's log says more",
+    ),
+    "closed-before-connack": Cause(
+        "broker closed the connection instead of answering the CONNECT",
+        "look into its log; often it dislikes the client id or the MQTT version (-V 311)",
+    ),
+    "disconnected": Cause("broker ended the session: {reason} (0x{code:02x})", "look into the broker's log"),
+    "closed-in-session": Cause(
+        "broker closed the connection in the middle of the session",
+        "look into the broker's log; a topic that is not allowed is a common reason in MQTT 3.1.1",
+    ),
+    "session-stalled": Cause(
+        "broker stopped answering in the session, waited {seconds:g} s", "look into the broker's log"
+    ),
+    "unknown": Cause(
+        "connection ended and the reason cannot be told", "run it again with --verbose and look at the last steps"
+    ),
+}
+"""By slug. A slug never changes its meaning."""
+
+
+def diagnose(found: Found, evidence: Evidence) -> Diagnosis:
+    """The words for what was found."""
+    cause = CAUSES[found.slug]
+    values = _facts(evidence) | found.values
+    again = f"sealmq trace {evidence.url}"
+    return Diagnosis(
+        found.slug,
+        cause.sentence.format_map(values),
+        cause.mend.format_map(values),
+        cause.command.format_map(values | {"again": again}),
+        found.evidence,
+        found.stopped_by or evidence.stopped_by,
+        not_done(evidence),
+    )
+
+
+def not_done(evidence: Evidence) -> tuple[str, ...]:
+    """What a failure kept from happening, each as a clause."""
+    missing = []
+    if evidence.tls.client_hello is None:
+        missing.append("no byte of TLS was sent")
+    elif not evidence.established:
+        missing.append("no session key came into use")
+    if evidence.wants_mqtt and not evidence.connect_sent:
+        missing.append("no CONNECT left this machine")
+    elif evidence.wants_mqtt and evidence.connack != 0:
+        missing.append("no MQTT session began, nothing was published")
+    return tuple(missing)
+
+
+def _facts(evidence: Evidence) -> dict[str, object]:
+    from sealmq.trace.tls import names
+
+    hello = evidence.tls.client_hello
+    offered = [names.version(number).removeprefix("TLS ") for number in hello.versions] if hello is not None else []
+    return {
+        "host": evidence.host,
+        "address": evidence.address or evidence.host,
+        "server_name": evidence.server_name,
+        "seconds": evidence.seconds,
+        "over": evidence.over,
+        "versions": "TLS " + " and ".join(sorted(offered)) if offered else "none",
+        "protocols": ", ".join(hello.protocols) if hello is not None else "",
+        "what": evidence.malformed or evidence.wrong_proof,
+        "now": f"{evidence.started:%Y-%m-%d %H:%M} UTC",
+    }

@@ -1,0 +1,165 @@
+"""Makes a recording: resolves, connects, shakes hands, talks MQTT where asked, and writes down all of it.
+
+It refuses to interpret what it sees; whatever the peer or the network does ends in an event, never in an exception.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+import struct
+import threading
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from sealmq.trace import mqtt
+from sealmq.trace.conversation import Conversation
+from sealmq.trace.keytap import KeyTap
+from sealmq.trace.recording import Conditions, Event, Recording
+from sealmq.trace.request import Request, load
+from sealmq.trace.wire import Log, Stopped, Wire
+
+if TYPE_CHECKING:
+    import ssl
+
+    from sealmq.trace.request import Bounds, Loaded
+    from sealmq.trace.target import Target
+
+_RTT_OFFSET = 68  # bytes into struct tcp_info of linux/tcp.h: tcpi_rtt, microseconds
+
+
+def run(request: Request) -> Recording:
+    """Record one connection, or with `request.resume` two. Raises `ConfigError` and `UsageError` for `request`
+    alone."""
+    loaded = load(request)
+    if request.target.speaks_mqtt:
+        mqtt.load()
+    conditions = _conditions(request, loaded)
+    connections: list[tuple[Event, ...]] = []
+    session: ssl.SSLSession | None = None
+    with KeyTap(loaded.context) as tap:
+        for _ in range(2 if request.resume else 1):
+            log = Log()
+            with contextlib.suppress(Stopped):
+                session = _connection(request, conditions, loaded, log, tap, session)
+            connections.append(tuple(log.events))
+            if session is None:
+                break
+    return Recording(conditions, tuple(connections))
+
+
+def _conditions(request: Request, loaded: Loaded) -> Conditions:
+    # `<id>:<anything>` is what a sealmq broker lets a device call itself besides `<id>`
+    client_id = request.client_id or (f"{loaded.device}:trace" if loaded.device else "sealmq-trace")
+    topic = request.topic or (f"devices/{loaded.device}/trace" if loaded.device else f"{client_id}/trace")
+    return Conditions(
+        url=str(request.target),
+        server_name=request.verified_name,
+        started=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        tls=request.tls,
+        legacy=request.legacy,
+        ciphers=request.ciphers,
+        mqtt=request.mqtt,
+        client_id=client_id,
+        topic=topic,
+        anchors=loaded.anchors,
+        identity=loaded.identity,
+    )
+
+
+def _connection(
+    request: Request, conditions: Conditions, loaded: Loaded, log: Log, tap: KeyTap, session: ssl.SSLSession | None
+) -> ssl.SSLSession | None:
+    """Run one connection to its end; what a next one can resume. Raises `Stopped`."""
+    bounds = request.bounds
+    log.note("phase", name="resolve")
+    addresses = _resolve(request.target, log, bounds)
+    log.note("phase", name="connect")
+    with _connect(addresses, log, bounds) as sock:
+        wire = Wire(sock, loaded.context, log, tap, bounds)
+        log.note("phase", name="handshake")
+        wire.handshake(conditions.server_name, session)
+        log.note("phase", name="mqtt" if request.target.speaks_mqtt else "channel")
+        if request.target.speaks_mqtt:
+            Conversation(wire, request.mqtt, bounds).hold(client_id=conditions.client_id, topic=conditions.topic)
+        elif wire.version == "TLSv1.3":
+            wire.settle()
+        log.note("phase", name="close")
+        kept = wire.session
+        wire.close()
+        return kept
+
+
+def _resolve(target: Target, log: Log, bounds: Bounds) -> list[tuple[Any, ...]]:
+    found: list[Any] = []
+
+    def ask() -> None:
+        try:
+            found.append(socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM))
+        except (OSError, UnicodeError) as error:
+            found.append(error)
+
+    if target.is_address:
+        ask()
+    asking = threading.Thread(target=ask, daemon=True)  # the resolver takes no deadline of its own
+    if not found:
+        asking.start()
+        asking.join(bounds.connect)
+    if not found:
+        log.end("dns", errno=0, seconds=bounds.connect)
+    if isinstance(found[0], Exception):
+        log.end("dns", errno=getattr(found[0], "errno", 0) or 0)
+    addresses: list[tuple[Any, ...]] = found[0]
+    if not target.is_address:
+        log.note("resolved", addresses=list(dict.fromkeys(str(address[4][0]) for address in addresses)))
+    return addresses
+
+
+def _connect(addresses: list[tuple[Any, ...]], log: Log, bounds: Bounds) -> socket.socket:  # noqa: RET503 - log.end stops
+    """The first address that answers, in the order of the resolver."""
+    deadline = time.monotonic() + bounds.connect
+    failed: OSError = OSError(errno.EADDRNOTAVAIL, "no address")
+    for family, kind, protocol, _, address in addresses:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            failed = TimeoutError()
+            break
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.settimeout(left)
+            sock.connect(address)
+        except OSError as error:
+            sock.close()
+            failed = error
+            continue
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        log.note("connected", address=_shown(address), local=_shown(sock.getsockname()), **_round_trip(sock))
+        return sock
+    address = _shown(addresses[-1][4]) if addresses else ""
+    how = "unreachable"
+    if isinstance(failed, TimeoutError):
+        how = "timeout"
+    elif isinstance(failed, ConnectionRefusedError):
+        how = "refused"
+    elif isinstance(failed, ConnectionResetError):
+        how = "reset"
+    log.end(how, errno=failed.errno or 0, address=address, seconds=bounds.connect)
+
+
+def _shown(address: tuple[Any, ...]) -> str:
+    host = str(address[0])
+    return f"[{host}]:{address[1]}" if ":" in host else f"{host}:{address[1]}"
+
+
+def _round_trip(sock: socket.socket) -> dict[str, Any]:
+    """The kernel's measure of the round trip, where it has one."""
+    option = getattr(socket, "TCP_INFO", None)
+    if option is None:
+        return {}
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, option, _RTT_OFFSET + 4)
+        return {"rtt_us": struct.unpack_from("=I", info, _RTT_OFFSET)[0]}
+    except (OSError, struct.error):
+        return {}

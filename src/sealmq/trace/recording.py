@@ -1,0 +1,148 @@
+"""What happened on a traced connection, event by event, and the file that keeps it.
+
+It refuses to interpret: a trace is made from a recording alone, so that one shown again is the one shown first. A
+recording holds the secrets of its connection; it stays in memory unless `write` is called.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from sealmq.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FORMAT = 1
+LARGEST_FILE = 64 * 1024 * 1024  # bytes; a recording at all its bounds is a third of that
+
+Kind = Literal["resolved", "connected", "sent", "received", "secret", "tls", "phase", "ended"]
+KINDS = frozenset({"resolved", "connected", "sent", "received", "secret", "tls", "phase", "ended"})
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened `t_ms` milliseconds after the start.
+
+    * `resolved`: `addresses` [text], of the host
+    * `connected`: `address`, `local`, and `rtt_us` where the system tells
+    * `sent`, `received`: `data`, bytes on the wire; a received event is one TLS record, or what was no record
+    * `secret`: `data`, one line of key log
+    * `tls`: what OpenSSL made of the bytes before it: `state` `waiting` | `done` | `failed`; when done `version`,
+      `cipher`, `protocol`, `resumed`; when failed `verify_code` (0 when it was no matter of certificates) and `said`,
+      its words, which are for display alone
+    * `phase`: `name` of what is attempted from here on: `resolve`, `connect`, `handshake`, `mqtt`, `close`
+    * `ended`: `how` `closed` (by the peer, in order) | `eof` (by the peer, without close_notify) | `reset` | `refused`
+      | `unreachable` | `timeout` | `dns` | `budget` (more came than a trace takes) | `failed` (OpenSSL gave up) |
+      `left` (by this side, all done), `errno` where there is one, and `over` for a budget
+    """
+
+    t_ms: float
+    kind: Kind
+    data: bytes = field(default=b"", repr=False)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """With what a recording was made; none of it secret.
+
+    `anchors` are the trusted certificates as (subject, key identifier in hexadecimal); None when the system's store was
+    used. `identity` are the certificates shown to the server, DER, leaf first. `started` is ISO 8601, UTC.
+    """
+
+    url: str
+    server_name: str
+    started: str
+    tls: str = ""
+    legacy: bool = False
+    ciphers: str = ""
+    mqtt: str = "5.0"
+    client_id: str = ""
+    topic: str = ""
+    anchors: tuple[tuple[str, str], ...] | None = None
+    identity: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """The connections of one trace in order: one, or with resumption two."""
+
+    conditions: Conditions
+    connections: tuple[tuple[Event, ...], ...]
+
+    @property
+    def key_log(self) -> bytes:
+        """All secrets, in the form of an SSLKEYLOGFILE."""
+        return b"".join(event.data + b"\n" for events in self.connections for event in events if event.kind == "secret")
+
+    def to_bytes(self) -> bytes:
+        """The recording as JSON, secrets included."""
+        known = self.conditions
+        conditions = {name: getattr(known, name) for name in Conditions.__slots__}
+        conditions["identity"] = [der.hex() for der in known.identity]
+        connections = [
+            [[round(event.t_ms, 3), event.kind, event.data.hex(), event.facts] for event in events]
+            for events in self.connections
+        ]
+        whole = {"sealmq_recording": FORMAT, "conditions": conditions, "connections": connections}
+        return json.dumps(whole, ensure_ascii=False).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes, *, name: str) -> Recording:
+        """Take what `to_bytes` made. Raises `UsageError` with code `recording-invalid`, naming the file as `name`."""
+        try:
+            whole = json.loads(data)
+            if not isinstance(whole, dict) or "sealmq_recording" not in whole:
+                raise _invalid(name, "it was not written by `sealmq trace --save`")
+            if whole["sealmq_recording"] != FORMAT:
+                raise _invalid(name, f"it has format {whole['sealmq_recording']!r}, this sealmq knows {FORMAT}")
+            conditions = dict(whole["conditions"])
+            conditions["identity"] = tuple(bytes.fromhex(der) for der in conditions["identity"])
+            if conditions["anchors"] is not None:
+                conditions["anchors"] = tuple((str(one), str(other)) for one, other in conditions["anchors"])
+            connections = tuple(tuple(_event(*event) for event in events) for events in whole["connections"])
+            made = cls(Conditions(**conditions), connections)
+            if not connections or not all(
+                isinstance(value, str) for value in (made.conditions.url, made.conditions.started)
+            ):
+                raise _invalid(name, "a part of it is missing")
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise _invalid(name, "it is damaged") from error
+        return made
+
+    def write(self, path: Path) -> None:
+        """Write it, mode 0600. Raises `Environment`."""
+        from sealmq.secretfiles import write_private
+
+        write_private(path, self.to_bytes())
+
+    @classmethod
+    def read(cls, path: Path) -> Recording:
+        """Read what `write` wrote. Raises `Environment` when it cannot, `UsageError` when it is no recording."""
+        from sealmq.secretfiles import raise_environment
+
+        try:
+            with path.open("rb") as file:
+                data = file.read(LARGEST_FILE + 1)
+        except OSError as error:
+            raise_environment(error, path, doing="read")
+        if len(data) > LARGEST_FILE:
+            raise _invalid(str(path), f"it is larger than {LARGEST_FILE // 1024 // 1024} MiB")
+        return cls.from_bytes(data, name=str(path))
+
+
+def _event(t_ms: float, kind: Kind, data: str, facts: dict[str, Any]) -> Event:
+    if kind not in KINDS or not isinstance(facts, dict):
+        raise ValueError(kind)
+    return Event(float(t_ms), kind, bytes.fromhex(data), facts)
+
+
+def _invalid(name: str, why: str) -> UsageError:
+    return UsageError(
+        f"file {name} is no recording of a trace: {why}",
+        mend="make one with: sealmq trace URL --save FILE",
+        code="recording-invalid",
+    )

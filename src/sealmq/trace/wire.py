@@ -1,0 +1,253 @@
+"""One TLS connection through memory: every byte of both directions noted, handed to OpenSSL one record at a time.
+
+It refuses to know what is said in the channel, and it decodes nothing. So each event shows what one record changed.
+Call `handshake`, then `write` and `read` as wished, then `close`; any of them may raise `Stopped`, which ends it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+import time
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from sealmq.trace.recording import Event, Kind
+from sealmq.trace.tls.records import record_length
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+    from sealmq.trace.keytap import KeyTap
+    from sealmq.trace.request import Bounds
+
+_PART = 1 << 16  # bytes
+
+
+class Stopped(Exception):  # noqa: N818 - not an error of this side; the event says how it ended
+    """The connection is over; the reason is in the log already."""
+
+
+class Log:
+    """The events of one connection in order, with the time since `Log` was made."""
+
+    def __init__(self) -> None:
+        """Starts the clock."""
+        self.events: list[Event] = []
+        self._started = time.perf_counter()
+
+    def note(self, kind: Kind, data: bytes = b"", **facts: Any) -> None:  # noqa: ANN401
+        """Add an event; `facts` as `Event` lists them."""
+        self.events.append(Event((time.perf_counter() - self._started) * 1000, kind, data, facts))
+
+    def end(self, how: str, **facts: Any) -> NoReturn:  # noqa: ANN401
+        """Note how the connection ended, and stop."""
+        self.note("ended", how=how, **facts)
+        raise Stopped
+
+
+class Wire:
+    """A connected socket with TLS on it."""
+
+    def __init__(self, sock: socket.socket, context: ssl.SSLContext, log: Log, tap: KeyTap, bounds: Bounds) -> None:
+        """Nothing is sent yet. `tap` is the key log of `context`."""
+        self._sock = sock
+        self._context = context
+        self._log = log
+        self._tap = tap
+        self._bounds = bounds
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._received = b""  # what is less than a record so far
+        self._count = 0
+        self._records = 0
+        self._over = time.monotonic() + bounds.whole
+        self._tls: ssl.SSLObject | None = None
+
+    @property
+    def session(self) -> ssl.SSLSession | None:
+        """What a later connection can resume; in TLS 1.3 there once a ticket has come."""
+        session = self._tls.session if self._tls is not None else None
+        return session if session is not None and session.has_ticket else None
+
+    @property
+    def version(self) -> str | None:
+        """`TLSv1.3` and the like, once negotiated."""
+        return self._tls.version() if self._tls is not None else None
+
+    def handshake(self, server_name: str, session: ssl.SSLSession | None) -> None:
+        """Do the handshake and verify the server as `server_name`. Raises `Stopped`."""
+        self._tls = self._context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_name, session=session)
+        self._drive(self._tls.do_handshake, self._bounds.handshake)
+        cipher = self._tls.cipher()
+        self._log.note(
+            "tls",
+            state="done",
+            version=self._tls.version() or "",
+            cipher=cipher[0] if cipher else "",
+            protocol=self._tls.selected_alpn_protocol() or "",
+            resumed=bool(self._tls.session_reused),
+        )
+
+    def write(self, data: bytes) -> None:
+        """Send application data. Raises `Stopped`."""
+        tls = self._established()
+        self._drive(lambda: tls.write(data), self._bounds.mqtt)
+
+    def read(self, seconds: float) -> bytes | None:
+        """The next application data, None when none came within `seconds`. Raises `Stopped` when it is over."""
+        tls = self._established()
+        try:
+            data = self._drive(lambda: tls.read(_PART), seconds, patient=True)
+        except TimeoutError:
+            return None
+        if not data:
+            self._log.end("closed")
+        return bytes(data)
+
+    def settle(self) -> None:
+        """Take what a TLS 1.3 server sends on its own after the handshake: tickets, a late refusal. Raises
+        `Stopped`."""
+        seconds = self._bounds.settle
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            had = self.session is not None
+            self.read(0.05 if had else min(left, 0.05))
+            if had and self.session is not None:
+                return
+
+    def close(self) -> None:
+        """Send close_notify and wait a moment for the peer's; how the peer ends is no fault any more."""
+        tls = self._established()
+        with contextlib.suppress(Stopped, TimeoutError):
+            before = len(self._log.events)
+            try:
+                self._drive(tls.unwrap, self._bounds.close, patient=True)
+            except Stopped:
+                # a server that closes at once after a DISCONNECT has done nothing wrong
+                if not any(self._is_alert(event) for event in self._log.events[before:]):
+                    self._log.events = [event for event in self._log.events if event.kind != "ended"]
+                else:
+                    raise
+        if not self._log.events or self._log.events[-1].kind != "ended":
+            self._log.note("ended", how="left")
+
+    @staticmethod
+    def _is_alert(event: Event) -> bool:
+        return event.kind == "tls" and event.facts.get("state") == "failed"
+
+    def _established(self) -> ssl.SSLObject:
+        if self._tls is None:
+            raise Stopped
+        return self._tls
+
+    # --- the pump -----------------------------------------------------------------------------------------------
+
+    def _drive(self, act: Callable[[], Any], seconds: float, *, patient: bool = False) -> Any:  # noqa: ANN401
+        """Call `act` until it is satisfied, feeding it a record each time it wants one.
+
+        With `patient`, time running out raises TimeoutError and leaves the connection as it is.
+        """
+        deadline = min(time.monotonic() + seconds, self._over)
+        fed = False
+        while True:
+            try:
+                result = act()
+            except ssl.SSLWantReadError:
+                if fed:
+                    self._reacted("waiting")
+            except ssl.SSLZeroReturnError:
+                self._reacted("waiting")
+                self._log.end("closed")
+            except ssl.SSLError as error:
+                self._failed(error)
+            else:
+                if fed:
+                    self._reacted("waiting")
+                self._note_secrets()
+                self._flush()
+                return result
+            self._flush()
+            try:
+                self._feed(deadline)
+            except TimeoutError:
+                if patient and time.monotonic() < self._over:
+                    raise
+                self._keep_fragment()
+                self._log.end("timeout", seconds=round(seconds, 1))
+            fed = True
+
+    def _reacted(self, state: str, **facts: Any) -> None:  # noqa: ANN401
+        self._note_secrets()
+        self._log.note("tls", state=state, **facts)
+
+    def _note_secrets(self) -> None:
+        for line in self._tap.fresh():
+            self._log.note("secret", line)
+
+    def _failed(self, error: ssl.SSLError) -> NoReturn:
+        code = error.verify_code if isinstance(error, ssl.SSLCertVerificationError) else 0
+        said = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else error.reason or ""
+        self._reacted("failed", verify_code=code, said=str(said))
+        with contextlib.suppress(Stopped):
+            self._flush()  # the alert with which this side says so
+        self._log.end("failed")
+
+    def _flush(self) -> None:
+        data = self._outgoing.read()
+        if not data:
+            return
+        self._log.note("sent", data)
+        try:
+            self._sock.settimeout(max(0.1, self._over - time.monotonic()))
+            self._sock.sendall(data)
+        except TimeoutError:
+            self._log.end("timeout", seconds=self._bounds.whole)
+        except OSError as error:
+            self._hear_out()
+            self._log.end("reset", errno=error.errno or 0)
+
+    def _hear_out(self) -> None:
+        """What the peer said before it reset is still there to be read, and it is the reason."""
+        self._sock.settimeout(0.1)
+        with contextlib.suppress(OSError):
+            while len(self._received) < _PART and (part := self._sock.recv(_PART)):
+                self._received += part
+        while (length := record_length(self._received)) is not None and 0 < length <= len(self._received):
+            record, self._received = self._received[:length], self._received[length:]
+            self._log.note("received", record)
+        self._keep_fragment()
+
+    def _feed(self, deadline: float) -> None:
+        """Hand OpenSSL one record, or what is no record. Raises TimeoutError."""
+        while (length := record_length(self._received)) is None or length > len(self._received):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            self._sock.settimeout(left)
+            try:
+                part = self._sock.recv(_PART)
+            except TimeoutError:
+                raise
+            except OSError as error:
+                self._keep_fragment()
+                self._log.end("reset", errno=error.errno or 0)
+            if not part:
+                self._keep_fragment()
+                self._log.end("eof")
+            self._received += part
+            self._count += len(part)
+        size = len(self._received) if length < 0 else length
+        record, self._received = self._received[:size], self._received[size:]
+        self._records += 1
+        self._log.note("received", record)
+        if self._count > self._bounds.received:
+            self._log.end("budget", over=f"{self._bounds.received} bytes")
+        if self._records > self._bounds.records:
+            self._log.end("budget", over=f"{self._bounds.records} records")
+        self._incoming.write(record)
+
+    def _keep_fragment(self) -> None:
+        if self._received:
+            self._log.note("received", self._received)
+            self._received = b""
