@@ -49,6 +49,13 @@ def test_openssl_speaks_mqtt(broker, files, device, tls_version, version):
     assert broker.wait_event("disconnected", client_id=device)["cause"] == "client-disconnect"
 
 
+def test_handshake_messages_in_many_small_records(broker, files, device, tls_version):
+    """A client with little memory: its Certificate message is cut into records of 512 bytes."""
+    words = ["openssl", "s_client", "-connect", f"localhost:{broker.port}", "-CAfile", files.ca, "-quiet"]
+    words += ["-cert", files.cert, "-cert_chain", files.cert, "-key", files.key, "-max_send_frag", "512"]
+    assert exchange([*words, f"-tls{tls_version.replace('.', '_')}"], connect_packet(device, level=4)) == CONNACK_V311
+
+
 def test_openssl_says_what_was_negotiated(broker, files, tls_version):
     words = ["openssl", "s_client", "-connect", f"localhost:{broker.port}", "-CAfile", files.ca, "-alpn", "mqtt"]
     words += ["-cert", files.cert, "-key", files.key, f"-tls{tls_version.replace('.', '_')}", "-brief"]
