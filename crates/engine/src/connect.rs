@@ -56,7 +56,7 @@ impl Engine {
     /// A CONNECT arrived on a connection that is ready for it. On success the CONNACK is in the connection's output.
     pub fn handle_connect(&mut self, now: Millis, connect: &Connect<'_>, peer: &Peer) -> Result<ConnId, Refusal> {
         let refuse = |reason: ReasonCode, cause: &'static str, summary: String, mend: String| Refusal {
-            bytes: refusal_bytes(connect.version, reason, &summary),
+            bytes: refusal_bytes(connect, reason, &summary),
             reason,
             cause,
             summary,
@@ -362,13 +362,21 @@ fn kept_will(will: &Will<'_>) -> WillState {
     }
 }
 
-/// A CONNACK with a failure code; the reason string says why in 5.0 [MQTT-3.2.2-19].
-pub fn refusal_bytes(version: Version, reason: ReasonCode, summary: &str) -> Vec<u8> {
+/// A CONNACK with a failure code; the reason string says why in 5.0, unless the client takes no packet of that size
+/// [MQTT-3.2.2-19].
+pub fn refusal_bytes(connect: &Connect<'_>, reason: ReasonCode, summary: &str) -> Vec<u8> {
+    let version = connect.version;
+    let takes = connect.properties.iter().find_map(|p| match p {
+        Property::MaximumPacketSize(size) => Some(size as usize),
+        _ => None,
+    });
     let mut properties = PropertyBuf::new();
     let code = match version {
         Version::V311 => reason.connack_v311(),
         Version::V5 => {
-            properties.push(Property::ReasonString(summary));
+            if takes.is_none_or(|size| summary.len() + 16 <= size) {
+                properties.push(Property::ReasonString(summary));
+            }
             reason as u8
         }
     };

@@ -30,11 +30,15 @@ def check_device_id(text: str) -> str:
     `+`, `#` and `$`, since the id stands in topics [MQTT-4.7.1]; no `:`, since it parts the id from the rest of a
     client id; 64, since that is the upper bound of a common name (RFC 5280, appendix A.1).
 
+    Not `anonymous`, which stands for clients without a certificate.
+
     Raises `UsageError` with code `device-id-invalid`.
     """
-    if _DEVICE_ID.fullmatch(text):
+    if _DEVICE_ID.fullmatch(text) and text != "anonymous":
         return text
-    if not text:
+    if text == "anonymous":
+        reason = "in rules and logs this word means clients without a certificate"
+    elif not text:
         reason = "it is empty"
     elif len(text) > 64:
         reason = f"it has {len(text)} characters, more than 64"

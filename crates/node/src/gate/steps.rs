@@ -280,7 +280,7 @@ impl Gate {
                 })),
                 Ok(connect) => {
                     if let Some(refusal) = pending.verdict.take() {
-                        let bytes = refusal_bytes(connect.version, ReasonCode::NotAuthorized, &refusal.summary);
+                        let bytes = refusal_bytes(&connect, ReasonCode::NotAuthorized, &refusal.summary);
                         let _ = pending.link.queue(&bytes);
                         return Err(refusal);
                     }
