@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import pty
 import socket
+import struct
+import subprocess
+import sys
+import termios
+
+import pytest
 
 from programs import finished, sealmq
 
@@ -70,6 +79,28 @@ def test_dangerous_settings_are_named_everywhere(up, tmp_path):
     assert f"{config}:2" in explained
     found = json.loads(running.sealmq("status", "--json").stdout)["dangerous"]
     assert {one["setting"] for one in found} == {"any_client_id", "allow_all"}
+
+
+@pytest.mark.parametrize("columns", [80, 120, 200])
+def test_settings_fit_the_terminal(tmp_path, columns):
+    terminal, program = pty.openpty()
+    fcntl.ioctl(program, termios.TIOCSWINSZ, struct.pack("4H", 24, columns, 0, 0))
+    words = [sys.executable, "-m", "sealmq", "--data", tmp_path, "config", "explain"]
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    with subprocess.Popen([str(word) for word in words], stdout=program, env=environment) as running:
+        os.close(program)
+        shown = b""
+        try:
+            while part := os.read(terminal, 1 << 16):
+                shown += part
+        except OSError:  # how a terminal says that its last writer has gone
+            pass
+        assert running.wait() == 0
+    os.close(terminal)
+    lines = shown.decode().splitlines()
+    assert max(map(len, lines)) <= columns
+    assert any("limits.max_packet_size" in line for line in lines)
+    assert "largest MQTT packet taken" in " ".join(" ".join(lines).split())
 
 
 def test_without_a_broker_it_is_status_1(up):
