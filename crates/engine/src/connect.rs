@@ -89,7 +89,7 @@ impl Engine {
             };
             self.roster.observe(event);
         }
-        self.roster.pump(now, session);
+        self.pump(now, session);
         Ok(id)
     }
 

@@ -11,7 +11,7 @@ use crate::router::Router;
 use crate::rules::Rules;
 use crate::stats::{Counters, Gauges};
 use crate::time::Millis;
-use alloc::collections::BinaryHeap;
+use alloc::collections::{BinaryHeap, VecDeque};
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -70,6 +70,8 @@ pub struct Engine {
     pub(crate) log: alloc::boxed::Box<dyn Log>,
     pub(crate) shard: Shard,
     pub(crate) holding: Vec<ConnId>,
+    /// Sessions (index, generation) with retained messages to come, each in its turn.
+    pub(crate) feeding: VecDeque<(u32, u64)>,
     pub(crate) started: Option<Millis>,
     pub(crate) version: String,
     pub(crate) seed: u64,
@@ -88,6 +90,7 @@ impl Engine {
             log,
             shard: config.shard,
             holding: Vec::new(),
+            feeding: VecDeque::new(),
             started: None,
             version: config.version,
             seed: config.seed,
@@ -212,7 +215,7 @@ impl Engine {
             });
         }
         if self.roster.conns.get(id.index as usize).is_some_and(|c| !c.is_closing) {
-            self.roster.pump(now, session);
+            self.pump(now, session);
         }
     }
 
@@ -229,6 +232,7 @@ impl Engine {
             self.timers.pop();
             self.handle_timer(now, timer);
         }
+        self.feed_line(now);
     }
 
     /// The log's watermark moved: acknowledgements that waited for it may leave.
@@ -282,7 +286,7 @@ impl Engine {
 
     /// When [`Engine::handle_tick`] has work next.
     pub fn poll_deadline(&self) -> Option<Millis> {
-        if self.started.is_none() {
+        if self.started.is_none() || !self.feeding.is_empty() {
             return Some(Millis(0));
         }
         self.timers.peek().map(|Reverse((at, _))| *at)

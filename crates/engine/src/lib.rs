@@ -21,6 +21,7 @@ mod conn;
 mod connect;
 mod engine;
 mod event;
+mod feed;
 mod lifecycle;
 mod limits;
 mod message;

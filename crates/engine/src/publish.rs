@@ -373,7 +373,7 @@ impl Engine {
         if let Some(session) = self.roster.sessions.get_mut(session_index as usize) {
             session.complete_publish(ack.packet_id, QoS::AtLeastOnce);
         }
-        self.roster.pump(now, session_index);
+        self.pump(now, session_index);
     }
 
     pub(crate) fn handle_pubrec(&mut self, now: Millis, index: u32, ack: Ack<'_>) {
@@ -386,7 +386,7 @@ impl Engine {
         // Section 4.3.3: a PUBREC of 0x80 or more ends the exchange
         if ack.reason >= 0x80 {
             session.complete_publish(ack.packet_id, QoS::ExactlyOnce);
-            return self.roster.pump(now, session_index);
+            return self.pump(now, session_index);
         }
         let known = session.release(ack.packet_id);
         self.send_paired(index, ack.packet_id, known, Packet::Pubrel);
@@ -399,7 +399,7 @@ impl Engine {
         if let Some(session) = self.roster.sessions.get_mut(session_index as usize) {
             session.complete_pubrel(ack.packet_id);
         }
-        self.roster.pump(now, session_index);
+        self.pump(now, session_index);
     }
 
     // the second half of what we received

@@ -9,6 +9,7 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::Bound;
 
 #[derive(Debug, Default)]
 struct Node {
@@ -25,6 +26,8 @@ pub(crate) struct Retained {
     root: Node,
     count: u32,
     bytes: u64,
+    /// Messages set with an expiry since the last sweep found none.
+    may_expire: bool,
 }
 
 impl Retained {
@@ -52,6 +55,7 @@ impl Retained {
         }
         node.message = Some(message);
         self.count = count_after;
+        self.may_expire |= topic_owner.content().expires_at.is_some();
         self.bytes = self.bytes - replaced + size;
         Ok(())
     }
@@ -75,19 +79,51 @@ impl Retained {
         node.message.as_ref()
     }
 
-    /// Every retained message that `filter` matches and that has not expired, in topic order.
-    pub fn matching(&self, filter: &str, now: Millis) -> Vec<Arc<Message>> {
+    /// Some of the retained messages that `filter` matches, in topic order: from the beginning, or on from where an
+    /// earlier page ended. Looks at no more of the tree than `budget` allows.
+    pub fn page(&self, filter: &str, from: Option<&Place>, budget: Budget, now: Millis) -> Page {
         let levels: Vec<&str> = filter.split('/').collect();
-        let mut found = Vec::new();
-        collect(&self.root, &levels, 0, &mut found);
-        found.retain(|m| !m.content().is_expired(now));
-        found
+        let mut walk = Walk {
+            levels: &levels,
+            budget,
+            now,
+            visited: 0,
+            bytes: 0,
+            path: Vec::new(),
+            found: Vec::new(),
+        };
+        let is_done = walk.visit(&self.root, 0, from.map(|place| &*place.0));
+        let next = if is_done {
+            None
+        } else {
+            Some(Place(walk.path.iter().map(|&level| level.into()).collect()))
+        };
+        Page {
+            found: walk.found,
+            visited: walk.visited,
+            next,
+        }
+    }
+
+    #[cfg(test)]
+    pub fn matching(&self, filter: &str, now: Millis) -> Vec<Arc<Message>> {
+        let budget = Budget {
+            nodes: usize::MAX,
+            bytes: u64::MAX,
+        };
+        self.page(filter, None, budget, now).found
     }
 
     /// Drop what has expired; called seldom, the answer of [`Retained::matching`] does not depend on it.
     pub fn sweep(&mut self, now: Millis) {
+        if !self.may_expire {
+            return;
+        }
         let mut expired = Vec::new();
         collect_all(&self.root, &mut expired);
+        self.may_expire = expired
+            .iter()
+            .any(|m| m.content().expires_at.is_some_and(|at| at > now));
         for message in expired.iter().filter(|m| m.content().is_expired(now)) {
             self.remove(message.content().topic);
         }
@@ -107,31 +143,96 @@ fn remove_below(node: &mut Node, level: &str, rest: &mut dyn Iterator<Item = &st
     removed
 }
 
-fn collect(node: &Node, levels: &[&str], depth: usize, found: &mut Vec<Arc<Message>>) {
-    match levels.get(depth) {
-        None => found.extend(node.message.clone()),
-        Some(&"#") => {
+/// How much of the tree one page may look at, and how much it may find.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Budget {
+    pub nodes: usize,
+    pub bytes: u64,
+}
+
+/// Where a page ended: the levels of the last topic looked at. Topics may come and go before it is used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place(Box<[Box<str>]>);
+
+#[derive(Debug)]
+pub(crate) struct Page {
+    pub found: Vec<Arc<Message>>,
+    /// Nodes looked at, for the budget of the caller.
+    pub visited: usize,
+    /// Where the next page begins; `None` when this was the last.
+    pub next: Option<Place>,
+}
+
+/// One walk over the tree in topic order: a node before its children, children by name.
+struct Walk<'a> {
+    levels: &'a [&'a str],
+    budget: Budget,
+    now: Millis,
+    visited: usize,
+    bytes: u64,
+    path: Vec<&'a str>,
+    found: Vec<Arc<Message>>,
+}
+
+impl<'a> Walk<'a> {
+    /// Visit `node`, reached with `at` levels of the filter used up. `resume` is what is left of the path to the place
+    /// where an earlier walk ended. `false` when the budget is used up; `path` then names the last node looked at.
+    fn visit(&mut self, node: &'a Node, at: usize, resume: Option<&[Box<str>]>) -> bool {
+        let level = self.levels.get(at).copied();
+        if resume.is_none() {
+            self.visited += 1;
             // "sport/#" includes "sport" itself; at the root there is no such topic
-            found.extend(node.message.clone());
-            for (name, child) in &node.children {
-                // [MQTT-4.7.2-1]
-                if depth > 0 || !name.starts_with('$') {
-                    collect_all(child, found);
-                }
+            if matches!(level, None | Some("#"))
+                && let Some(message) = node.message.as_ref().filter(|m| !m.content().is_expired(self.now))
+            {
+                self.bytes += message.size();
+                self.found.push(Arc::clone(message));
+            }
+            if self.visited >= self.budget.nodes || self.bytes >= self.budget.bytes {
+                return false;
             }
         }
-        Some(&"+") => {
-            for (name, child) in &node.children {
-                if depth > 0 || !name.starts_with('$') {
-                    collect(child, levels, depth + 1, found);
-                }
+        match level {
+            None => true,
+            Some("#") => self.visit_children(node, at, resume),
+            Some("+") => self.visit_children(node, at + 1, resume),
+            Some(level) => {
+                let rest = match resume.and_then(<[_]>::split_first) {
+                    // The earlier walk had passed this child already.
+                    Some((name, _)) if **name > *level => return true,
+                    Some((name, rest)) if **name == *level => Some(rest),
+                    _ => None,
+                };
+                node.children
+                    .get_key_value(level)
+                    .is_none_or(|(name, child)| self.descend(name, child, at + 1, rest))
             }
         }
-        Some(level) => {
-            if let Some(child) = node.children.get(*level) {
-                collect(child, levels, depth + 1, found);
+    }
+
+    fn visit_children(&mut self, node: &'a Node, at: usize, resume: Option<&[Box<str>]>) -> bool {
+        let from = resume.and_then(<[_]>::split_first);
+        let start = from.map_or(Bound::Unbounded, |(name, _)| Bound::Included(&**name));
+        for (name, child) in node.children.range::<str, _>((start, Bound::Unbounded)) {
+            // [MQTT-4.7.2-1]
+            if self.path.is_empty() && name.starts_with('$') {
+                continue;
+            }
+            let rest = from.filter(|(first, _)| *first == name).map(|(_, rest)| rest);
+            if !self.descend(name, child, at, rest) {
+                return false;
             }
         }
+        true
+    }
+
+    fn descend(&mut self, name: &'a str, child: &'a Node, at: usize, resume: Option<&[Box<str>]>) -> bool {
+        self.path.push(name);
+        let goes_on = self.visit(child, at, resume);
+        if goes_on {
+            self.path.pop();
+        }
+        goes_on
     }
 }
 
@@ -191,6 +292,42 @@ mod tests {
             (retained.len(), retained.bytes(), retained.root.children.len()),
             (0, 0, 0)
         );
+    }
+
+    /// Whatever the size of a page, the pages together are the whole, even when topics vanish in between.
+    #[test]
+    fn pages_together_are_the_whole() {
+        let mut retained = Retained::default();
+        for topic in ["a", "a/b", "a/b/c", "a/c", "b", "b/", "b//x", "c/b", "d/b/c", "$SYS/x"] {
+            retained.set(message(topic, None), &Limits::default()).unwrap();
+        }
+        for filter in ["#", "+", "a/#", "+/b", "+/b/#", "+/+/+", "a/b/c", "b/+/x", "$SYS/#"] {
+            for nodes in 1..12 {
+                let budget = Budget { nodes, bytes: u64::MAX };
+                let (mut place, mut seen) = (None, Vec::new());
+                loop {
+                    let page = retained.page(filter, place.as_ref(), budget, Millis(0));
+                    assert!(page.visited <= nodes);
+                    seen.extend(page.found.iter().map(|m| m.content().topic.to_string()));
+                    place = page.next;
+                    if place.is_none() {
+                        break;
+                    }
+                }
+                assert_eq!(seen, topics(&retained, filter), "{filter} in pages of {nodes}");
+            }
+        }
+        let budget = Budget {
+            nodes: 3,
+            bytes: u64::MAX,
+        };
+        let first = retained.page("#", None, budget, Millis(0));
+        for topic in ["a", "a/b", "a/b/c", "a/c"] {
+            retained.remove(topic);
+        }
+        let second = retained.page("#", first.next.as_ref(), Budget { nodes: 100, ..budget }, Millis(0));
+        let rest: Vec<_> = second.found.iter().map(|m| m.content().topic.to_string()).collect();
+        assert_eq!(rest, ["b", "b/", "b//x", "c/b", "d/b/c"]);
     }
 
     #[test]

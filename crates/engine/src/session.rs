@@ -4,6 +4,7 @@
 
 use crate::limits::Limits;
 use crate::message::Message;
+use crate::retained::Place;
 use crate::time::Millis;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -39,6 +40,16 @@ pub(crate) struct Inflight {
     pub sent: bool,
 }
 
+/// A new subscription that is being answered with retained messages.
+#[derive(Clone, Debug)]
+pub(crate) struct RetainedDue {
+    pub filter: Box<str>,
+    pub qos: QoS,
+    pub identifier: u32,
+    /// How far it has come.
+    pub place: Option<Place>,
+}
+
 /// A will waiting for its connection to end badly.
 #[derive(Debug)]
 pub(crate) struct WillState {
@@ -69,6 +80,10 @@ pub(crate) struct Session {
     pub will: Option<Box<WillState>>,
     /// Packet identifiers of QoS 2 messages received and not yet released [MQTT-4.3.3-10], and the record of each.
     pub inbound: BTreeMap<u16, Seq>,
+    /// Subscriptions whose retained messages have not all been sent, in turn; at most one for each subscription.
+    pub retained_due: VecDeque<RetainedDue>,
+    /// In the engine's line of sessions to be fed.
+    pub is_feeding: bool,
     queue: VecDeque<Pending>,
     queued_bytes: u64,
     inflight: VecDeque<Inflight>,
@@ -87,6 +102,8 @@ impl Session {
             subscriptions: BTreeSet::new(),
             will: None,
             inbound: BTreeMap::new(),
+            retained_due: VecDeque::new(),
+            is_feeding: false,
             queue: VecDeque::new(),
             queued_bytes: 0,
             inflight: VecDeque::new(),

@@ -4,7 +4,6 @@
 
 use crate::engine::Engine;
 use crate::rules::{Action, Permit};
-use crate::session::Pending;
 use crate::time::Millis;
 use crate::tree::Entry;
 use alloc::boxed::Box;
@@ -70,9 +69,7 @@ impl Engine {
             reason_string.as_deref(),
             PacketKind::Suback,
         );
-        for subscription in wants_retained {
-            self.send_retained(now, session, identifier, &subscription);
-        }
+        self.owe_retained(now, session, identifier, &wants_retained);
     }
 
     fn subscribe_one(
@@ -126,39 +123,16 @@ impl Engine {
         Outcome::Granted { is_new }
     }
 
-    /// [MQTT-3.3.1-6]..[MQTT-3.3.1-9]: after the SUBACK, marked as retained, at the lower of both QoS.
-    fn send_retained(&mut self, now: Millis, session: u32, identifier: u32, subscription: &Subscription<'_>) {
-        for message in self.retained.matching(subscription.filter, now) {
-            let qos = message.content().qos.min(subscription.options.qos);
-            let identifiers: Box<[u32]> = if identifier == 0 {
-                Box::default()
-            } else {
-                Box::new([identifier])
-            };
-            self.roster.deliver_kept(
-                now,
-                session,
-                Pending {
-                    message,
-                    qos,
-                    retain: true,
-                    identifiers,
-                },
-            );
-        }
-    }
-
     pub(crate) fn handle_unsubscribe(&mut self, index: u32, unsubscribe: &Unsubscribe<'_>) {
         let Some(session_index) = self.roster.conns.get(index as usize).map(|c| c.session) else {
             return;
         };
         let mut codes = Vec::new();
         for filter in unsubscribe.filters() {
-            let removed = self
-                .roster
-                .sessions
-                .get_mut(session_index as usize)
-                .is_some_and(|s| s.subscriptions.remove(filter));
+            let removed = self.roster.sessions.get_mut(session_index as usize).is_some_and(|s| {
+                s.retained_due.retain(|due| &*due.filter != filter);
+                s.subscriptions.remove(filter)
+            });
             codes.push(if removed {
                 self.forget_subscription(session_index, filter);
                 ReasonCode::Success as u8
