@@ -19,11 +19,12 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sealmq.trace.model import State, Step, Trace, from_json, to_json
+
 if TYPE_CHECKING:
-    from sealmq.trace.model import Trace
     from sealmq.trace.request import Bounds, MqttVersion, TlsVersion
 
-__all__ = ["record", "replay"]
+__all__ = ["State", "Step", "Trace", "from_json", "record", "replay", "to_json"]
 
 StrPath = str | os.PathLike[str]
 

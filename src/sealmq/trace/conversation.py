@@ -29,12 +29,15 @@ class Conversation:
         self._bounds = bounds
         self._unread = b""
         self._broken = False
+        self._heard = False
         self._arrived: list[mqtt.Packet] = []
 
     def hold(self, *, client_id: str, topic: str) -> None:
         """Go through it as far as the broker lets it come. Raises `Stopped` when the connection ends before."""
         self._wire.write(mqtt.connect(self._version, client_id=client_id))
         connack = self._await("CONNACK")
+        if connack is None and not self._broken:
+            self._wire.give_up(self._bounds.mqtt)
         if connack is None or connack.code != 0:
             return
         self._wire.write(mqtt.subscribe(self._version, topic))
@@ -65,6 +68,10 @@ class Conversation:
 
     def _take(self, data: bytes) -> None:
         self._unread += data
+        if not self._heard and not mqtt.can_begin(data):
+            self._broken = True
+            return
+        self._heard = True
         packets, used, fault = mqtt.decode(self._version, self._unread)
         self._unread = self._unread[used:]
         self._arrived += packets

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from sealmq.trace.request import MqttVersion
 
-FIRST_BYTES = {0x20: "CONNACK", 0x10: "CONNECT", 0x30: "PUBLISH", 0x90: "SUBACK", 0xD0: "PINGRESP", 0xE0: "DISCONNECT"}
+_FIRST_BYTES = b"\x20\xe0\xf0"
+"""What a server may send first: CONNACK, DISCONNECT, AUTH [MQTT-3.2.0-1]."""
 _UNSHOWN = {"kind", "bytes"}
 
 
@@ -43,6 +44,11 @@ class Packet:
 def load() -> None:
     """Load the codec, so that the first packet does not wait for it."""
     from sealmq import _engine  # noqa: F401
+
+
+def can_begin(data: bytes) -> bool:
+    """Whether the first bytes of a server can be MQTT; any letter could be the beginning of a long packet otherwise."""
+    return data[:1] != b"" and data[0] in _FIRST_BYTES
 
 
 def decode(version: MqttVersion, data: bytes) -> tuple[list[Packet], int, str]:

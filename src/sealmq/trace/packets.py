@@ -57,6 +57,8 @@ class Session:
         if message.direction == RECEIVED and self.connack < 0 and waiting[:2] == b"\x20\x02" and len(waiting) >= 4:
             version = "3.1.1"  # a broker of 3.1.1 alone answers a CONNECT of 5.0 in its own form
         found, _, fault = mqtt.decode(version, waiting)
+        if message.direction == RECEIVED and self.connack < 0 and not mqtt.can_begin(waiting):
+            found, fault = [], "no server begins like that"
         done = []
         for packet in found:
             taken = stream.take(packet.size)

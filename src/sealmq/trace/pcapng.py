@@ -78,8 +78,8 @@ def _packets(events: tuple[Event, ...]) -> Iterator[tuple[float, bytes]]:
     connected = next((event for event in events if event.kind == "connected"), None)
     if connected is None:
         return
-    local = _endpoint(str(connected.facts.get("local", "")), _DEFAULT[0])
-    remote = _endpoint(str(connected.facts.get("address", "")), _DEFAULT[1])
+    local = _endpoint(connected.text("local"), _DEFAULT[0])
+    remote = _endpoint(connected.text("address"), _DEFAULT[1])
     if ipaddress.ip_address(local[0]).version != ipaddress.ip_address(remote[0]).version:
         local, remote = _DEFAULT
     here, there = _Side(local, 1000), _Side(remote, 5000)

@@ -7,7 +7,7 @@ recording holds the secrets of its connection; it stays in memory unless `write`
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 from sealmq.errors import UsageError
@@ -19,6 +19,7 @@ FORMAT = 1
 LARGEST_FILE = 64 * 1024 * 1024  # bytes; a recording at all its bounds is a third of that
 
 Kind = Literal["resolved", "connected", "sent", "received", "secret", "tls", "phase", "ended"]
+_LONGEST = 86_400_000.0  # milliseconds
 KINDS = frozenset({"resolved", "connected", "sent", "received", "secret", "tls", "phase", "ended"})
 
 
@@ -43,6 +44,16 @@ class Event:
     kind: Kind
     data: bytes = field(default=b"", repr=False)
     facts: dict[str, Any] = field(default_factory=dict)
+
+    def text(self, name: str) -> str:
+        """A fact as text, empty when there is none of that name."""
+        value = self.facts.get(name, "")
+        return value if isinstance(value, str) else ""
+
+    def number(self, name: str) -> int:
+        """A fact as a whole number, 0 when there is none of that name."""
+        value = self.facts.get(name, 0)
+        return value if isinstance(value, int) else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +116,8 @@ class Recording:
                 conditions["anchors"] = tuple((str(one), str(other)) for one, other in conditions["anchors"])
             connections = tuple(tuple(_event(*event) for event in events) for events in whole["connections"])
             made = cls(Conditions(**conditions), connections)
-            if not connections or not all(
-                isinstance(value, str) for value in (made.conditions.url, made.conditions.started)
-            ):
+            _check(made.conditions)
+            if not connections:
                 raise _invalid(name, "a part of it is missing")
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise _invalid(name, "it is damaged") from error
@@ -135,9 +145,17 @@ class Recording:
 
 
 def _event(t_ms: float, kind: Kind, data: str, facts: dict[str, Any]) -> Event:
-    if kind not in KINDS or not isinstance(facts, dict):
+    if kind not in KINDS or not isinstance(facts, dict) or not 0 <= t_ms < _LONGEST:
         raise ValueError(kind)
     return Event(float(t_ms), kind, bytes.fromhex(data), facts)
+
+
+def _check(conditions: Conditions) -> None:
+    for known in fields(Conditions):
+        value = getattr(conditions, known.name)
+        wanted = bool if known.name == "legacy" else str
+        if known.name not in ("anchors", "identity") and not isinstance(value, wanted):
+            raise TypeError(known.name)
 
 
 def _invalid(name: str, why: str) -> UsageError:

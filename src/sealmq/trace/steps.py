@@ -78,7 +78,7 @@ class Teller:
             self._at = at
             match event.kind:
                 case "phase":
-                    self.story.stage = str(event.facts.get("name", ""))
+                    self.story.stage = event.text("name")
                 case "resolved":
                     self._resolved(event)
                 case "connected":
@@ -88,7 +88,7 @@ class Teller:
                 case "received":
                     self._bytes(event, RECEIVED)
                 case "tls" if event.facts.get("state") == "failed":
-                    self.story.verify_code = int(event.facts.get("verify_code", 0) or 0)
+                    self.story.verify_code = event.number("verify_code")
                 case "ended":
                     self._ended(event)
         return self
@@ -96,7 +96,8 @@ class Teller:
     # --- below TLS ----------------------------------------------------------------------------------------------
 
     def _resolved(self, event: Event) -> None:
-        found = [str(address) for address in event.facts.get("addresses", [])][:8]
+        listed = event.facts.get("addresses")
+        found = [str(address) for address in listed][:8] if isinstance(listed, list) else []
         self.here(
             event,
             "resolve",
@@ -107,17 +108,17 @@ class Teller:
 
     def _connected(self, event: Event) -> None:
         story = self.story
-        story.address = str(event.facts.get("address", ""))
+        story.address = event.text("address")
         story.tracker.tcp = "open"
-        rtt = event.facts.get("rtt_us")
-        took = f", round trip {rtt / 1000:.2f} ms" if isinstance(rtt, int | float) else ""
+        rtt = event.number("rtt_us")
+        took = f", round trip {rtt / 1000:.2f} ms" if rtt else ""
         self.here(
             event, "connect", f"TCP to {story.address}{took}", "a stream of bytes, unprotected", "the ClientHello"
         )
 
     def _ended(self, event: Event) -> None:
         story = self.story
-        story.how = str(event.facts.get("how", ""))
+        story.how = event.text("how")
         story.ending = dict(event.facts)
         rest = self._decoder.unfinished(RECEIVED)
         if not story.first_bytes:
@@ -235,10 +236,10 @@ class Teller:
     def _check_certificate(self, event: Event) -> None:
         reaction = self._reaction()
         failed = reaction is not None and reaction.facts.get("state") == "failed"
-        code = int(reaction.facts.get("verify_code", 0) or 0) if failed and reaction is not None else 0
+        code = reaction.number("verify_code") if failed and reaction is not None else 0
         name = self._conditions.server_name
         if failed and code:
-            said = str(reaction.facts.get("said", ""))[:200] if reaction is not None else ""
+            said = reaction.text("said")[:200] if reaction is not None else ""
             result = says.Said(
                 f"OpenSSL verify code {code}: {said}", "REFUSED: this server is not believed", "an alert to the server"
             )

@@ -116,6 +116,11 @@ class Wire:
             if had and self.session is not None:
                 return
 
+    def give_up(self, seconds: float) -> NoReturn:
+        """End it, since what was waited for did not come within `seconds`. Raises `Stopped`."""
+        self._keep_fragment()
+        self._log.end("timeout", seconds=seconds)
+
     def close(self) -> None:
         """Send close_notify and wait a moment for the peer's; how the peer ends is no fault any more."""
         tls = self._established()

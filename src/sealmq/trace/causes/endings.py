@@ -27,7 +27,7 @@ def find(evidence: Evidence) -> Found | None:
     if evidence.how == "reset":
         return Found("connection-reset", f"errno {evidence.errno}", "server", {"when": "after the handshake"})
     if evidence.how == "eof":
-        return Found("closed-during-handshake", "end of stream without close_notify", "server")
+        return Found("cut-off", "end of stream without close_notify", "server")
     return None
 
 
@@ -52,9 +52,7 @@ def _in_session(evidence: Evidence) -> Found | None:
         words = {"eof": "end of stream without close_notify", "closed": "close_notify", "reset": "reset"}[evidence.how]
         return Found("closed-before-connack" if waiting else "closed-in-session", words, "server")
     if waiting:
-        return Found(
-            "connack-stalled", "nothing came back after the CONNECT", "server", {"seconds": evidence.seconds or 5.0}
-        )
+        return Found("connack-stalled", "nothing came back after the CONNECT", "server")
     if evidence.how == "timeout":
         return Found("session-stalled", "no answer", "server")
     return None

@@ -79,6 +79,10 @@ CAUSES: dict[str, Cause] = {
         "server closed the connection in the middle of the handshake, without an alert",
         "look into the server's log: it ended the handshake and did not say why",
     ),
+    "cut-off": Cause(
+        "server closed the connection after the handshake without close_notify",
+        "look into the server's log; until it says so itself, nobody can tell such an end from a cut on the way",
+    ),
     "handshake-stalled": Cause(
         "server stopped answering in the handshake, waited {seconds:g} s",
         "check that the port speaks TLS; an overloaded server or a path that loses large packets (MTU) looks alike",
