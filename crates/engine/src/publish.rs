@@ -115,6 +115,7 @@ impl Engine {
             let sentence = "payload is not UTF-8 although its format indicator says so";
             return self.refuse_publish(index, publish, ReasonCode::PayloadFormatInvalid, sentence);
         }
+        // A name is remembered only once somebody was allowed to use it.
         let key = self.router.key(topic);
         let authorized = match self.authorize(index, key, topic) {
             Ok(authorized) => authorized,
@@ -162,17 +163,17 @@ impl Engine {
 
     /// The answer of the rules, remembered while the connection keeps publishing to the same topic.
     #[inline]
-    fn authorize(&mut self, index: u32, key: RouteKey, topic: &str) -> Result<Authorized, Denial> {
+    fn authorize(&mut self, index: u32, key: Option<RouteKey>, topic: &str) -> Result<Authorized, Denial> {
         let Some(conn) = self.roster.conns.get_mut(index as usize) else {
             return Err(Denial { rule: None });
         };
         if let Some((allowed, authorized)) = conn.allowed_route
-            && allowed == key
+            && Some(allowed) == key
         {
             return Ok(authorized);
         }
         let authorized = conn.permit.publish(topic)?;
-        conn.allowed_route = Some((key, authorized));
+        conn.allowed_route = key.map(|key| (key, authorized));
         Ok(authorized)
     }
 
@@ -207,7 +208,7 @@ impl Engine {
         &mut self,
         now: Millis,
         _authorized: Authorized,
-        key: RouteKey,
+        key: Option<RouteKey>,
         publisher: Option<u32>,
         content: &Content<'_>,
     ) -> usize {

@@ -39,6 +39,17 @@ pub(crate) struct Route {
 }
 
 impl Route {
+    fn unknown() -> Route {
+        Route {
+            generation: u64::MAX,
+            ..Route::default()
+        }
+    }
+
+    fn size(&self) -> usize {
+        self.targets.len() + self.groups.iter().map(Vec::len).sum::<usize>()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.targets.is_empty() && self.groups.is_empty()
     }
@@ -53,66 +64,97 @@ pub(crate) struct RouteKey {
 
 /// Topics remembered before all are forgotten: bounds what publishing to ever new names can cost.
 const REMEMBERED: usize = 16_384;
+/// Targets remembered in all routes together: some 40 MB, whatever the product of topics and subscribers would be.
+const TARGETS_REMEMBERED: usize = 1_000_000;
+/// Bytes of a topic name worth remembering; longer ones are matched each time.
+const LONGEST_REMEMBERED: usize = 512;
+/// The route of what is not remembered.
+const PASSING: u32 = 0;
 
 pub(crate) struct Router {
     pub tree: Tree,
     by_topic: HashMap<Box<str>, u32, FixedState>,
     routes: Vec<Route>,
+    /// Targets in all routes.
+    targets: usize,
     epoch: u32,
     turn: usize,
 }
 
 impl Router {
     pub fn new(seed: u64) -> Router {
-        Router {
+        let mut router = Router {
             tree: Tree::new(seed),
             by_topic: HashMap::with_hasher(FixedState::with_seed(seed)),
             routes: Vec::new(),
+            targets: 0,
             epoch: 0,
             turn: 0,
-        }
+        };
+        router.forget();
+        router
     }
 
-    /// The key of a topic name, known or new.
-    pub fn key(&mut self, topic: &str) -> RouteKey {
-        if let Some(&index) = self.by_topic.get(topic) {
-            return RouteKey {
-                index,
-                epoch: self.epoch,
-            };
-        }
-        if self.routes.len() >= REMEMBERED {
-            self.by_topic.clear();
-            self.routes.clear();
-            self.epoch = self.epoch.wrapping_add(1);
-        }
-        let index = self.routes.len() as u32;
-        self.routes.push(Route {
-            generation: u64::MAX,
-            ..Route::default()
-        });
-        self.by_topic.insert(topic.into(), index);
-        RouteKey {
+    /// The key of a topic name that is remembered.
+    #[inline]
+    pub fn key(&self, topic: &str) -> Option<RouteKey> {
+        let index = *self.by_topic.get(topic)?;
+        Some(RouteKey {
             index,
             epoch: self.epoch,
-        }
+        })
     }
 
     /// Who receives a message on `topic`, and which turn it is for shared subscriptions. `key` must be that topic's.
-    pub fn route(&mut self, key: RouteKey, topic: &str) -> Option<(&Route, usize)> {
-        let generation = self.tree.generation();
-        let route = self.routes.get_mut(key.index as usize)?;
-        if route.generation != generation {
-            let mut collector = Collector::default();
-            self.tree.matches(topic, &mut collector);
-            route.targets = merge(collector.entries);
-            route.groups = collector.groups.into_iter().map(merge).collect();
-            route.generation = generation;
+    #[inline]
+    pub fn route(&mut self, key: Option<RouteKey>, topic: &str) -> Option<(&Route, usize)> {
+        let index = match key {
+            Some(key) => key.index,
+            None => self.remember(topic),
+        };
+        let route = self.routes.get(index as usize)?;
+        if route.generation != self.tree.generation() || index == PASSING {
+            self.work_out(index, topic);
         }
+        let route = self.routes.get(index as usize)?;
         if !route.groups.is_empty() {
             self.turn = self.turn.wrapping_add(1);
         }
         Some((route, self.turn))
+    }
+
+    fn work_out(&mut self, index: u32, topic: &str) {
+        let mut collector = Collector::default();
+        self.tree.matches(topic, &mut collector);
+        let Some(route) = self.routes.get_mut(index as usize) else {
+            return;
+        };
+        self.targets -= route.size();
+        route.targets = merge(collector.entries);
+        route.groups = collector.groups.into_iter().map(merge).collect();
+        route.generation = self.tree.generation();
+        self.targets += route.size();
+    }
+
+    fn remember(&mut self, topic: &str) -> u32 {
+        if topic.len() > LONGEST_REMEMBERED {
+            return PASSING;
+        }
+        if self.routes.len() >= REMEMBERED || self.targets >= TARGETS_REMEMBERED {
+            self.forget();
+        }
+        let index = self.routes.len() as u32;
+        self.routes.push(Route::unknown());
+        self.by_topic.insert(topic.into(), index);
+        index
+    }
+
+    fn forget(&mut self) {
+        self.by_topic.clear();
+        self.routes.clear();
+        self.routes.push(Route::unknown());
+        self.targets = 0;
+        self.epoch = self.epoch.wrapping_add(1);
     }
 }
 
