@@ -108,12 +108,16 @@ impl Router {
     /// Who receives a message on `topic`, and which turn it is for shared subscriptions. `key` must be that topic's.
     #[inline]
     pub fn route(&mut self, key: Option<RouteKey>, topic: &str) -> Option<(&Route, usize)> {
-        let index = match key {
+        let mut index = match key {
             Some(key) => key.index,
             None => self.remember(topic),
         };
         let route = self.routes.get(index as usize)?;
         if route.generation != self.tree.generation() || index == PASSING {
+            if self.targets >= TARGETS_REMEMBERED {
+                self.forget();
+                index = self.remember(topic);
+            }
             self.work_out(index, topic);
         }
         let route = self.routes.get(index as usize)?;
@@ -140,7 +144,7 @@ impl Router {
         if topic.len() > LONGEST_REMEMBERED {
             return PASSING;
         }
-        if self.routes.len() >= REMEMBERED || self.targets >= TARGETS_REMEMBERED {
+        if self.routes.len() >= REMEMBERED {
             self.forget();
         }
         let index = self.routes.len() as u32;

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 const KEPT: usize = 65_536;
 /// Characters of a text in a fact.
 const LONGEST_TEXT: usize = 512;
+/// Characters of a text in a list: names of suites and protocols.
+const LONGEST_ITEM: usize = 48;
 /// Items of a list in a fact.
 const LONGEST_LIST: usize = 64;
 
@@ -34,7 +36,7 @@ impl Events {
         let mut fact = Map::new();
         fact.insert("event".into(), json!(event));
         fact.insert("at".into(), json!(now_ms()));
-        if let Value::Object(fields) = bounded(fields) {
+        if let Value::Object(fields) = bounded(fields, LONGEST_TEXT) {
             fact.extend(fields);
         }
         let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
@@ -77,15 +79,19 @@ impl Events {
 }
 
 /// What peers chose (client identifiers, topics, subjects, offers) without the length they chose: facts are kept.
-fn bounded(value: Value) -> Value {
+fn bounded(value: Value, longest: usize) -> Value {
     match value {
-        Value::String(text) => match text.char_indices().nth(LONGEST_TEXT) {
+        Value::String(text) => match text.char_indices().nth(longest) {
             Some((end, _)) => Value::String(format!("{}…", text.get(..end).unwrap_or_default())),
             None => Value::String(text),
         },
-        Value::Array(items) => Value::Array(items.into_iter().take(LONGEST_LIST).map(bounded).collect()),
+        Value::Array(items) => {
+            let items = items.into_iter().take(LONGEST_LIST);
+            Value::Array(items.map(|item| bounded(item, LONGEST_ITEM)).collect())
+        }
         Value::Object(fields) => {
-            Value::Object(fields.into_iter().map(|(name, value)| (name, bounded(value))).collect())
+            let fields = fields.into_iter();
+            Value::Object(fields.map(|(name, value)| (name, bounded(value, longest))).collect())
         }
         other => other,
     }

@@ -3,7 +3,7 @@
 //! It has a thread of its own, so that handshakes never hold up established traffic. Refuses to know sessions: with the
 //! CONNECT in hand the connection moves to its shard. Whoever does not get that far leaves one refusal record.
 
-use self::causes::stalled;
+use self::causes::{crowded_out, stalled};
 use crate::certificate::CertificateFacts;
 use crate::config::ListenerKind;
 use crate::hello::ClientHello;
@@ -35,6 +35,8 @@ const LINGER: Duration = Duration::from_secs(2);
 const PATROL: Duration = Duration::from_millis(50);
 /// Pause after the system refused another file descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long a silent connection keeps its place when others wait for one.
+const SILENCE: Duration = Duration::from_millis(250);
 /// Accepted in one turn, so that handshakes under way get theirs.
 const ACCEPT_BATCH: usize = 32;
 
@@ -92,6 +94,8 @@ struct Pending {
     link: Link,
     peer: SocketAddr,
     listener: usize,
+    /// When it was accepted.
+    since: Instant,
     deadline: Instant,
     step: Step,
     hello: Option<Box<ClientHello>>,
@@ -117,6 +121,8 @@ pub struct Gate {
     is_accepting: bool,
     accept_after: Option<Instant>,
     patrol_at: Instant,
+    /// Connections with more to read than one turn allows.
+    again: Vec<usize>,
 }
 
 impl Gate {
@@ -140,6 +146,7 @@ impl Gate {
             is_accepting: true,
             accept_after: None,
             patrol_at: Instant::now(),
+            again: Vec::new(),
         })
     }
 
@@ -148,7 +155,11 @@ impl Gate {
         let mut ready = Ready::with_capacity(256);
         while !self.shared.stopping.load(Ordering::Acquire) {
             let is_busy = !self.pending.is_empty() || self.accept_after.is_some();
-            if let Err(e) = self.poll.poll(&mut ready, is_busy.then_some(PATROL))
+            let timeout = match self.again.is_empty() {
+                true => is_busy.then_some(PATROL),
+                false => Some(Duration::ZERO),
+            };
+            if let Err(e) = self.poll.poll(&mut ready, timeout)
                 && e.kind() != io::ErrorKind::Interrupted
             {
                 self.shared.events.push(
@@ -172,6 +183,9 @@ impl Gate {
                     }
                 }
             }
+            for key in std::mem::take(&mut self.again) {
+                self.advance(key);
+            }
             self.accept();
             self.patrol();
         }
@@ -188,7 +202,8 @@ impl Gate {
         for index in 0..self.listeners.len() {
             for turn in 0.. {
                 // The permit comes before the accept: who has none stays in the kernel's queue.
-                if self.pending.len() >= settings.limits.max_handshakes as usize || turn == ACCEPT_BATCH {
+                let is_full = self.pending.len() >= settings.limits.max_handshakes as usize;
+                if is_full && !self.make_room() || turn == ACCEPT_BATCH {
                     self.is_accepting = true;
                     self.accept_after = Some(Instant::now());
                     break;
@@ -233,6 +248,7 @@ impl Gate {
             link: Link::new(stream),
             peer,
             listener,
+            since: Instant::now(),
             deadline: Instant::now() + Duration::from_millis(u64::from(timeout)),
             step: if kind == ListenerKind::Plaintext {
                 Step::Connect
@@ -341,6 +357,28 @@ impl Gate {
             let _ = self.poll.registry().deregister(&mut pending.link.stream);
             self.shared.connections.fetch_sub(1, Ordering::Relaxed);
         }
+    }
+
+    /// Everybody's place is taken: the one who has been silent longest, or has been refused, gives up his. `false` when
+    /// all of them are new or at work.
+    fn make_room(&mut self) -> bool {
+        let idle = |p: &Pending| p.step == Step::Leaving || (p.step == Step::Hello && p.received == 0);
+        let oldest = self
+            .pending
+            .iter()
+            .filter(|(_, p)| idle(p))
+            .min_by_key(|(_, p)| p.since);
+        let Some((key, step)) = oldest
+            .filter(|(_, p)| p.since.elapsed() >= SILENCE)
+            .map(|(k, p)| (k, p.step))
+        else {
+            return false;
+        };
+        if step == Step::Hello {
+            self.refuse(key, crowded_out());
+        }
+        self.drop_pending(key);
+        true
     }
 
     /// Deadlines: whoever stalls is refused with a record, whoever lingers too long is let go.

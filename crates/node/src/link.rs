@@ -20,6 +20,10 @@ pub const READ_SIZE: usize = 64 * 1024;
 const CARRY: usize = 20 * 1024;
 /// Plaintext encrypted for one write call.
 const WRITE_SIZE: usize = 128 * 1024;
+/// Bytes waiting for the network beyond which WebSocket control frames are no longer answered.
+const PONGS_KEPT: usize = 64 * 1024;
+/// Reads of one call that throws away what it reads; whoever sends more than that has had his turn.
+const DISCARDS: usize = 8;
 /// A TLS record holds at most this much plaintext.
 const RECORD: usize = 16 * 1024;
 /// More than any record adds: header, nonce, tag, content type.
@@ -235,7 +239,8 @@ impl Link {
         if let Err(fault) = &decoded {
             ws::encode_close(Role::Server, fault.code(), &mut control);
         }
-        if !control.is_empty() {
+        // A peer that pings and does not read gets no more pongs: an older one may be left out (RFC 6455 section 5.5.3).
+        if !control.is_empty() && self.outgoing.len() < PONGS_KEPT {
             self.encrypt(&control).map_err(LinkFault::Tls)?;
         }
         let decoded = decoded.map_err(LinkFault::WebSocket)?;
@@ -425,7 +430,7 @@ impl Link {
 
     /// Read and throw away, so that closing does not reset what was just said. `true` when the peer is done.
     pub fn discard(&mut self, scratch: &mut Scratch) -> bool {
-        loop {
+        for _ in 0..DISCARDS {
             match self.stream.read(&mut scratch.cipher) {
                 Ok(0) => return true,
                 Ok(_) => {}
@@ -433,6 +438,7 @@ impl Link {
                 Err(e) => return e.kind() != io::ErrorKind::WouldBlock,
             }
         }
+        false
     }
 }
 

@@ -29,6 +29,8 @@ pub const WAKE: Token = Token(usize::MAX);
 const READS_PER_TURN: usize = 4;
 /// How long a closed connection may take to read our last words.
 const LINGER: Duration = Duration::from_secs(2);
+/// How often those who leave are looked at.
+const LEAVING: Duration = Duration::from_millis(50);
 /// How long an outbox keeps its memory after its last use.
 const COOLING: Duration = Duration::from_secs(1);
 
@@ -127,6 +129,8 @@ pub struct Shard {
     shared: Arc<Shared>,
     seats: Vec<Option<Box<Seat>>>,
     leaving: Vec<Leaving>,
+    /// When those who leave are looked at next.
+    leaving_at: Instant,
     ready: VecDeque<u32>,
     warm: Vec<(u32, Instant)>,
     scratch: Scratch,
@@ -143,6 +147,7 @@ impl Shard {
             shared,
             seats: Vec::new(),
             leaving: Vec::new(),
+            leaving_at: Instant::now(),
             ready: VecDeque::new(),
             warm: Vec::new(),
             scratch: Scratch::new(),
@@ -218,7 +223,7 @@ impl Shard {
             .map(|at| Duration::from_millis(at.since(self.now()) + u64::from(at > self.now())));
         let mut at_most = |limit: Duration| timeout = Some(timeout.map_or(limit, |t| t.min(limit)));
         if !self.leaving.is_empty() || self.stop_at.is_some() {
-            at_most(Duration::from_millis(50));
+            at_most(LEAVING);
         }
         if !self.warm.is_empty() {
             at_most(COOLING);
@@ -448,8 +453,9 @@ impl Shard {
 
     /// Deadlines of those who leave, memory of those who rest.
     fn tidy(&mut self) {
-        if !self.leaving.is_empty() {
-            let now = Instant::now();
+        let now = Instant::now();
+        if !self.leaving.is_empty() && now >= self.leaving_at {
+            self.leaving_at = now + LEAVING;
             let scratch = &mut self.scratch;
             self.leaving
                 .retain_mut(|l| l.deadline > now && l.link.finish().is_ok() && !l.link.discard(scratch));

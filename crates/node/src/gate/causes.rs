@@ -102,3 +102,13 @@ pub(super) fn stalled(step: Step, received: usize) -> Refusal {
         ),
     }
 }
+
+/// Not a byte so far, and others wait.
+pub(super) fn crowded_out() -> Refusal {
+    Refusal::new(
+        Stage::ClientHello,
+        "crowded-out",
+        "peer had sent nothing yet when limits.max_handshakes was reached and others came",
+        "look for a flood of silent connections in the records around this one; a client sends its ClientHello at once",
+    )
+}

@@ -20,10 +20,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+/// Socket reads of one connection in one turn.
+const READS_PER_TURN: usize = 8;
+
 impl Gate {
     /// Something happened on a connection: go as far as the bytes allow.
     pub(super) fn advance(&mut self, key: usize) {
-        loop {
+        for _ in 0..READS_PER_TURN {
             let Some(pending) = self.pending.get_mut(key) else {
                 return;
             };
@@ -47,6 +50,8 @@ impl Gate {
                 Err(refusal) => return self.refuse(key, refusal),
             }
         }
+        // There is more, and its event is spent: the others have their turn first.
+        self.again.push(key);
     }
 
     /// The first bytes, before TLS is trusted with them. `true`: look again.
@@ -241,12 +246,16 @@ impl Gate {
                         .speak_websocket(pending.settings.limits.max_packet_size as usize * 2);
                     let mut frames = pending.plain.split_off(consumed);
                     pending.plain.clear();
-                    pending
-                        .link
-                        .unframe(&mut frames, &mut pending.plain)
-                        .map_err(|e| unfinished(Step::Connect, &e.sentence(), pending.received))?;
+                    let unframed = pending.link.unframe(&mut frames, &mut pending.plain);
                     pending.step = Step::Connect;
                     let _ = pending.link.flush();
+                    let received = pending.received;
+                    if unframed
+                        .map_err(|e| unfinished(Step::Connect, &e.sentence(), received))?
+                        .is_some()
+                    {
+                        return Err(unfinished(Step::Connect, "peer closed the WebSocket", received));
+                    }
                 }
                 Upgrade::Refuse {
                     response,
