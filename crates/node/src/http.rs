@@ -28,9 +28,9 @@ impl Default for HttpLimits {
 pub struct UpgradeRules<'a> {
     /// `/mqtt` by custom; a query string after it is ignored.
     pub path: &'a str,
-    /// Values of `Origin` that may connect, such as `https://panel.example`. Empty = any: the client certificate is
-    /// the identity, and no cookie or password rides along that a foreign page could misuse. A request without
-    /// `Origin` comes from no browser and is never refused for it.
+    /// Values of `Origin` that may connect besides the host that is asked for, such as `https://panel.example`. A browser
+    /// shows the client certificate for any page that asks, so a foreign page must not get a WebSocket with it. A
+    /// request without `Origin` comes from no browser and is never refused for it.
     pub origins: &'a [String],
     pub limits: HttpLimits,
 }
@@ -293,19 +293,24 @@ fn judge(bytes: &[u8], rules: &UpgradeRules<'_>) -> Result<Option<(usize, String
             )
         })?;
     let mut origins = values(headers, "origin");
+    let own = values(headers, "host").next().map(host_of);
     let allowed = |origin: &[u8]| {
-        rules
-            .origins
-            .iter()
-            .any(|good| origin.eq_ignore_ascii_case(good.as_bytes()))
+        let scheme = origin.get(..8).unwrap_or_default();
+        let is_own = scheme.eq_ignore_ascii_case(b"https://")
+            && own.is_some_and(|own| host_of(origin.get(8..).unwrap_or_default()).eq_ignore_ascii_case(own));
+        is_own
+            || rules
+                .origins
+                .iter()
+                .any(|good| origin.eq_ignore_ascii_case(good.as_bytes()))
     };
-    if !rules.origins.is_empty() && !origins.all(allowed) {
+    if !origins.all(allowed) {
         return Err(Refusal {
             status: "403 Forbidden",
             extra: "",
             cause: "websocket-origin",
-            sentence: "page that opens the WebSocket is not of an allowed origin".into(),
-            mend: "add its origin to the allowed origins of the listener",
+            sentence: "page that opens the WebSocket comes from another host".into(),
+            mend: "serve the page from the host name that it connects to",
         });
     }
     if !tokens(headers, "sec-websocket-protocol").any(|token| token == b"mqtt") {
@@ -339,6 +344,14 @@ fn accept_for(key: &str) -> String {
 
 fn decodes_to_16(key: &str) -> bool {
     key.len() == 24 && STANDARD.decode(key).is_ok_and(|bytes| bytes.len() == 16)
+}
+
+/// A host without its port; an address in brackets keeps them.
+fn host_of(authority: &[u8]) -> &[u8] {
+    match authority.iter().rposition(|&byte| matches!(byte, b':' | b']')) {
+        Some(at) if authority.get(at) == Some(&b':') => authority.get(..at).unwrap_or_default(),
+        _ => authority,
+    }
 }
 
 /// The path of a request target in origin or absolute form (RFC 9112 section 3.2), without its query.

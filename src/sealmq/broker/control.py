@@ -8,6 +8,7 @@ It refuses to know what the verbs do. The wire is one JSON object per line over 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import socket
@@ -29,6 +30,8 @@ _ANSWER_BYTES = 1 << 28
 _ANSWER_SECONDS = 60.0
 _REQUEST_SECONDS = 10.0
 _MODE = 0o600
+_PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.ECONNABORTED, errno.EINTR}
+_SHORTAGE_SECONDS = 0.1  # pause after the system had no descriptor to spare
 
 
 def call(folder: DataFolder, verb: str, args: Mapping[str, object] | None = None) -> dict[str, Any]:
@@ -73,6 +76,7 @@ class ControlServer:
         self._verbs = dict(verbs)
         self._socket: socket.socket | None = None
         self._thread: threading.Thread | None = None
+        self._stopping = threading.Event()
         self.on_fault: Callable[[str, BaseException], None] = lambda _verb, _fault: None
 
     def start(self) -> None:
@@ -94,6 +98,7 @@ class ControlServer:
                 code="control-unavailable",
             ) from None
         self._socket = listener
+        self._stopping.clear()
         self._thread = threading.Thread(target=self._accept, args=(listener,), name="sealmq-control", daemon=True)
         self._thread.start()
 
@@ -101,6 +106,7 @@ class ControlServer:
         """Stop listening and remove the socket. Idempotent."""
         if self._socket is None or self._thread is None:
             return
+        self._stopping.set()
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)  # wakes accept
         self._thread.join()
@@ -113,8 +119,11 @@ class ControlServer:
         while True:
             try:
                 connection, _ = listener.accept()
-            except OSError:
-                return
+            except OSError as error:
+                if error.errno not in _PASSING:
+                    return  # `stop` has shut the socket down
+                self._stopping.wait(_SHORTAGE_SECONDS)
+                continue
             threading.Thread(target=self._serve, args=(connection,), name="sealmq-control-call", daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:

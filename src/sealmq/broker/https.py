@@ -116,7 +116,8 @@ def application(
         return HTMLResponse(_page(urls(), fleet, version))
 
     def healthz(_request: Request) -> Response:
-        stats()  # a node that does not answer is not healthy
+        if not stats():  # a node that does not answer is not healthy
+            return PlainTextResponse("the data plane does not answer\n", status_code=503)
         return PlainTextResponse("ok\n")
 
     def ca(_request: Request) -> Response:

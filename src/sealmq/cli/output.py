@@ -31,9 +31,9 @@ def note(text: str) -> None:
 
 
 def as_json(value: object) -> None:
-    """A result as JSON on stdout: indented for a terminal, one line for a pipe."""
+    """A result as JSON on stdout, ASCII only: what a peer chose as its name must not steer a terminal."""
     indent = 2 if sys.stdout.isatty() else None
-    print(json.dumps(value, indent=indent, default=str, ensure_ascii=False))
+    print(json.dumps(value, indent=indent, default=str))
 
 
 def columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -96,7 +96,8 @@ fn what_other_clients_write_is_accepted() {
         "Upgrade: WebSocket",
         "Connection: UPGRADE",
         "Sec-WebSocket-Protocol: mqtt",
-        "Origin: https://any.example",
+        "Origin: https://Broker.test:8443",
+        "Origin: https://broker.test",
         "Content-Length: 0",
         "Sec-WebSocket-Extensions: permessage-deflate",
     ] {
@@ -155,7 +156,7 @@ fn each_refusal_has_its_cause_and_status() {
 }
 
 #[test]
-fn origins_count_only_where_a_list_is_given() {
+fn a_page_of_another_host_gets_no_websocket() {
     let origins = ["https://panel.example".to_string()];
     let rules = UpgradeRules {
         origins: &origins,
@@ -165,7 +166,19 @@ fn origins_count_only_where_a_list_is_given() {
         refusal(&plus("Origin: https://evil.example"), &rules).1,
         "websocket-origin"
     );
-    assert_eq!(refusal(&plus("Origin: null"), &rules).1, "websocket-origin");
+    for foreign in [
+        "null",
+        "http://broker.test",
+        "https://broker.test.evil.example",
+        "https://evil.example:8084",
+        "https://[::1]",
+    ] {
+        assert_eq!(
+            cause(&plus(&format!("Origin: {foreign}"))),
+            "websocket-origin",
+            "{foreign}"
+        );
+    }
     for good in [plus("Origin: https://panel.example"), lines(&GOOD)] {
         assert!(matches!(upgrade(&good, &rules), Upgrade::Accept { .. }));
     }
