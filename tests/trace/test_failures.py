@@ -232,6 +232,21 @@ def test_a_web_server_behind_tls(tmp_path: Path) -> None:
     assert seen.cause in ("connack-stalled", "closed-before-connack", "not-mqtt")
 
 
+def test_a_server_that_talks_on_when_all_is_said_has_done_nothing_wrong(tmp_path: Path) -> None:
+    files = servers.ecdsa(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(files.cert, files.key)
+
+    def serve(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True, suppress_ragged_eofs=True) as channel:
+            for _ in range(10_000):
+                channel.sendall(b"and another thing")
+
+    with servers.raw(serve, scheme="tls") as url:
+        seen = trace.record(url, ca=files.ca, bounds=Bounds(settle=0.1, close=0.5, records=100_000))
+    assert (seen.outcome, seen.cause) == ("ok", None), seen.evidence
+
+
 def test_a_server_that_never_answers_the_connect(tmp_path: Path) -> None:
     files = servers.ecdsa(tmp_path)
     with servers.s_server(files) as (url, _):

@@ -31,6 +31,10 @@ def words(facts: Mapping[str, object], stage: str) -> Said | None:
             return Said("TCP reset: the other side threw the connection away", f"{where} cut off", "")
         case "eof" if stage != "close":
             return Said("end of stream, without a word of TLS", f"{where} cut off", "")
+        case "left" | "closed":
+            return Said("this side and the other are done", "TCP connection closed", "")
+        case "failed":
+            return Said("this side gives the connection up", "TCP connection closed", "")
         case "budget":
             return Said(f"more than {facts.get('over', '')} came", "this side stopped reading", "")
     return None

@@ -107,6 +107,7 @@ _TEXTS = {
     "DISCONNECT": "An orderly end of the session: the broker does not send the will.",
     "PINGREQ": "A sign of life when nothing else is to be said.",
     "PINGRESP": "The answer to a sign of life.",
+    "close": "TCP is taken down last. What was said stays secret: the session keys are forgotten on both sides.",
     "ended": "The connection ended here, without another message.",
 }
 

@@ -118,7 +118,7 @@ def told(teller: Teller, event: Event, carried: Carried) -> None:
         case "PUBACK" if packet.code < REFUSED:
             tracker.mqtt = "published"
         case "PUBLISH" if message.direction == RECEIVED:
-            tracker.mqtt = "message received"
+            tracker.mqtt = "received"
         case "DISCONNECT":
             tracker.mqtt = "ended"
             bad = message.direction == RECEIVED and packet.code >= REFUSED

@@ -31,7 +31,7 @@ _STYLES = {"client": "cyan", "server": "magenta", "here": "yellow"}
 _WAYS = {"client": "client → server", "server": "server → client", "here": "here"}
 _UNDER = {
     "none": "",
-    "plain": "clear",
+    "plain": "in clear",
     "handshake": "handshake key",
     "application": "session key",
     "tls12": "session key",
@@ -129,14 +129,10 @@ def _size(step: Step) -> str:
 def _block(console: Console, step: Step, *, explain: bool, verbose: bool) -> None:
     style = _STYLES[step.who]
     head = Text(f"{step.number:>2}  ")
-    head.append(_clean(step.message), f"bold {'red' if step.is_bad else style}")
-    head.append(f"  {_WAYS[step.who]}", style)
-    facts = [f"{step.t_ms:.1f} ms"]
-    if step.bytes:
-        facts.append(f"{step.bytes} bytes" + (f" in {step.records} records" if step.records > 1 else ""))
-    if _UNDER[step.protection]:
-        facts.append("in clear" if step.protection == "plain" else f"under the {_UNDER[step.protection]}")
-    head.append(f"  {', '.join(facts)}", "dim")
+    head.append(f"{_clean(step.message):<20} ", f"bold {'red' if step.is_bad else style}")
+    head.append(f"{_WAYS[step.who]:<15} ", style)
+    head.append(f"{f'{_size(step)} bytes' if step.bytes else '':>11} {step.t_ms:>7.1f} ms  ")
+    head.append(_UNDER[step.protection], "dim" if step.protection == "plain" else "green")
     console.print(head)
     if step.says or step.result or step.next:
         console.print(Padding(_words(step, console.width - 4), (0, 0, 0, 4)))
@@ -165,7 +161,7 @@ def _tracker(console: Console, trace: Trace) -> None:
     console.print(Text("What is true after each step", "bold"))
     wide = console.width >= WIDE
     table = Table(box=None, pad_edge=False, padding=(0, 2 if wide else 1, 0, 0), header_style="bold", show_edge=False)
-    table.add_column("#", justify="right")
+    table.add_column("#", justify="right", no_wrap=True, min_width=2)
     heads = ["after", "TCP", "handshake", "cert.", "key", "channel", "MQTT"]
     if wide:
         heads.insert(4, "client cert.")
@@ -188,12 +184,12 @@ def _tracker(console: Console, trace: Trace) -> None:
         table.add_row(str(step.number), Text(_clean(step.message), "red" if step.is_bad else ""), *shown)
         before = cells
     console.print(table)
-    legend = "cert.: C chain received, N chain and name accepted, K key possession proven, T whole handshake bound"
+    legend = "C chain received, N name and trust, K key proven, T handshake bound"
     if trace.tls.resumed:
-        legend = "cert.: R shown in the session before, T whole handshake bound"
-    console.print(Text(legend, "dim"))
+        legend = "R shown in the session before, T handshake bound"
+    console.print(Text(f"cert.  {legend}", "dim"))
     for secret in trace.steps[-1].state.secrets if trace.steps else ():
-        console.print(Text(_clean(f"key: {secret.name}, {secret.origin}"), "dim"))
+        console.print(Text(_clean(f"key    {secret.name}, {secret.origin}"), "dim"))
 
 
 def _cells(state: State, *, wide: bool) -> list[str]:

@@ -107,10 +107,11 @@ def _server_hello(_: Message, facts: Facts) -> Said:
 
 def _encrypted_extensions(message: Message, facts: Facts) -> Said:
     found = message.fields[0].children if message.fields else ()
-    listed = ", ".join(field.name for field in found) or "no extensions"
-    protocol = f"; speaks {facts.protocol}" if facts.protocol else ""
+    alpn = "application_layer_protocol_negotiation"
+    answers = [f"speaks {facts.protocol}" if field.name == alpn else f"answers {field.name}" for field in found]
+    listed = "; ".join(answers) or "nothing more to say"
     return Said(
-        f"{listed}{protocol}",
+        listed,
         "first message nobody else can read",
         "Finished" if facts.resumed else _NEXT["EncryptedExtensions"],
     )

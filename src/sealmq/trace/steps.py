@@ -128,8 +128,9 @@ class Teller:
         story.tracker.end()
         told = endings.words(event.facts, story.stage)
         if told is not None:
-            who: Who = "server" if story.how in ("eof", "reset", "closed", "refused") else "here"
-            self.add(event, who, story.how, told, protection="none", is_bad=story.stage != "close")
+            orderly = story.how in ("left", "closed", "failed")
+            who: Who = "server" if story.how in ("eof", "reset", "refused") else "here"
+            self.add(event, who, "close" if orderly else story.how, told, protection="none", is_bad=not orderly)
 
     # --- TLS ----------------------------------------------------------------------------------------------------
 
@@ -158,7 +159,6 @@ class Teller:
         if story.tracker.channel == "open" and before != "open":
             story.channel_at = self._at
         self._weigh(message)
-        self._decrypted_secrets_before(event, message)
         said = says.message(message, facts, after_handshake=story.tracker.channel == "open")
         bad = bool(message.malformed) or (message.alert is not None and message.alert[1] != 0)
         if message.proof is not None and message.proof.outcome is Outcome.WRONG:
@@ -178,6 +178,7 @@ class Teller:
             # a warning ends nothing, but for user_canceled and no_renegotiation nobody sends one
             if message.direction == RECEIVED and message.alert[0] == 2:
                 story.alert_received = number
+                story.tracker.alert(number)
             elif message.direction == SENT and message.alert[0] == 2:
                 story.alert_sent = number
         if message.proof is None:
@@ -190,12 +191,6 @@ class Teller:
                 story.wrong_proof = story.wrong_proof or f"{message.name}: {message.proof.words}"
             case Outcome.UNCHECKED:
                 story.unchecked += 1
-
-    def _decrypted_secrets_before(self, event: Event, message: Message) -> None:
-        """TLS 1.2, resumed: the master secret is there as soon as the server has agreed."""
-        del event
-        if message.name == "ServerHello" and self.facts.resumed and not self.facts.is_tls13:
-            self.story.tracker.derive(MASTER_SECRET, key_origin(self.facts))
 
     def _own_steps_after(self, event: Event, message: Message) -> None:
         """What this side does by itself once it has the message."""
@@ -214,6 +209,10 @@ class Teller:
                     "handshake traffic secrets exist",
                     "messages under these keys",
                 )
+            case "received", "ServerHello" if self.facts.resumed and not tls13:
+                tracker.derive(MASTER_SECRET, key_origin(self.facts))
+                words = f"master secret {key_origin(self.facts)}, new keys from it and both randoms"
+                self.here(event, "session keys", words, "session keys exist, unused so far", "both change to them")
             case "received", "Finished" if tls13 and self._logged(_APPLICATION_SECRET):
                 tracker.derive(APPLICATION_SECRETS, key_origin(self.facts))
                 self.here(

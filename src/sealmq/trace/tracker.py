@@ -62,6 +62,11 @@ class Tracker:
         if self.channel == "open":
             self.channel = "closed"
 
+    def alert(self, number: int) -> None:
+        """The server ended the connection with this alert."""
+        if number in names.CERTIFICATE_ALERTS and self.client_certificate in ("sent", "withheld"):
+            self.client_certificate = "refused"
+
     def message(self, message: Message, facts: Facts) -> None:
         """A message of the handshake crossed. Order: call it once per message, as they crossed."""
         if message.malformed:

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from sealmq.trace.causes.evidence import Evidence
 
 # RFC 8446, section 6.2
-HANDSHAKE_FAILURE, BAD_CERTIFICATE, CERTIFICATE_REQUIRED, ACCESS_DENIED = 40, 42, 116, 49
-_ABOUT_CERTIFICATES = {42, 43, 44, 45, 46, 48, 49, 51, 113, 116}
+HANDSHAKE_FAILURE, CERTIFICATE_REQUIRED = 40, 116
 
 
 def find(evidence: Evidence) -> Found | None:
@@ -37,14 +36,14 @@ def _received(evidence: Evidence, number: int) -> Found:
     if (
         facts.client_answered
         and not facts.client_chain
-        and (number in _ABOUT_CERTIFICATES or number == HANDSHAKE_FAILURE)
+        and (number in names.CERTIFICATE_ALERTS or number == HANDSHAKE_FAILURE)
     ):
         return Found(
             "no-client-certificate", f"{said}, after a client Certificate message without certificates", "server"
         )
     if number == CERTIFICATE_REQUIRED:
         return Found("no-client-certificate", said, "server")
-    if facts.client_chain and number in _ABOUT_CERTIFICATES:
+    if facts.client_chain and number in names.CERTIFICATE_ALERTS:
         return _client_certificate(evidence, number, said)
     simple = {70: "tls-version", 71: "no-common-cipher", 112: "unrecognized-name", 120: "no-common-alpn"}
     if number in simple:

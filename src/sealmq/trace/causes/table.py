@@ -205,7 +205,7 @@ CAUSES: dict[str, Cause] = {
     ),
     # --- the client's certificate
     "no-client-certificate": Cause(
-        "server demands a client certificate and got none", "give --as ID, or --cert and --key"
+        "server demands a client certificate and got none", "give --as ID, or --cert and --key", "{again} --as ID"
     ),
     "client-certificate-expired": Cause(
         "server refused the client certificate of {client}: it expired on {date}", "renew it: sealmq device renew"

@@ -68,7 +68,9 @@ def describe(der: bytes) -> tuple[Field, ...]:
     from sealmq.pki.inspect import describe_key
 
     try:
-        key = describe_key(certificate.public_key())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of kinds of key that the library will drop one day
+            key = describe_key(certificate.public_key())
     except Exception:  # noqa: BLE001 - unsupported and malformed keys raise several kinds
         key = "unknown kind of key"
     return (

@@ -68,6 +68,9 @@ ALERTS = {
     120: "no_application_protocol",
 }
 
+CERTIFICATE_ALERTS = frozenset({42, 43, 44, 45, 46, 48, 49, 51, 113, 116})
+"""Those that can be about the certificate of the one who receives them."""
+
 EXTENSIONS = {
     0: "server_name",
     1: "max_fragment_length",

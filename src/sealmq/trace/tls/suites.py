@@ -1,7 +1,6 @@
 """The cipher suites that can be decoded: name, key exchange, signature, cipher, and hash of each.
 
-It refuses to know how anything is computed with them. Names are those of the IANA registry; OpenSSL's are beside them
-where the two differ.
+It refuses to know how anything is computed with them. Names are those of the IANA registry.
 """
 
 from __future__ import annotations
@@ -43,21 +42,6 @@ class Suite:
     def mac_hash(self) -> str:
         """The hash of the record MAC of a CBC or NULL suite."""
         return {16: "md5", 20: "sha1", 32: "sha256", 48: "sha384"}[self.mac]
-
-    @property
-    def openssl(self) -> str:
-        """OpenSSL's name: the IANA one for TLS 1.3."""
-        return self.name if self.exchange == "any" else _openssl(self.name)
-
-
-def _openssl(name: str) -> str:
-    exchange, _, cipher = name.removeprefix("TLS_").partition("_WITH_")
-    cipher = (
-        cipher.replace("AES_128", "AES128").replace("AES_256", "AES256").replace("_CBC", "").replace("CCM_8", "CCM8")
-    )
-    cipher = cipher.removesuffix("_SHA256") if "CHACHA20" in cipher or "CCM" in cipher else cipher
-    front = "" if exchange == "RSA" else f"{exchange}_"
-    return f"{front}{cipher}".replace("_", "-")
 
 
 _EXCHANGES: dict[str, Exchange] = {
@@ -184,8 +168,9 @@ _SIGNALS = {0x00FF: "TLS_EMPTY_RENEGOTIATION_INFO_SCSV", 0x5600: "TLS_FALLBACK_S
 
 def name(number: int) -> str:
     """A cipher suite or signalling value in words, its number when there is none."""
-    from sealmq.trace.tls import names
+    from sealmq.trace.tls import names, othersuites
 
     if number in SUITES:
         return SUITES[number].name
-    return _SIGNALS.get(number, "GREASE" if names.is_grease(number) else f"suite 0x{number:04x}")
+    unknown = "GREASE" if names.is_grease(number) else f"suite 0x{number:04x}"
+    return _SIGNALS.get(number) or othersuites.NAMES.get(number, unknown)
