@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.mark.xfail(reason="the accepting thread ends at the first error yet")
 def test_the_control_socket_outlives_a_shortage_of_descriptors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An outsider who opens connections to the other ports must not cut the operator off for good."""
     accept, failures = socket.socket.accept, [errno.EMFILE, errno.ENFILE, errno.ECONNABORTED, errno.ENOMEM]
@@ -47,7 +46,6 @@ def test_the_control_socket_outlives_a_shortage_of_descriptors(tmp_path: Path, m
     assert not failures
 
 
-@pytest.mark.xfail(reason="an empty answer counts as health yet")
 def test_a_broker_whose_data_plane_does_not_answer_is_not_healthy() -> None:
     """The node gives no figures then: whoever balances load has to be told."""
     app = application(urls=list, ca_pem=lambda: None, stats=dict, refusals=dict, fleet="fleet-test", version="0")
@@ -55,7 +53,6 @@ def test_a_broker_whose_data_plane_does_not_answer_is_not_healthy() -> None:
     assert healthz(None).status_code == 503
 
 
-@pytest.mark.xfail(reason="C1 controls go out raw yet")
 def test_json_for_a_terminal_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     """C1 controls and bidirectional marks are printable to JSON, not to a terminal."""
     hostile = "a\x1b[2Jb\x9b2Jc\u202ed\u2028e\x7f"
@@ -65,7 +62,6 @@ def test_json_for_a_terminal_steers_no_terminal(capsys: pytest.CaptureFixture[st
     assert printed.rstrip("\n").isprintable()
 
 
-@pytest.mark.xfail(reason="the two sides differ about this id yet")
 def test_a_device_that_could_never_connect_is_not_made() -> None:
     """`anonymous` stands for clients without a certificate; the data plane refuses it as an identity."""
     with pytest.raises(UsageError):

@@ -9,7 +9,6 @@ import base64
 import json
 import socket
 import struct
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from sealmq.testing import EphemeralBroker
 
 _RETAINED = 20_000
-_PATIENCE = 1.0  # seconds that anybody may wait while a client asks for much
 
 
 def _retain(broker: EphemeralBroker, payload: bytes) -> raw_mqtt.Wire:
@@ -33,19 +31,15 @@ def _retain(broker: EphemeralBroker, payload: bytes) -> raw_mqtt.Wire:
     return wire
 
 
-@pytest.mark.xfail(reason="retained messages have no budget for one turn yet")
 def test_one_subscribe_with_many_filters_over_many_retained_messages(broker: EphemeralBroker) -> None:
     """22 KB of SUBSCRIBE ask for 40 million messages."""
     files = broker.device("witness")
     with raw_mqtt.Wire.join(broker.port, files, "witness") as old, _retain(broker, b"x") as evil:
-        began = time.monotonic()
         evil.send(raw_mqtt.subscribe(*["shared/#"] * 2000))
         assert evil.packet().kind == raw_mqtt.SUBACK  # leaves when the turn that took the SUBSCRIBE ends
-        old.round_trip()
-        assert time.monotonic() - began < _PATIENCE
+        old.round_trip()  # ends with TimeoutError when one turn does all the work that was asked for
 
 
-@pytest.mark.xfail(reason="retained messages beyond the queue are dropped yet")
 def test_a_client_that_reads_gets_every_retained_message(broker: EphemeralBroker) -> None:
     """More than the outbox and the queue of a session hold together, at QoS 0."""
     with _retain(broker, bytes(200)), raw_mqtt.Wire.join(broker.port, broker.device("reader"), "reader") as reader:
@@ -58,7 +52,6 @@ def test_a_client_that_reads_gets_every_retained_message(broker: EphemeralBroker
                 raise AssertionError(f"{seen} of {_RETAINED} came") from None
 
 
-@pytest.mark.xfail(reason="pongs have no bound yet")
 def test_websocket_pings_of_a_client_that_never_reads(broker: EphemeralBroker, witness: Callable[[], None]) -> None:
     """Pongs that nobody takes are not collected without end (RFC 6455 section 5.5.3 lets an old one be dropped)."""
     bound = 64 << 20
@@ -86,7 +79,6 @@ def test_websocket_pings_of_a_client_that_never_reads(broker: EphemeralBroker, w
     witness()
 
 
-@pytest.mark.xfail(reason="lists in a record have no bound on their bytes yet")
 def test_the_record_of_a_refusal_does_not_grow_with_the_client_hello(broker: EphemeralBroker) -> None:
     """8,000 cipher suites and a long ALPN list are 16 KB; the last 1,000 records are kept in memory."""
     suites = b"".join(struct.pack(">H", 0x4000 + number) for number in range(4000))
