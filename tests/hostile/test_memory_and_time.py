@@ -11,7 +11,6 @@ import socket
 import struct
 from typing import TYPE_CHECKING
 
-import pytest
 from tls13 import HANDSHAKE, SECONDS, client_hello, extension, record
 
 from security import raw_mqtt
