@@ -143,4 +143,4 @@ def _field(slug: str, certificate: x509.Certificate, values: dict[str, object]) 
             return f"issuer {values['issuer']}, not among the certificates sent or trusted"
         case "certificate-wrong-purpose":
             return f"extended key usage {values['usages']}"
-    return f"serial {certificate.serial_number:x}"
+    return f"serial {certificates.serial(certificate)}"

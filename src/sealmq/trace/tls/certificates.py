@@ -54,7 +54,9 @@ def load(der: bytes) -> x509.Certificate | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd serial numbers and the like are no concern of a trace
             certificate = x509.load_der_x509_certificate(der)
-            _ = (certificate.subject, certificate.issuer, certificate.extensions)  # parsed on first use
+            # parsed on first use
+            _ = certificate.subject, certificate.issuer, certificate.extensions, certificate.serial_number
+            _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     except Exception:  # noqa: BLE001 - the parser of a foreign library met a hostile certificate
         return None
     return certificate
@@ -65,18 +67,22 @@ def describe(der: bytes) -> tuple[Field, ...]:
     certificate = load(der)
     if certificate is None:
         return (Field("malformed", "it cannot be parsed as X.509"), Field("der", hexed(der)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what the library will take no more one day
+        return _described(certificate, der)
+
+
+def _described(certificate: x509.Certificate, der: bytes) -> tuple[Field, ...]:
     from sealmq.pki.inspect import describe_key
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of kinds of key that the library will drop one day
-            key = describe_key(certificate.public_key())
+        key = describe_key(certificate.public_key())
     except Exception:  # noqa: BLE001 - unsupported and malformed keys raise several kinds
         key = "unknown kind of key"
     return (
         Field("subject", subject(certificate)),
         Field("issuer", issuer(certificate)),
-        Field("serial", f"{certificate.serial_number:x}"),
+        Field("serial", serial(certificate)),
         Field("not_before", f"{certificate.not_valid_before_utc:%Y-%m-%d %H:%M:%S} UTC"),
         Field("not_after", f"{certificate.not_valid_after_utc:%Y-%m-%d %H:%M:%S} UTC"),
         Field("names", ", ".join(alternative_names(certificate)) or "(none)"),
@@ -96,6 +102,13 @@ def subject(certificate: x509.Certificate) -> str:
 def issuer(certificate: x509.Certificate) -> str:
     """Its issuer as RFC 4514 text."""
     return printable(certificate.issuer.rfc4514_string().encode()) or "(empty)"
+
+
+def serial(certificate: x509.Certificate) -> str:
+    """Its serial number in hexadecimal."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of numbers that RFC 5280 forbids
+        return f"{certificate.serial_number:x}"
 
 
 def alternative_names(certificate: x509.Certificate) -> tuple[str, ...]:
