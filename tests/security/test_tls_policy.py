@@ -307,7 +307,17 @@ def test_more_stalled_handshakes_than_are_allowed_at_once(ca):
         wire.round_trip()
         Wire.join(broker.port, broker.device("sensor-1"), "sensor-1:late").close()
         wire.round_trip()
-        assert {record["cause"] for record in broker.refusals()} == {"handshake-stalled"}
+        assert {record["cause"] for record in broker.refusals()} <= {"handshake-stalled", "crowded-out"}
+
+
+def test_silent_connections_make_room_for_those_who_speak(ca):
+    """Fifteen silent peers in front of five places with a minute each: a client gets in long before that minute."""
+    limits = {"max_handshakes": 5, "handshake_timeout_ms": 60_000}
+    with EphemeralBroker(ca=ca, limits=limits) as broker, ExitStack() as stack:
+        for _ in range(15):
+            stack.enter_context(socket.create_connection(("127.0.0.1", broker.port), 10))
+        Wire.join(broker.port, broker.device("sensor-1"), "sensor-1").close()
+        assert {record["cause"] for record in broker.refusals()} == {"crowded-out"}
 
 
 # --- tools --------------------------------------------------------------------------------------------------------
