@@ -1,0 +1,125 @@
+//! Retained messages on their way to new subscriptions: in pages, so that no request holds up everybody else.
+//!
+//! A session is fed while its outbox and its queue have room and its turn has budget; then it stands in line again, or
+//! waits for its connection to drain. Refuses to know filters and the tree.
+
+use crate::engine::Engine;
+use crate::retained::Budget;
+use crate::session::{Pending, RetainedDue};
+use crate::time::Millis;
+use alloc::boxed::Box;
+use sealmq_codec::Subscription;
+
+/// Nodes of the retained tree that one session may have looked at in one turn: a fraction of a millisecond.
+const NODES_PER_TURN: usize = 2_000;
+/// Bytes found in one page, so that the outbox is looked at again before it is far beyond its bound.
+const BYTES_PER_PAGE: u64 = 64 * 1024;
+
+impl Engine {
+    /// New subscriptions are owed the retained messages that match [MQTT-3.3.1-6]; the first of them go out at once.
+    pub(crate) fn owe_retained(
+        &mut self,
+        now: Millis,
+        session_index: u32,
+        identifier: u32,
+        subscriptions: &[Subscription<'_>],
+    ) {
+        let Some(session) = self.roster.sessions.get_mut(session_index as usize) else {
+            return;
+        };
+        for subscription in subscriptions {
+            let due = RetainedDue {
+                filter: subscription.filter.into(),
+                qos: subscription.options.qos,
+                identifier,
+                place: None,
+            };
+            // The same filter again begins again.
+            session.retained_due.retain(|other| other.filter != due.filter);
+            session.retained_due.push_back(due);
+        }
+        self.feed(now, session_index);
+    }
+
+    /// Send what the windows allow; whoever is owed retained messages stands in line for what room is left.
+    pub(crate) fn pump(&mut self, now: Millis, session_index: u32) {
+        self.roster.pump(now, session_index);
+        self.line_up(session_index);
+    }
+
+    /// Sessions in line, one turn each.
+    pub(crate) fn feed_line(&mut self, now: Millis) {
+        for _ in 0..self.feeding.len() {
+            let Some((index, generation)) = self.feeding.pop_front() else {
+                return;
+            };
+            let session = self.roster.sessions.get_mut(index as usize);
+            if let Some(session) = session.filter(|s| s.generation == generation) {
+                session.is_feeding = false;
+                self.feed(now, index);
+            }
+        }
+    }
+
+    fn line_up(&mut self, session_index: u32) {
+        let Some(session) = self.roster.sessions.get_mut(session_index as usize) else {
+            return;
+        };
+        if !session.retained_due.is_empty() && !session.is_feeding && session.conn.is_some() {
+            session.is_feeding = true;
+            self.feeding.push_back((session_index, session.generation));
+        }
+    }
+
+    fn feed(&mut self, now: Millis, session_index: u32) {
+        let mut nodes = NODES_PER_TURN;
+        loop {
+            let Some(session) = self.roster.sessions.get(session_index as usize) else {
+                return;
+            };
+            let Some(conn) = session.conn.and_then(|i| self.roster.conns.get(i as usize)) else {
+                return;
+            };
+            let has_room = session.queued() == 0 && conn.out.len() <= self.roster.limits.max_outbox_bytes as usize;
+            let Some(due) = session.retained_due.front().filter(|_| has_room) else {
+                return;
+            };
+            if nodes == 0 {
+                return self.line_up(session_index);
+            }
+            let budget = Budget {
+                nodes,
+                bytes: BYTES_PER_PAGE,
+            };
+            let page = self.retained.page(&due.filter, due.place.as_ref(), budget, now);
+            let (limit, identifier) = (due.qos, due.identifier);
+            nodes = nodes.saturating_sub(page.visited.max(1));
+            for message in page.found {
+                // [MQTT-3.3.1-8], [MQTT-3.3.1-9]: marked as retained, at the lower of both QoS
+                let qos = message.content().qos.min(limit);
+                let identifiers: Box<[u32]> = if identifier == 0 {
+                    Box::default()
+                } else {
+                    Box::new([identifier])
+                };
+                let pending = Pending {
+                    message,
+                    qos,
+                    retain: true,
+                    identifiers,
+                };
+                self.roster.deliver_kept(now, session_index, pending);
+            }
+            if let Some(session) = self.roster.sessions.get_mut(session_index as usize) {
+                match page.next {
+                    None => drop(session.retained_due.pop_front()),
+                    place => {
+                        if let Some(due) = session.retained_due.front_mut() {
+                            due.place = place;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
