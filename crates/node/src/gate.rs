@@ -18,6 +18,7 @@ use rustls::HandshakeKind;
 use rustls::server::UnbufferedServerConnection;
 use serde_json::{Value, json};
 use slab::Slab;
+use socket2::{SockRef, TcpKeepalive};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -35,6 +36,9 @@ const LINGER: Duration = Duration::from_secs(2);
 const PATROL: Duration = Duration::from_millis(50);
 /// Pause after the system refused another file descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Silence after which TCP asks whether the peer is still there, and the pause between two questions.
+const TCP_IDLE: Duration = Duration::from_secs(300);
+const TCP_PROBE: Duration = Duration::from_secs(30);
 /// How long a silent connection keeps its place when others wait for one.
 const SILENCE: Duration = Duration::from_millis(250);
 /// Accepted in one turn, so that handshakes under way get theirs.
@@ -239,6 +243,9 @@ impl Gate {
         };
         self.shared.counters.accepted.fetch_add(1, Ordering::Relaxed);
         let _ = stream.set_nodelay(true);
+        // A peer that vanished with keep-alive 0 is found by TCP, if by nobody else.
+        let probes = TcpKeepalive::new().with_time(TCP_IDLE).with_interval(TCP_PROBE);
+        let _ = SockRef::from(&stream).set_tcp_keepalive(&probes);
         let timeout = if kind == ListenerKind::Plaintext {
             settings.limits.connect_timeout_ms
         } else {
