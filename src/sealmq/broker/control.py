@@ -11,6 +11,7 @@ import contextlib
 import errno
 import json
 import os
+import select
 import socket
 import struct
 import threading
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
     from sealmq.datafolder import DataFolder
 
+    Verb = Callable[[dict[str, Any]], dict[str, Any]]
+    WaitingVerb = Callable[[dict[str, Any], Callable[[], bool]], dict[str, Any]]
+
 _REQUEST_BYTES = 1 << 20
 _ANSWER_BYTES = 1 << 28
 _ANSWER_SECONDS = 60.0
@@ -34,14 +38,17 @@ _PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.ECONN
 _SHORTAGE_SECONDS = 0.1  # pause after the system had no descriptor to spare
 
 
-def call(folder: DataFolder, verb: str, args: Mapping[str, object] | None = None) -> dict[str, Any]:
+def call(
+    folder: DataFolder, verb: str, args: Mapping[str, object] | None = None, *, patience: float = _ANSWER_SECONDS
+) -> dict[str, Any]:
     """Ask the broker that runs on `folder` and return its answer. Paths in `args` must be absolute: it runs elsewhere.
 
+    `patience` is how many seconds the answer may take; a verb that waits for something is told how long by `args`.
     Raises `NotSo` (code `broker-not-running`) when none runs, and what the verb raised: same class, words and code.
     """
     request = json.dumps({"verb": verb, "args": dict(args or {})}, default=str).encode() + b"\n"
     with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as connection:
-        connection.settimeout(_ANSWER_SECONDS)
+        connection.settimeout(patience)
         try:
             with _reachable(folder.control_path) as name:
                 connection.connect(name)
@@ -53,7 +60,7 @@ def call(folder: DataFolder, verb: str, args: Mapping[str, object] | None = None
             ) from None
         except TimeoutError:
             raise PeerFault(
-                f"broker on {folder.path} did not answer {verb} within {_ANSWER_SECONDS:.0f} s",
+                f"broker on {folder.path} did not answer {verb} within {patience:.0f} s",
                 mend="look at its log on stderr",
                 code="broker-silent",
             ) from None
@@ -70,10 +77,16 @@ def call(folder: DataFolder, verb: str, args: Mapping[str, object] | None = None
 class ControlServer:
     """Answers on `control.sock`; `start` and `stop` once each. A verb gets its arguments and returns plain data."""
 
-    def __init__(self, folder: DataFolder, verbs: Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]]) -> None:
-        """`verbs` maps a name to a function; calls come from several threads, one connection each."""
+    def __init__(
+        self, folder: DataFolder, verbs: Mapping[str, Verb], waiting: Mapping[str, WaitingVerb] | None = None
+    ) -> None:
+        """`verbs` maps a name to a function; calls come from several threads, one connection each.
+
+        A verb of `waiting` may take its time: it also gets a function that says when nobody waits for it any more.
+        """
         self._path = folder.control_path
         self._verbs = dict(verbs)
+        self._waiting = dict(waiting or {})
         self._socket: socket.socket | None = None
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
@@ -131,14 +144,18 @@ class ControlServer:
             connection.settimeout(_REQUEST_SECONDS)
             if not _same_user(connection):
                 return
-            answer = self._answer(_read_line(connection, _REQUEST_BYTES))
+            answer = self._answer(
+                _read_line(connection, _REQUEST_BYTES), lambda: self._stopping.is_set() or _has_left(connection)
+            )
             connection.sendall(json.dumps(answer, default=str).encode() + b"\n")
 
-    def _answer(self, line: bytes) -> dict[str, Any]:
+    def _answer(self, line: bytes, is_over: Callable[[], bool]) -> dict[str, Any]:
         verb = ""
         try:
             request = json.loads(line)
             verb, args = request["verb"], request.get("args", {})
+            if verb in self._waiting:
+                return {"ok": self._waiting[verb](args, is_over)}
             if verb not in self._verbs:
                 return _error(
                     NotSo(f"the running broker does not know {verb!r}", mend="restart it: it is of another version")
@@ -171,6 +188,12 @@ def _same_user(connection: socket.socket) -> bool:
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     _pid, user, _group = struct.unpack("3i", credentials)
     return user in (0, os.geteuid())
+
+
+def _has_left(connection: socket.socket) -> bool:
+    """Whether the caller has closed its end; it sends one line and then only listens."""
+    readable, _, _ = select.select([connection], [], [], 0)
+    return bool(readable) and connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
 
 
 def _read_line(connection: socket.socket, limit: int) -> bytes:

@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from sealmq.enginefaults import from_engine
+from sealmq.errors import NotSo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -73,6 +74,25 @@ class Broker:
     def disconnect_device(self, device: str, *, reason_code: int, reason: str) -> int:
         """Close every live connection of a device with an MQTT 5 reason code; how many were closed."""
         return self._node.disconnect_device(device, reason_code, reason)
+
+    def record_next(self, device: str | None, *, timeout_ms: int) -> dict[str, Any] | None:
+        """The handshake of the next connection of `device` (None: of anyone); None when nobody came in time.
+
+        Shape as in `_engine.pyi`, `Node.record_next`; it holds secrets. Raises `NotSo` with code `recorder-busy`.
+        """
+        from sealmq import _engine
+
+        try:
+            found = self._node.record_next(device, timeout_ms)
+        except _engine.EngineError as error:
+            if error.args[0] == "recorder-busy":
+                raise NotSo(
+                    "another recording is waiting for its handshake in this broker",
+                    mend="let it end, or end that command",
+                    code="recorder-busy",
+                ) from None
+            raise from_engine(*error.args) from None
+        return None if found is None else json.loads(found)
 
     def reload(self, config: str) -> None:
         """Take certificates, rules and limits from a new `NodeConfig`. Raises `ConfigError`; then nothing changed."""

@@ -18,6 +18,7 @@ from sealmq.broker.handle import Broker, Event
 from sealmq.broker.refusals import Refusals
 from sealmq.config.settings import Settings
 from sealmq.datafolder import DataFolder
+from sealmq.errors import SealmqError
 from sealmq.pki.authority import Authority
 from sealmq.pki.registry import Registry
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 _STATUS_REFUSALS = 20
 _STATUS_CLIENTS = 100
+_LONGEST_RECORDING = 600.0  # seconds that a recording stays armed; it keeps secrets in memory
+_SLICE_MS = 1000
 
 
 class Service:
@@ -141,7 +144,8 @@ class Service:
             self._https = self._open_https(settings.listen.https)
             stack.callback(self._https.stop)
             self._https.start()
-        control = ControlServer(self.folder, self._verbs())
+        waiting = {"trace-record": self._record, "refusals": self._refusals}
+        control = ControlServer(self.folder, self._verbs(), waiting)
         control.on_fault = lambda verb, fault: self.logger.error("control", verb=verb, summary=repr(fault))
         control.start()
         stack.callback(control.stop)
@@ -171,6 +175,41 @@ class Service:
         if self._https is not None:  # connections from now on see the new chain
             self._https_context.load_cert_chain(certificates.certificate_file, certificates.key_file)
         self.settings, self._certificates = settings, certificates
+
+    def _record(self, args: dict[str, Any], is_over: Callable[[], bool]) -> dict[str, Any]:
+        """Record the next handshake of `device` (None: of anyone) within `seconds`; `recording` None if none came."""
+        device, seconds = args.get("device"), min(float(args["seconds"]), _LONGEST_RECORDING)
+        who = f"device {device}" if device else "whoever comes next"
+        until, found = time.monotonic() + seconds, None
+        self._tell("recording", state="armed", summary=f"armed for {who}, {seconds:g} s at most")
+        end = "nobody came"
+        try:
+            # in slices, so that a command that was interrupted does not keep the recorder
+            while found is None and not is_over() and (left := until - time.monotonic()) > 0:
+                found = self.broker.record_next(device, timeout_ms=min(_SLICE_MS, int(left * 1000) + 1))
+            if found is not None:
+                peer = found.get("peer") or found.get("refusal", {}).get("peer", "")
+                end = f"recorded {peer}, {found.get('outcome', '')}"
+        except SealmqError as error:
+            end = error.message
+            raise
+        finally:
+            self._tell("recording", state="over", summary=f"{end}; no longer armed")
+        return {"recording": found}
+
+    def _tell(self, name: str, **fields: object) -> None:
+        self.logger.info(name, **fields)
+        for sink in self._sinks:
+            sink({"event": name, "at": int(time.time() * 1000), **fields})
+
+    def _refusals(self, args: dict[str, Any], is_over: Callable[[], bool]) -> dict[str, Any]:
+        """The refusals after number `after`, waiting up to `seconds` for one; `last` is the number of the latest."""
+        until = time.monotonic() + min(float(args.get("seconds", 0)), _LONGEST_RECORDING)
+        while True:
+            left = until - time.monotonic()
+            last, found = self.refusals.after(int(args.get("after", 0)), wait=max(0.0, min(left, _SLICE_MS / 1000)))
+            if found or left <= 0 or is_over():
+                return {"last": last, "refusals": found}
 
     def _verbs(self) -> dict[str, Callable[[dict[str, Any]], dict[str, Any]]]:
         from sealmq.pki.operations import OPERATIONS

@@ -33,6 +33,7 @@ VERBS = {
     "pub": Verb("sealmq.cli.pub", "Publish messages, options as in mosquitto_pub."),
     "sub": Verb("sealmq.cli.sub", "Subscribe and print messages, options as in mosquitto_sub."),
     "trace": Verb("sealmq.cli.trace", "Walk through a real handshake and MQTT session, and say why one failed."),
+    "log": Verb("sealmq.cli.log", "What the running broker remembers: whom it refused and why.", group=True),
     "ca": Verb("sealmq.cli.ca", "The built-in certificate authority: show, export.", group=True),
     "cert": Verb("sealmq.cli.cert", "Certificate files: show what is in them and what is odd.", group=True),
     "config": Verb("sealmq.cli.config", "The settings in force and where each came from.", group=True),

@@ -63,6 +63,19 @@ def broker_address(data: Path) -> tuple[str, int]:
     return "localhost", 8883
 
 
+def running(data: Path) -> DataFolder:
+    """The data folder of a broker to be asked. Raises `NotSo` with code `broker-not-running` when there is none."""
+    from sealmq.errors import DataFolderError
+
+    try:
+        return DataFolder.open(data)
+    except DataFolderError as error:
+        if error.code != "data-folder-missing":
+            raise
+        mend = "start one: sealmq up; or name its data folder with --data"
+        raise NotSo(f"no broker runs on {data}", mend=mend, code="broker-not-running") from None
+
+
 def _through_broker(folder: DataFolder, verb: str, args: dict[str, Any]) -> dict[str, Any]:
     from sealmq.broker import control
 

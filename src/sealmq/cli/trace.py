@@ -27,6 +27,8 @@ _MQTT: dict[str, MqttVersion] = {
     "mqttv311": "3.1.1",
 }
 
+_WAIT = 60.0  # seconds for a handshake at the broker
+
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
@@ -73,6 +75,13 @@ def trace(
         typer.Option(metavar="FILE", help="Keep the recording, WITH ITS SECRETS; .pcapng for Wireshark; may repeat."),
     ] = None,
     replay: Annotated[Path | None, typer.Option(metavar="FILE", help="Show a recording again instead.")] = None,
+    of_device: Annotated[
+        str | None,
+        typer.Option("--device", metavar="ID", help="Show the next handshake of this device, as the broker sees it."),
+    ] = None,
+    of_anyone: Annotated[
+        bool, typer.Option("--next", help="Show the next handshake of anyone, as the broker sees it.")
+    ] = False,
 ) -> None:
     """Go through a real handshake and MQTT session and show each step; ends with status 1 when it failed.
 
@@ -82,12 +91,12 @@ def trace(
     from sealmq.trace.model import to_json
     from sealmq.trace.recording import Recording
 
-    if (url is None) == (replay is None):
-        raise UsageError("what to trace is not clear", mend="give a URL, or --replay FILE")
-    if url is None:
-        if replay is None:
-            return
+    if sum((url is not None, replay is not None, of_device is not None, of_anyone)) != 1:
+        raise UsageError("what to trace is not clear", mend="give a URL, --replay FILE, --device ID or --next")
+    if replay is not None:
         recording = Recording.read(replay)
+    elif url is None:
+        recording = _of_broker(ctx.obj, of_device, _WAIT if timeout is None else timeout)
     else:
         from sealmq.trace import recorder
         from sealmq.trace.request import Bounds, Request
@@ -124,6 +133,30 @@ def trace(
         render.show(made, explain=explain, verbose=verbose)
     if made.outcome == "failed":
         raise typer.Exit(1)
+
+
+def _of_broker(options: Globals, device: str | None, seconds: float) -> Recording:
+    """The next handshake that the running broker sees."""
+    from sealmq.broker import control
+    from sealmq.cli.folder import running
+    from sealmq.errors import NotSo
+    from sealmq.pki.names import check_device_id
+    from sealmq.trace.brokerside import recording_of
+
+    if device is not None:
+        check_device_id(device)
+    folder = running(options.data)
+    who = f"device {device}" if device else "anyone"
+    output.note(f"waiting up to {seconds:g} s for the next handshake of {who}")
+    args = {"device": device, "seconds": seconds}
+    found = control.call(folder, "trace-record", args, patience=seconds + 10)["recording"]
+    if found is None:
+        raise NotSo(
+            f"no handshake of {who} came within {seconds:g} s",
+            mend="connect it now, or wait longer with --timeout; `sealmq log refusals` shows whom the broker refused",
+            code="nothing-recorded",
+        )
+    return recording_of(found)
 
 
 def _identity(

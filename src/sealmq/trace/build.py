@@ -5,9 +5,10 @@ It refuses to know how the recording came about: live or read from a file, bytes
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
-from sealmq.trace import causes, summary
+from sealmq.trace import brokerside, causes, summary
 from sealmq.trace.causes.evidence import Evidence
 from sealmq.trace.model import Certificate, Proofs, Tls, Totals, Trace
 from sealmq.trace.steps import Teller, started_at
@@ -17,7 +18,7 @@ from sealmq.trace.tls.records import Cutter
 from sealmq.trace.tracker import key_exchange
 
 if TYPE_CHECKING:
-    from sealmq.trace.model import Step
+    from sealmq.trace.model import Seat, Step
     from sealmq.trace.recording import Conditions, Event, Recording
 
 
@@ -35,14 +36,21 @@ def trace_of(recording: Recording) -> Trace:
 
 def _trace(conditions: Conditions, events: tuple[Event, ...], teller: Teller, previous: Trace | None) -> Trace:
     story, evidence = teller.story, _evidence(conditions, teller)
-    diagnosis = causes.classify(evidence)
     tls, totals = _tls(teller), _totals(events, story.channel_at)
     proofs = Proofs(story.right, story.wrong, story.unchecked)
-    text = summary.of(evidence, diagnosis, tls, totals, proofs, tuple(story.steps), previous=previous)
+    seat: Seat = "client"
+    if conditions.seat == "broker":
+        seat = "broker"
+        totals = dataclasses.replace(totals, sent=totals.received, received=totals.sent)
+        diagnosis = brokerside.diagnosis(story, connect_read=evidence.connect_sent)
+        text = summary.of_broker(story, diagnosis, tls, totals, proofs)
+    else:
+        diagnosis = causes.classify(evidence)
+        text = summary.of(evidence, diagnosis, tls, totals, proofs, tuple(story.steps), previous=previous)
     if diagnosis is None:
         return Trace(
             conditions.url, story.address, conditions.started, "ok", text, tls, tuple(story.steps), totals, proofs,
-            previous=previous,
+            previous=previous, seat=seat,
         )  # fmt: skip
     return Trace(
         conditions.url,
@@ -62,6 +70,7 @@ def _trace(conditions: Conditions, events: tuple[Event, ...], teller: Teller, pr
         mend=diagnosis.mend,
         command=diagnosis.command,
         previous=previous,
+        seat=seat,
     )
 
 

@@ -48,6 +48,11 @@ _TEXTS = {
         "wanted is in the certificate. A client that leaves this out has an encrypted connection to whoever "
         "answered."
     ),
+    "client certificate check": (
+        "With mutual TLS the broker does with the client's certificate what the client did with the broker's: chain,"
+        " dates, purpose. The device id in it is who this client is from now on."
+    ),
+    "verdict": "What the broker made of the connection; the same record is in its log and in `sealmq log refusals`.",
     "CertificateVerify": (
         "A copy of a certificate is easily had; its private key is not. Signing this very handshake shows that the "
         "sender holds the key, here and now, and not in a recording."

@@ -21,6 +21,9 @@ Who = Literal["client", "server", "here"]
 """`client` and `server` send; `here` is something that this side does by itself, with nothing on the wire."""
 Protection = Literal["none", "plain", "handshake", "application", "tls12"]
 """`none` where there is no TLS yet; `plain` TLS records in clear; then the keys of TLS 1.3, or those of TLS 1.2."""
+Seat = Literal["client", "broker"]
+"""From where it was seen: `here` and `this side` are that side, `sent` is what it sent."""
+StoppedBy = Literal["here", "client", "server", "network"]
 KeyExchange = Literal["", "key-transport", "key-agreement", "hybrid-pq", "psk"]
 """`key-transport`: the client sends the secret, encrypted to the key in the certificate. `key-agreement`: both compute
 it (Diffie-Hellman). `hybrid-pq`: the same with a post-quantum part. `psk`: it was there before, nothing new is
@@ -150,10 +153,10 @@ class Trace:
     """One traced connection.
 
     `outcome` is `ok` when all that was wanted came about: the channel, and for `mqtts` a CONNACK that accepts.
-    Otherwise `stopped_at` is the message or stage where it ended, `stopped_by` who ended it (`here`, `server`,
-    `network`), `cause` a stable slug of `sealmq.trace.causes`, `evidence` by what that is known, `not_done` what did
-    not happen because of it, `mend` what to do and `command` what shows it mended. `previous` is the connection whose
-    session was to be resumed.
+    Otherwise `stopped_at` is the message or stage where it ended, `stopped_by` who ended it (`here`, the other side,
+    or the `network`), `cause` a stable slug of `sealmq.trace.causes`, `evidence` by what that is known, `not_done`
+    what did not happen because of it, `mend` what to do and `command` what shows it mended. `previous` is
+    the connection whose session was to be resumed.
     """
 
     url: str
@@ -166,7 +169,7 @@ class Trace:
     totals: Totals
     proofs: Proofs
     stopped_at: str | None = None
-    stopped_by: Literal["here", "server", "network"] | None = None
+    stopped_by: StoppedBy | None = None
     cause: str | None = None
     evidence: str = ""
     not_done: tuple[str, ...] = ()
@@ -174,6 +177,7 @@ class Trace:
     command: str = ""
     previous: Trace | None = None
     schema: int = SCHEMA
+    seat: Seat = "client"
 
 
 def to_json(trace: Trace) -> dict[str, Any]:

@@ -78,7 +78,9 @@ class Session:
 
     def _note(self, packet: mqtt.Packet, direction: Direction) -> None:
         if direction == SENT:
-            self.connect_sent = self.connect_sent or packet.kind == "CONNECT"
+            if packet.kind == "CONNECT":
+                self.connect_sent = True
+                self.version = "3.1.1" if packet.facts.get("version") == "3.1.1" else "5.0"
         elif packet.kind == "CONNACK" and self.connack < 0:
             self.connack = packet.code
         elif packet.kind == "DISCONNECT":

@@ -37,7 +37,8 @@ class Event:
     * `phase`: `name` of what is attempted from here on: `resolve`, `connect`, `handshake`, `mqtt`, `close`
     * `ended`: `how` `closed` (by the peer, in order) | `eof` (by the peer, without close_notify) | `reset` | `refused`
       | `unreachable` | `timeout` | `dns` | `budget` (more came than a trace takes) | `failed` (OpenSSL gave up) |
-      `left` (by this side, all done), `errno` where there is one, and `over` for a budget
+      `left` (by this side, all done), `errno` where there is one, and `over` for a budget; a broker's recording ends
+      with `recorded`, `peer`, `device` and `refusal`, its record of it, empty when it accepted
     """
 
     t_ms: float
@@ -61,7 +62,8 @@ class Conditions:
     """With what a recording was made; none of it secret.
 
     `anchors` are the trusted certificates as (subject, key identifier in hexadecimal); None when the system's store was
-    used. `identity` are the certificates shown to the server, DER, leaf first. `started` is ISO 8601, UTC.
+    used. `identity` are the certificates shown to the server, DER, leaf first. `started` is ISO 8601, UTC. `seat` is
+    where it was recorded, `client` or `broker`; `sent` is what the client sent in either case.
     """
 
     url: str
@@ -75,6 +77,7 @@ class Conditions:
     topic: str = ""
     anchors: tuple[tuple[str, str], ...] | None = None
     identity: tuple[bytes, ...] = ()
+    seat: str = "client"
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ _UNDER = {
     "tls12": "session key",
 }
 _KEYS = {HANDSHAKE_SECRETS: "handshake", APPLICATION_SECRETS: "session", MASTER_SECRET: "session"}
-_BY = {"here": "this side", "server": "the server", "network": "the network"}
+_BY = {"here": "this side", "client": "the client", "server": "the server", "network": "the network"}
 
 
 def show(trace: Trace, *, explain: bool = False, verbose: bool = False, console: Console | None = None) -> None:
@@ -68,6 +68,8 @@ def show(trace: Trace, *, explain: bool = False, verbose: bool = False, console:
 def _head(console: Console, trace: Trace) -> None:
     started = trace.started.replace("T", " ").partition(".")[0]
     at = f" at {trace.address}" if trace.address else ""
+    if trace.seat == "broker":
+        at = f", seen by the broker, {trace.address}"
     console.print(Text(_clean(f"{trace.url}{at}, {started} UTC"), "bold"))
     console.print()
 
@@ -185,6 +187,8 @@ def _tracker(console: Console, trace: Trace) -> None:
         before = cells
     console.print(table)
     legend = "C chain received, N name and trust, K key proven, T handshake bound"
+    if trace.seat == "broker":
+        legend = "C chain sent, N the client went on, so it believes it, K key proven, T handshake bound"
     if trace.tls.resumed:
         legend = "R shown in the session before, T handshake bound"
     console.print(Text(f"cert.  {legend}", "dim"))
@@ -219,6 +223,8 @@ def _closing(console: Console, trace: Trace) -> None:
         console.print(Text.assemble(("OK  ", "bold green"), _clean(trace.summary)))
         return
     by = _BY.get(trace.stopped_by or "", "nobody")
+    if trace.seat == "broker" and trace.stopped_by == "here":
+        by = "the broker"
     console.print(
         Text.assemble(
             ("FAILED", "bold red"),

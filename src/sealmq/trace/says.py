@@ -49,6 +49,23 @@ def message(message: Message, facts: Facts, *, after_handshake: bool) -> Said:
     return known(message, facts)
 
 
+def from_seat(said: Said, message: Message, *, is_broker: bool) -> Said:
+    """The same line as a broker tells it, where `this side` is not the client."""
+    if not is_broker:
+        return said
+    if message.name == "Alert" and message.alert is not None and message.alert[1] != 0:
+        ours = message.direction != SENT
+        return said._replace(result="the broker ended it" if ours else "the client ended it")
+    if message.name == "Finished" and "may still refuse" in said.next:
+        return said._replace(next="the channel is open")
+    return Said(
+        *(
+            text.replace("this client", "the client").replace("to the server alone", "to the broker alone")
+            for text in said
+        )
+    )
+
+
 def alert_words(message: Message) -> str:
     """`fatal unknown_ca (48)`."""
     level, number = message.alert or (2, 80)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from sealmq.trace import endings, explain, packets, says
+from sealmq.trace import brokerside, endings, explain, packets, says
 from sealmq.trace.model import Step
 from sealmq.trace.target import Target
 from sealmq.trace.tls import keylog
@@ -66,6 +66,7 @@ class Teller:
         self.session = packets.Session(conditions.mqtt) if target.speaks_mqtt else None
         self._at = 0
         self._refused_at = -1  # the event with the certificate that this side refused
+        self._is_broker = conditions.seat == "broker"
 
     @property
     def facts(self) -> Facts:
@@ -110,6 +111,11 @@ class Teller:
         story = self.story
         story.address = event.text("address")
         story.tracker.tcp = "open"
+        if self._is_broker:
+            story.address = f"{event.text('peer')} → {story.address}"
+            words = f"TCP from {event.text('peer')}"
+            self.here(event, "accept", words, "a stream of bytes, unprotected", "the ClientHello")
+            return
         rtt = event.number("rtt_us")
         took = f", round trip {rtt / 1000:.2f} ms" if rtt else ""
         self.here(
@@ -120,6 +126,9 @@ class Teller:
         story = self.story
         story.how = event.text("how")
         story.ending = dict(event.facts)
+        if self._is_broker:
+            self._verdict(event)
+            return
         rest = self._decoder.unfinished(RECEIVED)
         if not story.first_bytes:
             story.first_bytes = rest[:64]
@@ -132,11 +141,19 @@ class Teller:
             who: Who = "server" if story.how in ("eof", "reset", "refused") else "here"
             self.add(event, who, "close" if orderly else story.how, told, protection="none", is_bad=not orderly)
 
+    def _verdict(self, event: Event) -> None:
+        story, said = self.story, brokerside.verdict(event.facts)
+        refused = bool(brokerside.refusal_of(event.facts))
+        if refused:
+            story.tracker.end()
+        is_first = not any(step.is_bad for step in story.steps)
+        self.add(event, "here", "verdict", said, protection="none", is_bad=refused and is_first)
+
     # --- TLS ----------------------------------------------------------------------------------------------------
 
     def _bytes(self, event: Event, direction: Direction) -> None:
         story = self.story
-        if direction == RECEIVED and not story.first_bytes:
+        if direction == self._peer and not story.first_bytes:
             story.first_bytes = event.data[:64]
         for message in self._decoder.feed(direction, event.data):
             self._message(event, message)
@@ -149,12 +166,14 @@ class Teller:
             for packet in self.session.feed(message):
                 packets.told(self, event, packet)
             return
-        if self._refused_at == self._at and message.direction == RECEIVED:
+        if self._is_passed_over(message):
             said = says.message(message, facts, after_handshake=False)
             unread = said._replace(result="not looked at: this side has refused already", next="")
-            self.add(event, "server", message.name, unread, message=message, fields=message.fields)
+            self.add(event, _who(message), message.name, unread, message=message, fields=message.fields)
             return
         before = story.tracker.channel
+        if self._is_broker and message.direction == SENT and message.name == "Finished":
+            story.tracker.accepted = story.tracker.chain_received  # or the client would not have gone on
         story.tracker.message(message, facts)
         if story.tracker.channel == "open" and before != "open":
             story.channel_at = self._at
@@ -166,9 +185,18 @@ class Teller:
         self.add(event, _who(message), message.name, said, message=message, is_bad=bad, fields=message.fields)
         self._own_steps_after(event, message)
 
+    @property
+    def _peer(self) -> Direction:
+        return SENT if self._is_broker else RECEIVED
+
+    def _is_passed_over(self, message: Message) -> bool:
+        if message.direction != self._peer or self._refused_at < 0:
+            return False
+        return self._is_broker or self._refused_at == self._at
+
     def _weigh(self, message: Message) -> None:
         story = self.story
-        if message.malformed and message.direction == RECEIVED and not story.malformed:
+        if message.malformed and message.direction == self._peer and not story.malformed:
             story.malformed = message.malformed
             story.not_tls = message.name == "NotTls"
             if story.not_tls:
@@ -196,9 +224,11 @@ class Teller:
         """What this side does by itself once it has the message."""
         if message.malformed:
             return
+        if self._is_broker and message.direction == SENT:
+            self._check_client(event, message)
         tls13, tracker = self.facts.is_tls13, self.story.tracker
         match message.direction, message.name:
-            case "received", "Certificate":
+            case "received", "Certificate" if not self._is_broker:
                 self._check_certificate(event)
             case "received", "ServerHello" if tls13 and self._logged(_HANDSHAKE_SECRET):
                 tracker.derive(HANDSHAKE_SECRETS, key_origin(self.facts))
@@ -220,7 +250,7 @@ class Teller:
                     "session keys",
                     "application traffic secrets derived, one for each direction",
                     "session keys exist, unused so far",
-                    "this side's answer",
+                    "the client's answer" if self._is_broker else "this side's answer",
                 )
             case "sent", "ClientKeyExchange":
                 tracker.derive(MASTER_SECRET, key_origin(self.facts))
@@ -257,12 +287,29 @@ class Teller:
                 "proof that the server holds the key",
             )
 
+    def _check_client(self, event: Event, message: Message) -> None:
+        """What a broker does once the client has shown itself."""
+        tracker = self.story.tracker
+        ending = self._events[-1]
+        empty = message.name == "Certificate" and not self.facts.client_chain
+        refused = brokerside.refusal_of(ending.facts).get("stage") == "certificate"
+        if message.name == "CertificateVerify" or (empty and refused):
+            said, is_bad = brokerside.check(ending.facts)
+            if is_bad:
+                self._refused_at = self._at
+                tracker.client_certificate = "refused"
+            else:
+                tracker.client_certificate = "accepted"
+            self.add(event, "here", "client certificate check", said, protection="none", is_bad=is_bad)
+
     def _reaction(self) -> Event | None:
         """What OpenSSL made of the record at hand."""
         return next((event for event in self._events[self._at + 1 :] if event.kind in ("tls", "ended")), None)
 
     def _logged(self, labels: set[str]) -> bool:
-        """Whether one of these secrets appeared in answer to the record at hand."""
+        """Whether one of these secrets appeared in answer to the record at hand; a broker does not say when."""
+        if self._is_broker:
+            return any(event.kind == "secret" and keylog.label_of(event.data) in labels for event in self._events)
         for event in self._events[self._at + 1 :]:
             if event.kind == "secret" and keylog.label_of(event.data) in labels:
                 return True
@@ -294,8 +341,12 @@ class Teller:
         if len(story.steps) >= MOST_STEPS:
             story.untold += 1
             return
+        if message is not None:
+            said = says.from_seat(said, message, is_broker=self._is_broker)
         wire, records = carried or ((message.wire, message.records) if message is not None else (0, 0))
-        direction = message.direction if message is not None else "none"
+        direction: Literal["sent", "received", "none"] = message.direction if message is not None else "none"
+        if self._is_broker and direction != "none":
+            direction = "received" if direction == SENT else "sent"
         kind = name if message is not None or who == "here" else "ended"
         story.steps.append(
             Step(

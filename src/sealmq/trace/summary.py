@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sealmq.trace import brokerside
+
 if TYPE_CHECKING:
     from sealmq.trace.causes import Diagnosis
     from sealmq.trace.causes.evidence import Evidence
     from sealmq.trace.model import Proofs, Step, Tls, Totals, Trace
+    from sealmq.trace.steps import Story
 
 _KEYS = {
     "key-transport": (
@@ -55,6 +58,14 @@ def of(
         parts.append("The session before was offered, and the server did not take it: this was a full handshake again.")
     parts.append(_proofs(proofs))
     return " ".join(part for part in parts if part)
+
+
+def of_broker(story: Story, diagnosis: Diagnosis | None, tls: Tls, totals: Totals, proofs: Proofs) -> str:
+    """The paragraph of a handshake that a broker recorded."""
+    if diagnosis is not None:
+        return _failed(diagnosis)
+    key = _KEYS.get(tls.key_exchange, "").format(group=tls.group)
+    return " ".join(part for part in (brokerside.opening(story, tls), key, brokerside.cost(totals, proofs)) if part)
 
 
 def _failed(diagnosis: Diagnosis) -> str:

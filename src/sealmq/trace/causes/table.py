@@ -7,12 +7,11 @@ those that the rule found. `command` is what shows it mended, `{again}` being th
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from sealmq.trace.causes.evidence import Evidence
-
-StoppedBy = Literal["here", "server", "network"]
+    from sealmq.trace.model import StoppedBy
 
 
 class Cause(NamedTuple):
