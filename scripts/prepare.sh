@@ -85,6 +85,8 @@ look_for_missing() {
         has mosquitto_pub && has mosquitto_sub || want mosquitto-clients
         has openssl || want openssl
         has gnutls-cli || want gnutls-bin
+        has curl || want curl
+        has ssh || want openssh-client
         ;;
     check)
         if ! { rust_is_new_enough && cargo clippy --version && cargo fmt --version; } >/dev/null 2>&1; then

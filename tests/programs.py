@@ -28,9 +28,14 @@ class Program:
         words = [str(arg) for arg in args]
         prefix = LINE_BUFFERED if line_buffered and not words[0].startswith(sys.executable) else ()
         self.args = [*prefix, *words]
-        self._process = subprocess.Popen(
-            self.args, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options
-        )
+        # A test run in the background ignores Ctrl-C, and a program inherits that; one at a terminal does not.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            self._process = subprocess.Popen(
+                self.args, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options
+            )
+        finally:
+            signal.signal(signal.SIGINT, before)
         self._changed = threading.Condition()
         self._lines: list[str] = []
         self._out: list[bytes] = []
