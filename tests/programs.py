@@ -8,13 +8,13 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import signal
     from types import TracebackType
 
 PATIENCE = 15.0  # seconds; a test that waits longer has failed
