@@ -5,7 +5,7 @@ It refuses to know how it is done; `sealmq.trace` does it, and shows it.
 
 from __future__ import annotations
 
-from pathlib import Path  # noqa: TC003 - typer reads the annotations
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,7 +14,11 @@ from sealmq.cli import output
 from sealmq.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sealmq.cli.app import Globals
+    from sealmq.trace.compare import Row
+    from sealmq.trace.model import Trace
     from sealmq.trace.recording import Recording
     from sealmq.trace.request import Identity, MqttVersion
 
@@ -82,6 +86,13 @@ def trace(
     of_anyone: Annotated[
         bool, typer.Option("--next", help="Show the next handshake of anyone, as the broker sees it.")
     ] = False,
+    compare: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            metavar="A B", help="Put two recordings or URLs side by side: steps, bytes, time, what was saved."
+        ),
+    ] = None,
+    compare_with: Annotated[str, typer.Option(metavar="resumed|1.2|1.3", help="Connect again so, and compare.")] = "",
 ) -> None:
     """Go through a real handshake and MQTT session and show each step; ends with status 1 when it failed.
 
@@ -91,6 +102,38 @@ def trace(
     from sealmq.trace.model import to_json
     from sealmq.trace.recording import Recording
 
+    def ask(url: str, *, version_of_tls: str = tls, twice: bool = resume) -> Recording:
+        from sealmq.trace import recorder
+        from sealmq.trace.request import Bounds, Request
+        from sealmq.trace.target import Target
+
+        if version not in _MQTT:
+            raise UsageError(f"MQTT version {version!r} is not known", mend="-V takes 5 or 311")
+        if version_of_tls not in ("", "1.2", "1.3"):
+            raise UsageError(f"TLS version {version_of_tls!r} cannot be chosen", mend="--tls takes 1.2 or 1.3")
+        request = Request(
+            Target.parse(url),
+            _identity(ctx.obj, device, cafile, cert, key),
+            tls="1.2" if version_of_tls == "1.2" else "1.3" if version_of_tls == "1.3" else "",
+            legacy=legacy,
+            ciphers=ciphers,
+            resume=twice,
+            server_name=server_name,
+            mqtt=_MQTT[version],
+            client_id=client_id,
+            topic=topic,
+            protocols=None if alpn is None else tuple(word for word in alpn.split(",") if word),
+            bounds=Bounds() if timeout is None else Bounds(connect=timeout, handshake=timeout, mqtt=timeout),
+        )
+        return recorder.run(request)
+
+    if compare is not None or compare_with:
+        if replay is not None or of_device is not None or of_anyone or save or (url is None) == (compare is None):
+            raise UsageError(
+                "what to compare is not clear", mend="give --compare A B, or URL --compare-with resumed, 1.2 or 1.3"
+            )
+        _compare(ctx.obj, _pair(ask, url, compare, compare_with))
+        return
     if sum((url is not None, replay is not None, of_device is not None, of_anyone)) != 1:
         raise UsageError("what to trace is not clear", mend="give a URL, --replay FILE, --device ID or --next")
     if replay is not None:
@@ -98,31 +141,7 @@ def trace(
     elif url is None:
         recording = _of_broker(ctx.obj, of_device, _WAIT if timeout is None else timeout)
     else:
-        from sealmq.trace import recorder
-        from sealmq.trace.request import Bounds, Request
-        from sealmq.trace.target import Target
-
-        if version not in _MQTT:
-            raise UsageError(f"MQTT version {version!r} is not known", mend="-V takes 5 or 311")
-        if tls not in ("", "1.2", "1.3"):
-            raise UsageError(f"TLS version {tls!r} cannot be chosen", mend="--tls takes 1.2 or 1.3")
-        target = Target.parse(url)
-        bounds = Bounds() if timeout is None else Bounds(connect=timeout, handshake=timeout, mqtt=timeout)
-        request = Request(
-            target,
-            _identity(ctx.obj, device, cafile, cert, key),
-            tls="1.2" if tls == "1.2" else "1.3" if tls == "1.3" else "",
-            legacy=legacy,
-            ciphers=ciphers,
-            resume=resume,
-            server_name=server_name,
-            mqtt=_MQTT[version],
-            client_id=client_id,
-            topic=topic,
-            protocols=None if alpn is None else tuple(word for word in alpn.split(",") if word),
-            bounds=bounds,
-        )
-        recording = recorder.run(request)
+        recording = ask(url)
     made = trace_of(recording)
     _save(recording, save or [])
     if ctx.obj.json:
@@ -133,6 +152,51 @@ def trace(
         render.show(made, explain=explain, verbose=verbose)
     if made.outcome == "failed":
         raise typer.Exit(1)
+
+
+def _pair(
+    ask: Callable[..., Recording], url: str | None, compare: tuple[str, str] | None, with_what: str
+) -> tuple[Trace, Trace]:
+    """The two traces that were asked for."""
+    from sealmq.trace.build import trace_of
+    from sealmq.trace.recording import Recording
+
+    if url is None:
+        first, second = (
+            trace_of(ask(one) if "://" in one else Recording.read(Path(one))) for one in compare or ("", "")
+        )
+        return first, second
+    if with_what == "resumed":
+        again = trace_of(ask(url, twice=True))
+        return again.previous or again, again
+    if with_what not in ("1.2", "1.3"):
+        raise UsageError(f"{with_what!r} cannot be compared with", mend="--compare-with takes resumed, 1.2 or 1.3")
+    return trace_of(ask(url)), trace_of(ask(url, version_of_tls=with_what))
+
+
+def _compare(options: Globals, pair: tuple[Trace, Trace]) -> None:
+    from sealmq.trace import compare as comparing
+
+    found = comparing.compare(*pair)
+    if options.json:
+        output.as_json(comparing.to_json(found))
+    else:
+        head = ["", comparing.label(found.first), comparing.label(found.second), "difference"]
+        output.columns(head, [_cells(row) for row in found.rows])
+        print(f"\n{found.summary}")
+    if "failed" in (pair[0].outcome, pair[1].outcome):
+        raise typer.Exit(1)
+
+
+def _cells(row: Row) -> list[str]:
+    digits = 1 if row.unit == "ms" else 0
+    unit = " ms" if row.unit == "ms" else ""
+    return [
+        row.name,
+        f"{row.first:.{digits}f}{unit}",
+        f"{row.second:.{digits}f}{unit}",
+        f"{row.difference:+.{digits}f}",
+    ]
 
 
 def _of_broker(options: Globals, device: str | None, seconds: float) -> Recording:

@@ -41,7 +41,13 @@ def _trace(conditions: Conditions, events: tuple[Event, ...], teller: Teller, pr
     seat: Seat = "client"
     if conditions.seat == "broker":
         seat = "broker"
-        totals = dataclasses.replace(totals, sent=totals.received, received=totals.sent)
+        totals = dataclasses.replace(
+            totals,
+            sent=totals.received,
+            received=totals.sent,
+            handshake_sent=totals.handshake_received,
+            handshake_received=totals.handshake_sent,
+        )
         diagnosis = brokerside.diagnosis(story, connect_read=evidence.connect_sent)
         text = summary.of_broker(story, diagnosis, tls, totals, proofs)
     else:
@@ -181,4 +187,6 @@ def _totals(events: tuple[Event, ...], channel_at: int) -> Totals:
         handshake_bytes=early[0] + early[1],
         handshake_ms=round(until[-1].t_ms - opened, 3) if until else 0.0,
         handshake_round_trips=early[2],
+        handshake_sent=early[0],
+        handshake_received=early[1],
     )

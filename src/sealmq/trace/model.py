@@ -135,7 +135,7 @@ class Proofs:
 class Totals:
     """Of the whole connection, bytes on the wire above TCP. `round_trips` counts flights answered, TCP's own included.
 
-    `handshake_ms` and `handshake_round_trips` are up to the channel, 0 when it never stood.
+    What begins with `handshake_` is up to the channel, 0 when it never stood.
     """
 
     sent: int = 0
@@ -146,6 +146,8 @@ class Totals:
     handshake_bytes: int = 0
     handshake_ms: float = 0.0
     handshake_round_trips: int = 0
+    handshake_sent: int = 0
+    handshake_received: int = 0
 
 
 @dataclass(frozen=True, slots=True)
