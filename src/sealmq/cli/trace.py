@@ -79,6 +79,13 @@ def trace(
         typer.Option(metavar="FILE", help="Keep the recording, WITH ITS SECRETS; .pcapng for Wireshark; may repeat."),
     ] = None,
     replay: Annotated[Path | None, typer.Option(metavar="FILE", help="Show a recording again instead.")] = None,
+    page_file: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Draw it as a page to walk through, all in this one file."),
+    ] = None,
+    ladder_file: Annotated[
+        Path | None, typer.Option("--svg", metavar="FILE", help="Draw the ladder diagram alone.")
+    ] = None,
     of_device: Annotated[
         str | None,
         typer.Option("--device", metavar="ID", help="Show the next handshake of this device, as the broker sees it."),
@@ -128,7 +135,8 @@ def trace(
         return recorder.run(request)
 
     if compare is not None or compare_with:
-        if replay is not None or of_device is not None or of_anyone or save or (url is None) == (compare is None):
+        others = (replay, of_device, page_file, ladder_file)
+        if any(other is not None for other in others) or of_anyone or save or (url is None) == (compare is None):
             raise UsageError(
                 "what to compare is not clear", mend="give --compare A B, or URL --compare-with resumed, 1.2 or 1.3"
             )
@@ -144,6 +152,7 @@ def trace(
         recording = ask(url)
     made = trace_of(recording)
     _save(recording, save or [])
+    _draw(made, page_file, ladder_file)
     if ctx.obj.json:
         output.as_json(to_json(made))
     else:
@@ -237,6 +246,17 @@ def _identity(
 
     files = device_files(DataFolder.open(options.data), device)
     return Identity(cafile or files.ca, files.cert, files.key)
+
+
+def _draw(made: Trace, page_file: Path | None, ladder_file: Path | None) -> None:
+    from sealmq import secretfiles
+    from sealmq.trace import page
+
+    for path, draw in ((page_file, page.html), (ladder_file, page.svg)):
+        if path is not None:
+            # no secrets, but all that was said in the channel
+            secretfiles.write_private(path, draw(made).encode())
+            output.note(f"drawn in {path} (mode 0600): no keys in it, but what was said on this connection")
 
 
 def _save(recording: Recording, paths: list[Path]) -> None:
