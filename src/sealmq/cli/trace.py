@@ -46,7 +46,10 @@ def trace(
         str | None, typer.Option("--as", metavar="ID", help="Act as this device of the data folder.")
     ] = None,
     cafile: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="CA certificates to trust.  [default: those of the system]")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="CA certificates to trust, and CRLs to heed.  [default: those of the system]"
+        ),
     ] = None,
     cert: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate chain of the client.")] = None,
     key: Annotated[Path | None, typer.Option(metavar="FILE", help="Private key of the client.")] = None,

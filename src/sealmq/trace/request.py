@@ -170,6 +170,8 @@ def _trust(context: ssl.SSLContext, ca: Path | None) -> tuple[tuple[str, str], .
 
     anchors = _certificates(ca, "CA file")
     context.load_verify_locations(cafile=ca)
+    if b"-----BEGIN X509 CRL-----" in _read(ca, "CA file"):  # who puts one there wants it heeded
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
     return tuple((certificates.subject(anchor), certificates.key_ids(anchor)[0]) for anchor in anchors)
 
 
