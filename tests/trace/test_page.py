@@ -135,8 +135,8 @@ def test_every_step_is_in_ladder_table_tracker_and_data(traces: dict[str, Trace]
     assert [link["data-step"] for link in in_ladder] == numbers
     data = json.loads(next(body for attributes, body in scripts(text) if "application/json" in attributes))
     assert [step["message"] for step in data["steps"]] == [step.message for step in seen.steps]
-    # the ladder, of which every name of a message is in a `tspan`'s neighbourhood, and the table say the same
     for step in seen.steps:
+        # its link and its label in the ladder, the process table, the tracker
         assert text.count(html.escape(step.message)) >= 4
         assert html.escape(step.says) in text
         assert html.escape(step.explain) in text
