@@ -117,11 +117,21 @@ def test_versions_that_do_not_meet(tmp_path: Path) -> None:
     failed(seen, "tls-version", "server", "Alert", "TLS 1.3")
 
 
-def test_suites_that_do_not_meet(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("options", "cause"),
+    [
+        (("-cipher", "ECDHE-ECDSA-AES128-SHA"), "no-common-cipher"),
+        (("-groups", "brainpoolP512r1"), "no-common-group"),
+        (("-cipher", "ALL:@SECLEVEL=0", "-sigalgs", "ECDSA+SHA1"), "no-common-signature"),
+    ],
+)
+def test_a_handshake_failure_is_probed(tmp_path: Path, options: tuple[str, ...], cause: str) -> None:
     files = servers.ecdsa(tmp_path)
-    with servers.s_server(files, "-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-SHA") as (url, _):
+    with servers.s_server(files, "-tls1_2", *options) as (url, _):
         seen = trace.record(url, ca=files.ca)
-    failed(seen, "handshake-failure", "server", "Alert")
+    failed(seen, cause, "server", "Alert")
+    assert "handshake_failure" in seen.evidence
+    assert "in the ClientHello it goes on" in seen.evidence
 
 
 # --- the server's certificate -----------------------------------------------------------------------------------------

@@ -123,6 +123,7 @@ def _evidence(conditions: Conditions, teller: Teller) -> Evidence:
         anchors=conditions.anchors,
         identity=conditions.identity,
         legacy=conditions.legacy,
+        missed=story.missed,
     )
 
 

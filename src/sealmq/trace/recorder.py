@@ -14,7 +14,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from sealmq.trace import mqtt
+from sealmq.trace import mqtt, probe
 from sealmq.trace.conversation import Conversation
 from sealmq.trace.keytap import KeyTap
 from sealmq.trace.recording import Conditions, Event, Recording
@@ -44,6 +44,7 @@ def run(request: Request) -> Recording:
             log = Log()
             with contextlib.suppress(Stopped):
                 session = _connection(request, conditions, loaded, log, tap, session)
+            probe.ask(log.events)
             connections.append(tuple(log.events))
             if session is None:
                 break

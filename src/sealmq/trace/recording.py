@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 FORMAT = 1
 LARGEST_FILE = 64 * 1024 * 1024  # bytes; a recording at all its bounds is a third of that
 
-Kind = Literal["resolved", "connected", "sent", "received", "secret", "tls", "phase", "ended"]
+Kind = Literal["resolved", "connected", "sent", "received", "secret", "tls", "phase", "ended", "probe"]
 _LONGEST = 86_400_000.0  # milliseconds
-KINDS = frozenset({"resolved", "connected", "sent", "received", "secret", "tls", "phase", "ended"})
+KINDS = frozenset({"resolved", "connected", "sent", "received", "secret", "tls", "phase", "ended", "probe"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,8 @@ class Event:
       | `unreachable` | `timeout` | `dns` | `budget` (more came than a trace takes) | `failed` (OpenSSL gave up) |
       `left` (by this side, all done), `errno` where there is one, and `over` for a budget; a broker's recording ends
       with `recorded`, `peer`, `device` and `refusal`, its record of it, empty when it accepted
+    * `probe`: after a handshake_failure another ClientHello was tried, with more of one `part` (`suite` | `group` |
+      `signature` | `version`); `answered` is whether the server then went on
     """
 
     t_ms: float

@@ -51,6 +51,7 @@ class Story:
     unchecked: int = 0
     channel_at: int = -1  # index of the event with which the channel stood
     untold: int = 0
+    missed: str = ""  # what a server that answered handshake_failure found missing in the offer
 
 
 class Teller:
@@ -90,6 +91,8 @@ class Teller:
                     self._bytes(event, RECEIVED)
                 case "tls" if event.facts.get("state") == "failed":
                     self.story.verify_code = event.number("verify_code")
+                case "probe" if event.facts.get("answered"):
+                    self.story.missed = event.text("part")
                 case "ended":
                     self._ended(event)
         return self

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 
 # RFC 8446, section 6.2
 HANDSHAKE_FAILURE, CERTIFICATE_REQUIRED = 40, 116
+_MISSED = {
+    "suite": "no-common-cipher",
+    "group": "no-common-group",
+    "signature": "no-common-signature",
+    "version": "tls-version",
+}
 
 
 def find(evidence: Evidence) -> Found | None:
@@ -48,6 +54,9 @@ def _received(evidence: Evidence, number: int) -> Found:
     simple = {70: "tls-version", 71: "no-common-cipher", 112: "unrecognized-name", 120: "no-common-alpn"}
     if number in simple:
         return Found(simple[number], said, "server")
+    if number == HANDSHAKE_FAILURE and evidence.missed in _MISSED:
+        part = evidence.missed
+        return Found(_MISSED[part], f"{said}; with every {part} there is in the ClientHello it goes on", "server")
     if number == HANDSHAKE_FAILURE and facts.server_hello is None:
         return Found("handshake-failure", f"{said}, in answer to the ClientHello", "server")
     return Found("peer-alert", said, "server", {"alert": f"{names.alert(number)} ({number})"})

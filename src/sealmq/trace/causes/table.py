@@ -116,6 +116,13 @@ CAUSES: dict[str, Cause] = {
         "allow it an AEAD suite with ECDHE, or look at it with --legacy",
         "{again} --legacy",
     ),
+    "no-common-group": Cause(
+        "server accepts none of the key exchange groups offered ({groups})", "allow it X25519 or P-256"
+    ),
+    "no-common-signature": Cause(
+        "server can sign with none of the signature algorithms offered",
+        "give it a certificate with a P-256 key, or RSA from 2048 bits, and SHA-256",
+    ),
     "no-common-alpn": Cause(
         "server speaks none of the application protocols offered ({protocols})",
         "check the port; or give the server's name for MQTT with --alpn",
@@ -295,6 +302,7 @@ def _facts(evidence: Evidence) -> dict[str, object]:
         "seconds": evidence.seconds,
         "over": evidence.over,
         "versions": "TLS " + " and ".join(sorted(offered)) if offered else "none",
+        "groups": ", ".join(names.group(number) for number in hello.groups) if hello is not None else "",
         "protocols": ", ".join(hello.protocols) if hello is not None else "",
         "what": evidence.malformed or evidence.wrong_proof,
         "now": f"{evidence.started:%Y-%m-%d %H:%M} UTC",
