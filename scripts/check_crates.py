@@ -10,12 +10,12 @@ import json
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
-CRATES_IO = "registry+https://github.com/rust-lang/crates.io-index"
 
 # Which crates of ours each crate may name; a crate that is not listed is an offence.
 MAY_USE: dict[str, set[str]] = {
@@ -153,11 +153,15 @@ def _foreign(graph: Graph) -> Iterator[str]:
     """Licence and source of each crate that becomes part of what is shipped, or helps to build it."""
     shipped = {path for package in graph.ours for path in _ids_reached(graph, package)}
     oldest = min(_version(graph.packages[package]["rust_version"]) for package in graph.ours)
-    for package in sorted(graph.edges.keys() - graph.ours):
+    foreign = sorted(graph.edges.keys() - graph.ours)
+    sources = Counter(str(graph.packages[package]["source"]) for package in foreign)
+    registry = next((source for source, _ in sources.most_common() if source.startswith("registry+")), "")
+    for package in foreign:
         facts = graph.packages[package]
         label = f"{facts['name']} {facts['version']}"
-        if facts["source"] != CRATES_IO:
-            yield f"crate {label} comes from {facts['source'] or 'a path outside the workspace'}, not from crates.io"
+        if facts["source"] != registry:
+            origin = facts["source"] or "a path outside the workspace"
+            yield f"crate {label} comes from {origin}, not from the registry of the others"
         if package not in shipped:
             continue
         if not licence_allowed(facts["license"] or ""):

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-CRATES_IO = "registry+https://github.com/rust-lang/crates.io-index"
+REGISTRY = "registry+https://registry.example/index"
 
 
 def _script(name: str) -> ModuleType:
@@ -48,7 +48,7 @@ def _metadata(folder: Path, uses: dict[str, dict[str, str]], **changed: dict[str
             "version": "1.0.0",
             "license": "MIT",
             "rust_version": "1.85",
-            "source": None if name in ours else CRATES_IO,
+            "source": None if name in ours else REGISTRY,
             "manifest_path": str(folder / name / "Cargo.toml"),
         }
         | changed.get(name.replace("-", "_"), {})
@@ -107,7 +107,7 @@ def test_a_crate_off_its_floor_is_named(tmp_path: Path, uses: dict[str, dict[str
         ({"license": None}, "crate odd 1.0.0 has the licence unknown, which is not on the list"),
         (
             {"source": "git+https://example.org/odd"},
-            "crate odd 1.0.0 comes from git+https://example.org/odd, not from crates.io",
+            "crate odd 1.0.0 comes from git+https://example.org/odd, not from the registry of the others",
         ),
         ({"rust_version": "1.90.0"}, "crate odd 1.0.0 needs Rust 1.90.0, newer than the stated 1.85"),
     ],
