@@ -166,6 +166,7 @@ impl Engine {
         for filter in &gone {
             session.subscriptions.remove(filter);
         }
+        session.retained_due.retain(|due| !gone.contains(&due.filter));
         for filter in &gone {
             self.forget_subscription(session_index, filter);
         }

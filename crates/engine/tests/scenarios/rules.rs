@@ -4,8 +4,8 @@
 
 use crate::harness::{Bench, Client, allowing, filter, message, quiet, rule};
 use sealmq_codec::{Packet, Property, ReasonCode, Version};
-use sealmq_engine::Event;
 use sealmq_engine::rules::{Action, Effect, Rules};
+use sealmq_engine::{Event, Limits};
 
 const DENIED: u8 = ReasonCode::NotAuthorized as u8;
 
@@ -179,6 +179,32 @@ fn new_rules_end_subscriptions_and_permits_at_once() {
     assert_eq!(bench.drive(|e, _| e.gauges().subscriptions), 1);
     bench.drive(|e, _| e.set_rules(allowing(&["#"])));
     assert!(!heard(&bench, &a, "x/1"), "what ended does not come back by itself");
+}
+
+// Retained messages that a subscription is still owed end with it
+#[test]
+fn new_rules_end_what_a_subscription_is_still_owed() {
+    let limits = Limits {
+        max_outbox_bytes: 4096,
+        ..quiet()
+    };
+    let bench = Bench::with(limits, allowing(&["#"]));
+    let mut p = bench.connect("p").go();
+    for number in 0..2000 {
+        p.publish(message(&format!("x/{number}"), [b'x'; 200]).retain());
+    }
+    let mut a = bench.connect("a").go();
+    a.stall();
+    a.ask(0, &[filter("x/#", 0)]);
+    bench.drive(|e, _| e.set_rules(allowing(&["y/#"])));
+    a.read_again();
+    let mut came = 0;
+    for _ in 0..100 {
+        bench.advance(1);
+        came += a.all().len();
+    }
+    assert!(came > 0, "nothing was owed, so nothing is shown");
+    assert!(came < 1000, "{came} packets came of what the rules had taken away");
 }
 
 // A session that is away loses what its device may no longer hear
