@@ -99,8 +99,7 @@ class Reader:
 
 def test_the_commands_of_the_readme(tmp_path):
     text = README.read_text(encoding="utf-8")
-    if not lines_of(text):
-        pytest.skip("README.md has no block fenced as sh")
+    assert lines_of(text), "README.md has no block fenced as sh"
     with Reader(tmp_path) as reader:
         reader.follow(text)
 

@@ -8,7 +8,6 @@ pub struct Counters {
     pub messages_received: u64,
     pub messages_sent: u64,
     pub bytes_received: u64,
-    pub bytes_sent: u64,
     pub messages_dropped: u64,
     pub publishes_denied: u64,
     pub subscribes_denied: u64,
