@@ -108,7 +108,7 @@ def test_a_full_disk_leaves_neither_files_nor_a_record(three, tmp_path):
 def test_a_commit_that_fails_takes_the_files_back(three):
     folder, _, registry = three
     failing = "CREATE TRIGGER no BEFORE INSERT ON certificates BEGIN SELECT RAISE(ROLLBACK, 'no'); END"
-    registry._connection.execute(failing)
+    registry._file._connection.execute(failing)
     with pytest.raises(Exception, match="no"):
         device_add(*three, id="sensor-1")
     assert registry.devices() == []

@@ -1,4 +1,4 @@
-"""The registry: remembered, whole, refused when newer. Knows nothing of keys."""
+"""The registry: remembered, whole, brought up to date, refused when newer. Knows nothing of keys."""
 
 import dataclasses
 import sqlite3
@@ -9,7 +9,17 @@ import pytest
 
 from sealmq.datafolder import DataFolder
 from sealmq.errors import DataFolderError, Environment, NotSo
-from sealmq.pki.registry import CertificateRecord, Registry
+from sealmq.pki.registry import (
+    SCHEMA_VERSION,
+    AuthorityKind,
+    AuthorityRecord,
+    AuthorityState,
+    CertificateRecord,
+    CertificateStatus,
+    DeviceStatus,
+    Registry,
+    schema,
+)
 
 NOW = datetime(2026, 11, 20, 20, 33, tzinfo=UTC)
 RECORD = CertificateRecord("2a", "sensor-1", "abcd", NOW, NOW + timedelta(days=30), "ff" * 32, NOW)
@@ -78,7 +88,7 @@ def test_a_certificate_needs_its_device_and_is_recorded_once(registry):
 
 def test_durable_and_private(folder, registry):
     registry.add_device("sensor-1", profile="default", now=NOW)
-    pragma = registry._connection.execute
+    pragma = registry._file._connection.execute
     assert pragma("PRAGMA journal_mode").fetchone()[0] == "wal"
     assert pragma("PRAGMA synchronous").fetchone()[0] == 2
     files = list(folder.path.glob("registry.sqlite3*"))
@@ -89,13 +99,13 @@ def test_durable_and_private(folder, registry):
 def test_a_newer_schema_is_refused_and_untouched(folder, registry):
     registry.close()
     with sqlite3.connect(folder.registry_path) as raw:
-        raw.execute("PRAGMA user_version = 2")
+        raw.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     raw.close()
     before = folder.registry_path.read_bytes()
     with pytest.raises(DataFolderError) as caught:
         Registry.open(folder)
     assert caught.value.code == "registry-newer"
-    assert "schema 2, this one knows 1" in caught.value.message
+    assert f"schema {SCHEMA_VERSION + 1}, this one knows {SCHEMA_VERSION}" in caught.value.message
     assert folder.registry_path.read_bytes() == before
 
 
@@ -108,8 +118,8 @@ def test_a_damaged_file_is_named(folder):
 
 def test_a_full_disk_is_named_and_nothing_is_half_recorded(registry):
     registry.add_device("sensor-1", profile="default", now=NOW)
-    pages = registry._connection.execute("PRAGMA page_count").fetchone()[0]
-    registry._connection.execute(f"PRAGMA max_page_count = {pages}")  # SQLite answers as on a full disk
+    pages = registry._file._connection.execute("PRAGMA page_count").fetchone()[0]
+    registry._file._connection.execute(f"PRAGMA max_page_count = {pages}")  # SQLite answers as on a full disk
 
     def fill():
         with registry.transaction():
@@ -139,3 +149,124 @@ def test_two_processes_may_open_it_at_once(folder):
     with Registry.open(folder) as one, Registry.open(folder) as two:
         one.add_device("sensor-1", profile="default", now=NOW)
         assert two.device("sensor-1").id == "sensor-1"
+
+
+def first_schema(folder, *, devices):
+    """A registry as the first version left it, with one certificate per device."""
+    raw = sqlite3.connect(folder.registry_path, isolation_level=None)
+    for statement in schema.MIGRATIONS[0].split(";\n"):
+        raw.execute(statement)
+    for number, device in enumerate(devices):
+        raw.execute("INSERT INTO devices VALUES (?, 'default', 'active', 1000)", (device,))
+        values = (f"{number:x}", device, "abcd", 1000, 2000, f"{number:064x}", 1000, "active")
+        raw.execute("INSERT INTO certificates VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
+    raw.execute("PRAGMA user_version = 1")
+    raw.close()
+
+
+def test_a_registry_of_the_first_schema_is_taken_along_and_a_copy_kept(folder):
+    first_schema(folder, devices=["a", "b"])
+    with Registry.open(folder) as registry:
+        assert [(one.id, one.status, one.groups, len(one.certificates)) for one in registry.devices()] == [
+            ("a", "active", (), 1),
+            ("b", "active", (), 1),
+        ]
+        registry.put_status("a", DeviceStatus.REVOKED, now=NOW, reason="lost")
+    kept = folder.path / "registry.v1.sqlite"
+    assert kept.stat().st_mode & 0o777 == 0o600
+    with sqlite3.connect(kept) as raw:
+        assert raw.execute("PRAGMA user_version").fetchone()[0] == 1
+        assert raw.execute("SELECT id, status FROM devices ORDER BY id").fetchall() == [
+            ("a", "active"),
+            ("b", "active"),
+        ]
+    raw.close()
+    with Registry.open(folder) as registry:
+        assert (registry.device("a").status, registry.device("a").reason) == ("revoked", "lost")
+
+
+def test_a_new_registry_keeps_no_copy(folder):
+    Registry.open(folder).close()
+    assert not list(folder.path.glob("registry.v*"))
+
+
+def test_a_migration_that_fails_half_way_changes_nothing(folder, monkeypatch):
+    first_schema(folder, devices=["a"])
+    broken = (*schema.MIGRATIONS[:-1], schema.MIGRATIONS[-1] + "CREATE TABLE devices (id TEXT);\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "MIGRATIONS", broken)
+        with pytest.raises(sqlite3.OperationalError):
+            Registry.open(folder)
+    with sqlite3.connect(folder.registry_path) as raw:
+        assert raw.execute("PRAGMA user_version").fetchone()[0] == 1
+        assert raw.execute("SELECT count(*) FROM sqlite_master WHERE name = 'tokens'").fetchone()[0] == 0
+    raw.close()
+    with Registry.open(folder) as registry:
+        assert [one.id for one in registry.devices()] == ["a"]
+
+
+def test_two_that_migrate_at_once_do_it_once(folder):
+    first_schema(folder, devices=["a"])
+    opened = []
+
+    def work():
+        with Registry.open(folder) as registry:
+            opened.append([one.id for one in registry.devices()])
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert opened == [["a"]] * 4
+    assert [path.name for path in folder.path.glob("*registry.v*")] == ["registry.v1.sqlite"]
+
+
+def test_the_first_sight_of_a_later_certificate_supersedes_the_earlier_one(registry):
+    later = dataclasses.replace(RECORD, serial="2b", sha256="ee" * 32, created_at=NOW + timedelta(days=20))
+    registry.add_device("sensor-1", profile="default", now=NOW)
+    registry.record_certificate(RECORD)
+    registry.record_certificate(later)
+    assert registry.certificates_seen({RECORD.sha256: NOW}) == []
+    moment = NOW + timedelta(days=20, hours=1)
+    assert [one.serial for one in registry.certificates_seen({later.sha256: moment})] == ["2a"]
+    assert registry.certificates_seen({later.sha256: moment + timedelta(hours=1), "00" * 32: moment}) == []
+    old, new = registry.certificate(RECORD.sha256), registry.certificate(later.sha256)
+    assert (old.status, new.status) == (CertificateStatus.SUPERSEDED, CertificateStatus.ACTIVE)
+    assert (new.first_seen_at, new.last_seen_at) == (moment, moment + timedelta(hours=1))
+
+
+def test_an_earlier_certificate_that_is_seen_late_supersedes_nothing(registry):
+    later = dataclasses.replace(RECORD, serial="2b", sha256="ee" * 32, created_at=NOW + timedelta(days=20))
+    registry.add_device("sensor-1", profile="default", now=NOW)
+    registry.record_certificate(RECORD)
+    registry.record_certificate(later)
+    assert registry.certificates_seen({RECORD.sha256: NOW + timedelta(days=21)}) == []
+    assert registry.certificate(later.sha256).status == "active"
+
+
+def test_a_retired_id_is_given_out_only_when_asked_for(registry):
+    registry.add_device("sensor-1", profile="default", now=NOW, groups=["roof", "all"])
+    assert registry.device("sensor-1").groups == ("all", "roof")
+    registry.put_status("sensor-1", DeviceStatus.RETIRED, now=NOW)
+    with pytest.raises(NotSo) as caught:
+        registry.add_device("sensor-1", profile="default", now=NOW)
+    assert caught.value.code == "device-retired"
+    revived = registry.revive_device("sensor-1", profile="short", now=NOW)
+    assert (revived.status, revived.profile, revived.groups) == ("pending", "short", ())
+    with pytest.raises(NotSo) as caught:
+        registry.revive_device("sensor-1", profile="short", now=NOW)
+    assert caught.value.code == "device-exists"
+
+
+def test_authorities_and_who_holds_which_bundle(registry):
+    root = AuthorityRecord("aa", AuthorityKind.ROOT, AuthorityState.STAGED, "11" * 32, NOW, NOW)
+    registry.authorities.record(root)
+    assert registry.authorities.put_state("aa", AuthorityState.PUBLISHED)
+    assert not registry.authorities.put_state("bb", AuthorityState.PUBLISHED)
+    assert registry.authorities.all() == [dataclasses.replace(root, state="published")]
+    registry.add_device("sensor-1", profile="default", now=NOW)
+    registry.authorities.confirm("sensor-1", 3, at=NOW)
+    registry.authorities.confirm("sensor-1", 3, at=NOW + timedelta(hours=1))
+    assert registry.authorities.confirmed(2) == {"sensor-1": NOW}
+    assert registry.authorities.confirmed(4) == {}
