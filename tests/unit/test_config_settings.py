@@ -163,3 +163,27 @@ def test_every_setting_says_what_it_means():
 def test_the_reference_page_is_of_this_schema():
     page = Path(__file__).parents[2] / "docs" / "reference" / "config.md"
     assert page.read_text() == reference.page(), "run: python -m sealmq.config.reference > docs/reference/config.md"
+
+
+def test_a_table_in_a_table_and_a_list_of_tables(tmp_path):
+    text = '[tls.acme]\nnames = ["broker.example"]\n\n[[tls.also]]\ncertificate = "c.pem"\nkey = "k.pem"\n'
+    settings = read(tmp_path, text, environ={"SEALMQ_TLS_ACME_EMAIL": "ops@broker.example"})
+    assert settings.config.tls.acme.names == ["broker.example"]
+    assert settings.origin("tls.acme.names") == f"{tmp_path}/sealmq.toml:2"
+    assert settings.origin("tls.acme.email") == "environment SEALMQ_TLS_ACME_EMAIL"
+    assert settings.resolve("tls.also", settings.config.tls.also[0].key) == tmp_path / "k.pem"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[tls.acme]\nnamess = ["a.example"]\n', "unknown setting 'namess' in [tls.acme]"),
+        ('[tls.acme]\nnames = "a.example"\n', "tls.acme.names = "),
+        ("[tls]\nacme = 3\n", "'tls.acme' in"),
+        ('[[tls.also]]\ncertificate = "c.pem"\n', "tls.also = {certificate = "),
+        ('[tls.acme]\nnames = ["a.example"]\nchallenge = "dns-01"\n', "without tls.acme.dns_hook"),
+        ('[tls]\ncertificate = "c"\nkey = "k"\n[tls.acme]\nnames = ["a.example"]\n', "are both set"),
+    ],
+)
+def test_wrong_tables_in_tables(tmp_path, text, message):
+    assert message in refused(tmp_path, text).message

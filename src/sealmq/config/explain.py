@@ -37,12 +37,12 @@ def explain(settings: Settings) -> list[Row]:
     return [
         Row(
             setting=f"{table}.{key}",
-            value=toml_value(getattr(getattr(settings.config, table), key)),
+            value=toml_value(schema.value_of(settings.config, table, key)),
             unit=schema.unit_of(table, key),
             origin=settings.origin(f"{table}.{key}"),
             meaning=schema.meaning_of(table, key),
             danger=table == "dangerous" and key in in_force,
         )
-        for table, model in schema.tables().items()
-        for key in model.model_fields
+        for table in schema.tables()
+        for key in schema.settings_in(table)
     ]

@@ -52,8 +52,8 @@ def page() -> str:
         parts.append(f"## [{name}]\n\n{(model.__doc__ or '').strip()}\n")
         lines = ["| setting | takes | default | meaning |", "|---|---|---|---|"]
         config = schema.Config()
-        for key in model.model_fields:
-            default = toml_value(getattr(getattr(config, name), key))
+        for key in schema.settings_in(name):
+            default = toml_value(schema.value_of(config, name, key))
             cells = (f"`{key}`", schema.expected(name, key), f"`{default}`", schema.meaning_of(name, key))
             lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
         parts.append("\n".join(lines) + "\n")

@@ -6,11 +6,14 @@ know where a value came from and what the broker does with it.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from sealmq.config.address import OFF, Address, BadValue
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MIB = 1024 * 1024
 U32_MAX = 4_294_967_295
@@ -71,15 +74,53 @@ class Listen(Table):
     )
 
 
+class Also(Table):
+    """A further certificate of the broker, shown to clients that ask (SNI) for one of the names in it."""
+
+    certificate: str = Field(description="certificate chain, leaf first; the names in it choose it")
+    key: str = Field(description="private key of certificate")
+
+
+class Acme(Table):
+    """A public certificate by ACME (RFC 8555), shown to clients that ask for one of `names`; all others, and everyone
+    until there is one, are shown the certificate of the built-in CA.
+    """
+
+    names: list[str] = _setting([], "public names to certify; empty means no ACME", unit="DNS")
+    directory: str = _setting(
+        "https://acme-v02.api.letsencrypt.org/directory", "directory of the ACME server", unit="URL"
+    )
+    email: str = _setting("", "contact of the account, for warnings of the ACME server", unit="mail address")
+    ca_file: str = _setting("", "trust anchors for the ACME server instead of the system's", unit="PEM file")
+    challenge: Literal["http-01", "dns-01"] = _setting("http-01", "how the control of a name is shown")
+    http_address: ListenAddress = _setting(
+        "0.0.0.0:80", "where http-01 is answered, only while an order is open", unit="HOST:PORT"
+    )
+    dns_hook: str = _setting(
+        "", "command for dns-01, called as `CMD add|remove NAME VALUE`; returns once the record is served", unit="CMD"
+    )
+
+
 class Tls(Table):
-    """Own certificate files instead of those of the built-in CA. Relative paths start at the configuration file."""
+    """Own certificate files instead of those of the built-in CA. Relative paths start at the configuration file.
+
+    The files are watched: certificate, key, CA and CRL are checked and then taken together, without a restart.
+    `[[tls.also]]`, as often as wanted, has `certificate` and `key` of further names, chosen by SNI.
+    """
 
     certificate: str = _setting("", "certificate chain of the broker, leaf first; needs tls.key", unit="PEM file")
     key: str = _setting("", "private key of tls.certificate", unit="PEM file")
     client_ca: str = _setting("", "trust anchors for client certificates instead of the built-in CA", unit="PEM file")
+    crl: str = _setting(
+        "",
+        "revocation lists of the CAs in tls.client_ca; a stale one raises an alarm and locks nobody out",
+        unit="PEM file",
+    )
     extra_names: list[str] = _setting(
         [], "further names and addresses in the built-in server certificate", unit="DNS or IP"
     )
+    also: list[Also] = _setting([], "further certificates, written as [[tls.also]] tables", unit="tables")
+    acme: Acme = Field(default_factory=Acme, description="a public certificate by ACME")
 
 
 class Rules(Table):
@@ -189,8 +230,21 @@ class Config(Table):
 
 
 def tables() -> dict[str, type[Table]]:
-    """Table name to its model, in the order of the file."""
-    return {name: field.annotation for name, field in Config.model_fields.items() if isinstance(field.annotation, type)}
+    """Table name to its model, in the order of the file; a table in a table has its dotted name."""
+    return dict(_tables_in(Config, ""))
+
+
+def settings_in(table: str) -> list[str]:
+    """The keys of a table that hold values, not tables of their own."""
+    return [key for key, field in tables()[table].model_fields.items() if _as_table(field.annotation) is None]
+
+
+def value_of(config: Config, table: str, key: str) -> Any:  # noqa: ANN401
+    """The value of a setting."""
+    found: Any = config
+    for name in [*table.split("."), key]:
+        found = getattr(found, name)
+    return found
 
 
 def unit_of(table: str, key: str) -> str:
@@ -225,4 +279,18 @@ def expected(table: str, key: str) -> str:
     if choices and all(isinstance(choice, str) for choice in choices):
         return " or ".join(f'"{choice}"' for choice in choices)
     form = f" ({unit})" if unit else ""
+    if annotation == list[Also]:
+        return "tables with " + " and ".join(Also.model_fields)
     return f"a list of strings{form}" if getattr(annotation, "__origin__", None) is list else f"a string{form}"
+
+
+def _tables_in(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, type[Table]]]:
+    for name, field in model.model_fields.items():
+        table = _as_table(field.annotation)
+        if table is not None:
+            yield prefix + name, table
+            yield from _tables_in(table, f"{prefix}{name}.")
+
+
+def _as_table(annotation: object) -> type[Table] | None:
+    return annotation if isinstance(annotation, type) and issubclass(annotation, Table) else None

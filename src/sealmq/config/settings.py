@@ -40,8 +40,11 @@ class Settings:
 
     def path(self, name: str) -> Path | None:
         """The file that a setting names; relative to the configuration file when that is where it is written."""
-        table, key = name.split(".")
-        value = getattr(getattr(self.config, table), key)
+        table, _, key = name.rpartition(".")
+        return self.resolve(name, schema.value_of(self.config, table, key))
+
+    def resolve(self, name: str, value: str) -> Path | None:
+        """Like `path` for a `value` that stands in a list of tables at `name`."""
         if not value:
             return None
         written_in_file = self.file is not None and self.origin(name).startswith(str(self.file))
@@ -80,14 +83,14 @@ def load(
         _refuse_unknown(document, path, lines)
         for table, entries in document.items():
             values[table] = dict(entries)
-            origins |= {f"{table}.{key}": _place(path, lines, f"{table}.{key}") for key in entries}
+        for table in schema.tables():
+            names = [f"{table}.{key}" for key in _inside(document, table)]
+            origins |= {name: _place(path, lines, name) for name in names if name not in schema.tables()}
     for name, value, variable in _from_environment(os.environ if environ is None else environ):
-        table, key = name.split(".")
-        values.setdefault(table, {})[key] = value
+        _put(values, name, value)
         origins[name] = f"environment {variable}"
     for name, value in (overrides or {}).items():
-        table, key = name.split(".")
-        values.setdefault(table, {})[key] = value
+        _put(values, name, value)
         origins[name] = COMMAND_LINE
     try:
         config = schema.Config.model_validate(values)
@@ -102,6 +105,8 @@ def toml_value(value: object) -> str:
     """A value as it would stand in the file."""
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, schema.Table | dict):
+        return "{" + ", ".join(f"{key} = {toml_value(inner)}" for key, inner in dict(value).items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(toml_value(item) for item in value) + "]"
     if isinstance(value, str):
@@ -158,7 +163,7 @@ def _lines(text: str) -> dict[str, int]:
     found: dict[str, int] = {}
     table = ""
     for number, line in enumerate(text.splitlines(), start=1):
-        if header := re.match(r"\s*\[\s*([\w.\-\"]+)\s*\]", line):
+        if header := re.match(r"\s*\[{1,2}\s*([\w.\-\"]+)\s*\]", line):
             table = header[1].replace('"', "")
             found.setdefault(table, number)
         elif entry := re.match(r"\s*([\w.\-\"]+(?:\s*\.\s*[\w\-\"]+)*)\s*=", line):
@@ -168,13 +173,29 @@ def _lines(text: str) -> dict[str, int]:
 
 
 def _place(path: Path, lines: Mapping[str, int], name: str) -> str:
-    number = lines.get(name) or lines.get(name.split(".")[0])
+    number = lines.get(name) or lines.get(name.rpartition(".")[0])
     return f"{path}:{number}" if number else str(path)
 
 
-def _refuse_unknown(document: dict[str, Any], path: Path, lines: Mapping[str, int]) -> None:
+def _inside(document: dict[str, Any], table: str) -> dict[str, Any]:
+    for name in table.split("."):
+        document = document.get(name, {})
+    return document
+
+
+def _put(values: dict[str, dict[str, Any]], name: str, value: object) -> None:
+    *tables, key = name.split(".")
+    place: dict[str, Any] = values
+    for table in tables:
+        place[table] = dict(place.get(table, {}))  # a copy: what was read from the file stays as it was
+        place = place[table]
+    place[key] = value
+
+
+def _refuse_unknown(document: dict[str, Any], path: Path, lines: Mapping[str, int], within: str = "") -> None:
     tables = schema.tables()
-    for table, entries in document.items():
+    for name, entries in document.items():
+        table = within + name
         where = _place(path, lines, table)
         if table not in tables:
             homes = [f"[{name}]" for name, model in tables.items() if table in model.model_fields]
@@ -196,6 +217,8 @@ def _refuse_unknown(document: dict[str, Any], path: Path, lines: Mapping[str, in
                 code="config-bad-value",
             )
         fields = list(tables[table].model_fields)
+        inner = {key: value for key, value in entries.items() if f"{table}.{key}" in tables}
+        _refuse_unknown(inner, path, lines, f"{table}.")
         for key in entries:
             if key not in fields:
                 where = _place(path, lines, f"{table}.{key}")
@@ -218,9 +241,9 @@ def _from_environment(environ: Mapping[str, str]) -> list[tuple[str, object, str
     """`SEALMQ_<TABLE>_<KEY>`; never for `[dangerous]`, whose only door is the file."""
     found: list[tuple[str, object, str]] = []
     known = {
-        f"SEALMQ_{table}_{key}".upper(): (table, key)
-        for table, model in schema.tables().items()
-        for key in model.model_fields
+        f"SEALMQ_{table}_{key}".replace(".", "_").upper(): (table, key)
+        for table in schema.tables()
+        for key in schema.settings_in(table)
     }
     for variable in sorted(environ):
         prefix = next((table for table in schema.tables() if variable.startswith(f"SEALMQ_{table.upper()}_")), None)
@@ -256,18 +279,19 @@ def _from_text(text: str, table: str, key: str) -> object:
 def _explain(error: ValidationError, origins: Mapping[str, str]) -> ConfigError:
     first = error.errors(include_url=False)[0]
     place = [str(part) for part in first["loc"]]
-    name = ".".join(place[:2])
+    depth = 3 if ".".join(place[:2]) in schema.tables() else 2
+    name = ".".join(place[:depth])
     where = origins.get(name, DEFAULT)
     value = toml_value(first["input"])
     shown = value if len(value) <= 80 else value[:77] + "..."
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, BadValue):
         return ConfigError(f"{name} = {shown} ({where}) {cause.message}", mend=cause.mend, code="config-bad-value")
-    if len(place) < 2:
+    if len(place) < depth:
         return ConfigError(f"{name} ({where}) is not a table", code="config-bad-value")
     return ConfigError(
         f"{name} = {shown} ({where}) is not what it takes",
-        mend=f"give {schema.expected(*place[:2])}",
+        mend=f"give {schema.expected('.'.join(place[: depth - 1]), place[depth - 1])}",
         code="config-bad-value",
     )
 
@@ -292,6 +316,19 @@ def _agree(settings: Settings) -> None:
             "tls.extra_names is for the built-in server certificate, and tls.certificate replaces that",
             mend="remove tls.extra_names, or have the names put into your own certificate",
             code="config-contradiction",
+        )
+    acme = config.tls.acme
+    if acme.names and config.tls.certificate:
+        raise ConfigError(
+            "tls.acme.names and tls.certificate are both set: one takes the place of the other",
+            mend="remove tls.certificate and tls.key; the built-in CA serves whoever asks for another name",
+            code="config-contradiction",
+        )
+    if acme.names and acme.challenge == "dns-01" and not acme.dns_hook:
+        raise ConfigError(
+            "tls.acme.challenge is dns-01 without tls.acme.dns_hook",
+            mend="name the command that adds and removes TXT records, or use http-01",
+            code="config-incomplete",
         )
     if config.dangerous.plaintext and not config.dangerous.anonymous:
         raise ConfigError(
