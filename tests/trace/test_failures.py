@@ -91,10 +91,10 @@ def silent(connection: socket.socket) -> None:
         (heard(b"\x20\x02\x00\x01"), "plaintext-mqtt", "here", "NotTls"),
         (heard(b"\x20\x03\x00\x84\x00"), "plaintext-mqtt", "here", "NotTls"),
         (heard(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "plaintext-http", "here", "NotTls"),
-        (lambda connection: connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n"), "plaintext-ssh", "here", "NotTls"),
+        (lambda connection: connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n"), "ssh", "here", "NotTls"),
         (lambda connection: connection.sendall(b"220 mail ready\r\n"), "not-tls", "here", "NotTls"),
         (heard(b"\x15\x03\x03\x00\x02\x02\x28"), "handshake-failure", "server", "Alert"),
-        (heard(b"\x15\x03\x03\x00\x02\x02\x46"), "tls-version", "server", "Alert"),
+        (heard(b"\x15\x03\x03\x00\x02\x02\x46"), "tls-version-too-old", "server", "Alert"),
         (heard(b"\x15\x03\x03\x00\x02\x02\x70"), "unrecognized-name", "server", "Alert"),
         (heard(b"\x15\x03\x03\x00\x02\x02\x78"), "no-common-alpn", "server", "Alert"),
         (heard(b"\x15\x03\x03\x00\x02\x02\x50"), "peer-alert", "server", "Alert"),
@@ -114,7 +114,7 @@ def test_versions_that_do_not_meet(tmp_path: Path) -> None:
     files = servers.ecdsa(tmp_path)
     with servers.s_server(files, "-tls1_2") as (url, _):
         seen = trace.record(url, ca=files.ca, tls=TLS13)
-    failed(seen, "tls-version", "server", "Alert", "TLS 1.3")
+    failed(seen, "tls-version-too-old", "server", "Alert", "TLS 1.3")
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def served(tmp_path: Path, ca: ThrowawayCA, fault: Fault | None, *options: str, 
         (Fault.WRONG_NAME, "wrong-host", ("elsewhere.invalid", "127.0.0.1")),
         (Fault.COMMON_NAME_ONLY, "common-name-only", ()),
         (Fault.SELF_SIGNED, "self-signed", ()),
-        (Fault.OTHER_CA, "untrusted-root", ()),
+        (Fault.OTHER_CA, "untrusted-issuer", ()),
         (Fault.WRONG_USAGE, "certificate-wrong-purpose", ("clientAuth",)),
     ],
 )
@@ -190,8 +190,8 @@ def test_an_intermediate_that_was_not_sent(tmp_path: Path) -> None:
     ("fault", "cause"),
     [
         (None, "no-client-certificate"),
-        (Fault.OTHER_CA, "client-certificate-untrusted"),
-        (Fault.EXPIRED, "client-certificate-expired"),
+        (Fault.OTHER_CA, "untrusted-issuer"),
+        (Fault.EXPIRED, "certificate-expired"),
     ],
 )
 def test_a_client_that_the_broker_refuses(tmp_path: Path, tls: str, fault: Fault | None, cause: str) -> None:
@@ -222,7 +222,10 @@ def test_a_client_id_that_the_broker_refuses() -> None:
     with EphemeralBroker() as broker:
         files = broker.device("sensor-1")
         seen = trace.record(broker.url, ca=files.ca, certificate=files.cert, key=files.key, client_id="another")
-    failed(seen, "connack", "server", "CONNACK", "refused the CONNECT")
+        record = broker.wait_event("refused")
+    assert record["cause"] == seen.cause
+    words = ("does not take the client id another", record["summary"])
+    failed(seen, "client-id-mismatch", "server", "CONNACK", *words)
 
 
 def test_a_password_that_mosquitto_wants(tmp_path: Path) -> None:

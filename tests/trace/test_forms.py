@@ -223,7 +223,7 @@ def test_versions_that_are_gone_can_be_looked_at(tmp_path: Path, version: str) -
     assert seen.outcome == "ok"
     assert seen.proofs.wrong == 0
     assert seen.proofs.right == 2  # Finished; a signature over MD5 and SHA-1 together is not checked
-    assert refused.cause == "tls-version"
+    assert refused.cause == "tls-version-too-old"
 
 
 # --- what holds for all of them ------------------------------------------------------------------------------------

@@ -146,7 +146,7 @@ def test_names_of_a_peer_do_not_steer_the_terminal(capsys: pytest.CaptureFixture
         seen = trace.record(url, bounds=QUICK)
     render.show(seen, verbose=True)
     printed = capsys.readouterr().out
-    assert seen.cause == "plaintext-ssh"
+    assert seen.cause == "ssh"
     assert "\x1b]0;" not in printed
     assert "\x1b[2J" not in printed
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from sealmq.errors import PeerFault
-from sealmq.trace.causes.table import Diagnosis
+from sealmq.trace.causes.diagnosis import Diagnosis
 from sealmq.trace.recording import Conditions, Event, Recording
 from sealmq.trace.says import Said
 from sealmq.trace.tls import names

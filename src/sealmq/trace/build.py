@@ -120,6 +120,7 @@ def _evidence(conditions: Conditions, teller: Teller) -> Evidence:
         connect_sent=session is not None and session.connect_sent,
         connack=session.connack if session is not None else -1,
         disconnect=session.disconnect if session is not None else -1,
+        reason_string=session.reason_string if session is not None else "",
         anchors=conditions.anchors,
         identity=conditions.identity,
         legacy=conditions.legacy,

@@ -36,6 +36,14 @@ class Packet:
         return code if isinstance(code, int) else 0
 
     @property
+    def reason_string(self) -> str:
+        """What the sender says of its code (MQTT 5.0, section 3.2.2.3.9), safe to show; empty without."""
+        listed = self.facts.get("properties")
+        pairs = dict(pair for pair in listed if len(pair) == 2) if isinstance(listed, list) else {}
+        said = pairs.get("reason_string")
+        return shown(said) if isinstance(said, str) and said else ""
+
+    @property
     def fields(self) -> tuple[Field, ...]:
         """All there is in it, in the codec's order."""
         return tuple(_field(name, value) for name, value in self.facts.items() if name not in _UNSHOWN)

@@ -42,6 +42,7 @@ class Session:
         self.connect_sent = False
         self.connack = -1
         self.disconnect = -1
+        self.reason_string = ""
         self.not_mqtt = b""
         self._streams: dict[Direction, Stream] = {SENT: Stream(), RECEIVED: Stream()}
         self._broken: set[Direction] = set()
@@ -82,9 +83,9 @@ class Session:
                 self.connect_sent = True
                 self.version = "3.1.1" if packet.facts.get("version") == "3.1.1" else "5.0"
         elif packet.kind == "CONNACK" and self.connack < 0:
-            self.connack = packet.code
+            self.connack, self.reason_string = packet.code, packet.reason_string
         elif packet.kind == "DISCONNECT":
-            self.disconnect = packet.code
+            self.disconnect, self.reason_string = packet.code, packet.reason_string
 
 
 def told(teller: Teller, event: Event, carried: Carried) -> None:
@@ -156,7 +157,7 @@ def _says(packet: mqtt.Packet, *, received: bool, version: str) -> Said:
             words, _ = reason(packet.code, version)
             return Said(
                 f"refused: {words} ({packet.code if packet.code < REFUSED else hex(packet.code)})",
-                "no session",
+                f"no session: {packet.reason_string}" if packet.reason_string else "no session",
                 "nothing",
             )
         case "SUBSCRIBE":

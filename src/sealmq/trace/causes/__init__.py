@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sealmq.trace.causes.table import Diagnosis, Found, diagnose
+from sealmq.trace.causes.diagnosis import Diagnosis, Found, diagnose
 
 if TYPE_CHECKING:
     from sealmq.trace.causes.evidence import Evidence

@@ -8,19 +8,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sealmq.trace.causes.table import Found
+from sealmq.trace.causes.diagnosis import Found
 from sealmq.trace.tls import certificates, names
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
+    from cryptography import x509
+
     from sealmq.trace.causes.evidence import Evidence
 
 # RFC 8446, section 6.2
 HANDSHAKE_FAILURE, CERTIFICATE_REQUIRED = 40, 116
+# one alert for several faults: OpenSSL's for dates to come, rustls' for all dates, GnuTLS' for everything
+_VAGUE = frozenset({42, 45, 46, 49})
 _MISSED = {
     "suite": "no-common-cipher",
     "group": "no-common-group",
     "signature": "no-common-signature",
-    "version": "tls-version",
+    "version": "tls-version-too-old",
 }
 
 
@@ -51,7 +57,7 @@ def _received(evidence: Evidence, number: int) -> Found:
         return Found("no-client-certificate", said, "server")
     if facts.client_chain and number in names.CERTIFICATE_ALERTS:
         return _client_certificate(evidence, number, said)
-    simple = {70: "tls-version", 71: "no-common-cipher", 112: "unrecognized-name", 120: "no-common-alpn"}
+    simple = {70: "tls-version-too-old", 71: "no-common-cipher", 112: "unrecognized-name", 120: "no-common-alpn"}
     if number in simple:
         return Found(simple[number], said, "server")
     if number == HANDSHAKE_FAILURE and evidence.missed in _MISSED:
@@ -71,28 +77,43 @@ def _client_certificate(evidence: Evidence, number: int, said: str) -> Found:
         "alert": names.alert(number),
     }
     slug = {
-        43: "client-certificate-wrong-purpose",
-        44: "client-certificate-revoked",
-        45: "client-certificate-expired",
-        48: "client-certificate-untrusted",
-    }.get(number, "client-certificate-refused")
+        43: "certificate-wrong-purpose",
+        44: "certificate-revoked",
+        45: "certificate-expired",
+        48: "untrusted-issuer",
+        51: "certificate-bad-signature",
+    }.get(number, "certificate-invalid")
     if leaf is not None:
         values |= {
             "client": certificates.subject(leaf),
             "issuer": certificates.issuer(leaf),
-            "date": f"{leaf.not_valid_after_utc:%Y-%m-%d %H:%M} UTC",
+            "date": f"{_edge(leaf, evidence.started):%Y-%m-%d %H:%M} UTC",
         }
-        # OpenSSL answers several faults with one alert; the date is there for everybody to see
-        if slug == "client-certificate-refused" and leaf.not_valid_after_utc < evidence.started:
-            slug = "client-certificate-expired"
+        if number in _VAGUE:
+            slug = _plain_to_see(leaf, evidence.started) or slug
     late = ", after this side had finished the handshake" if evidence.established else ""
     return Found(slug, f"{said}{late}", "server", values)
+
+
+def _plain_to_see(leaf: x509.Certificate, now: datetime) -> str:
+    """The fault that a certificate shows by itself, empty when it shows none."""
+    if leaf.not_valid_after_utc < now:
+        return "certificate-expired"
+    if leaf.not_valid_before_utc > now:
+        return "certificate-not-yet-valid"
+    usages = set(certificates.usages(leaf))
+    is_for_clients = not usages or usages & {"clientAuth", "anyExtendedKeyUsage"}
+    return "" if is_for_clients else "certificate-wrong-purpose"
+
+
+def _edge(leaf: x509.Certificate, now: datetime) -> datetime:
+    return leaf.not_valid_before_utc if leaf.not_valid_before_utc > now else leaf.not_valid_after_utc
 
 
 def _sent(evidence: Evidence, number: int) -> Found:
     said = f"alert {number} {names.alert(number)} from this side"
     if number == 70:
-        return Found("tls-version", said, "here")
+        return Found("tls-version-too-old", said, "here")
     if evidence.malformed:
         return Found("malformed-tls", f"{said}; {evidence.malformed}", "here")
-    return Found("local-alert", said, "here", {"alert": f"{names.alert(number)} ({number})"})
+    return Found("handshake-broken", said, "here", {"alert": f"{names.alert(number)} ({number})"})

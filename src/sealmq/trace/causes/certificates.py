@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sealmq.trace.causes.table import Found
+from sealmq.trace.causes.diagnosis import Found
 from sealmq.trace.tls import certificates
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ _BY_CODE = {
     9: "certificate-not-yet-valid",
     10: "certificate-expired",
     18: "self-signed",
-    19: "untrusted-root",
+    19: "untrusted-issuer",
     23: "certificate-revoked",
     24: "not-a-ca",
     25: "path-length",
@@ -78,19 +78,17 @@ def _without_issuer(chain: list[x509.Certificate], evidence: Evidence) -> str:
     unless the leaf's issuer is a root that it does not have to send.
     """
     if not chain:
-        return "untrusted-root"
+        return "untrusted-issuer"
     last = chain[-1]
-    _, authority = certificates.key_ids(last)
     if evidence.anchors is not None:
         issuer = certificates.issuer(last)
         known = {subject for subject, _ in evidence.anchors}
         if issuer in known:  # an anchor of that name with another key
-            return "untrusted-root"
+            return "untrusted-issuer"
         if len(chain) == 1 and not _is_root_like(last):
             return "missing-intermediate"
-        return "untrusted-root"
-    del authority
-    return "missing-intermediate" if len(chain) == 1 else "untrusted-root"
+        return "untrusted-issuer"
+    return "missing-intermediate" if len(chain) == 1 else "untrusted-issuer"
 
 
 def _is_root_like(certificate: x509.Certificate) -> bool:
@@ -103,10 +101,8 @@ def _culprit(slug: str, chain: list[x509.Certificate], now: datetime) -> x509.Ce
         return next((one for one in chain if one.not_valid_after_utc < now), chain[0] if chain else None)
     if slug == "certificate-not-yet-valid":
         return next((one for one in chain if one.not_valid_before_utc > now), chain[0] if chain else None)
-    if slug in ("untrusted-root", "missing-intermediate"):
+    if slug in ("untrusted-issuer", "missing-intermediate"):
         return chain[-1] if chain else None
-    if slug == "not-a-ca":
-        return chain[0] if chain else None
     return chain[0] if chain else None
 
 
@@ -139,7 +135,7 @@ def _field(slug: str, certificate: x509.Certificate, values: dict[str, object]) 
             return f"no subject alternative name, subject {values['subject']}"
         case "self-signed":
             return f"subject and issuer {values['subject']}"
-        case "untrusted-root" | "missing-intermediate":
+        case "untrusted-issuer" | "missing-intermediate":
             return f"issuer {values['issuer']}, not among the certificates sent or trusted"
         case "certificate-wrong-purpose":
             return f"extended key usage {values['usages']}"

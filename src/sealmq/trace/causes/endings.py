@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sealmq.trace.causes.table import Found
+from sealmq.trace.causes.diagnosis import Found
 
 if TYPE_CHECKING:
     from sealmq.trace.causes.evidence import Evidence

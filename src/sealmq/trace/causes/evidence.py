@@ -24,9 +24,9 @@ class Evidence:
     ended, as `recording.Event` lists. `verify_code` is OpenSSL's X509_V_ERR number. `alert_received` and `alert_sent`
     are numbers of fatal alerts. `first_bytes` are the first that came, `not_tls` whether they ended the TLS; `not_mqtt`
     are the first bytes in the channel when they were no MQTT. `connack` and `disconnect` are the codes of those packets
-    from the server. `missed` is the part of the offer (`suite`, `group`, `signature`, `version`) with more of which the
-    server would have gone on after its handshake_failure. `anchors` are the trusted (subject, key identifier), None for
-    the system's store.
+    from the server, `reason_string` what it said with the last of them. `missed` is the part of the offer (`suite`,
+    `group`, `signature`, `version`) with more of which the server would have gone on after its handshake_failure.
+    `anchors` are the trusted (subject, key identifier), None for the system's store.
     """
 
     stage: str
@@ -54,6 +54,7 @@ class Evidence:
     connect_sent: bool = False
     connack: int = -1
     disconnect: int = -1
+    reason_string: str = ""
     anchors: tuple[tuple[str, str], ...] | None = None
     identity: tuple[bytes, ...] = ()
     legacy: bool = False

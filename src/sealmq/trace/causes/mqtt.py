@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sealmq.trace.causes.diagnosis import Found
 from sealmq.trace.causes.evidence import REFUSED
-from sealmq.trace.causes.table import Found
 from sealmq.trace.causes.transport import what_is_it
 from sealmq.trace.fields import printable
 
@@ -62,12 +62,21 @@ def reason(code: int, version: str) -> tuple[str, str]:
     return _V311.get(code, unknown) if code < REFUSED else _V5.get(code, unknown)
 
 
+# the codes that have one cause alone, by the name that the broker's record gives it; of others the words tell more
+_SLUGS = {
+    1: "unsupported-protocol-version",
+    2: "client-id-mismatch",
+    0x84: "unsupported-protocol-version",
+    0x85: "client-id-mismatch",
+}
+
+
 def find(evidence: Evidence) -> Found | None:
     """A cause, None when MQTT was not what failed."""
     if not evidence.wants_mqtt:
         return None
     if evidence.not_mqtt:
-        kinds = {"plaintext-http": "HTTP", "plaintext-ssh": "SSH"}
+        kinds = {"plaintext-http": "HTTP", "ssh": "SSH"}
         what = kinds.get(what_is_it(evidence.not_mqtt), "something else")
         said = f"first bytes in the channel {evidence.not_mqtt[:16].hex(' ')}  {printable(evidence.not_mqtt[:16])!r}"
         return Found("not-mqtt", said, "here", {"what": what})
@@ -76,9 +85,15 @@ def find(evidence: Evidence) -> Found | None:
         if evidence.mqtt_version == "5.0" and evidence.connack == 1:
             mend = "the broker speaks MQTT 3.1.1 alone: use -V 311"
         code = f"code {evidence.connack}" if evidence.connack < REFUSED else f"0x{evidence.connack:02x}"
-        return Found("connack", f"CONNACK {code}", "server", {"reason": words, "code": code, "remedy": mend})
+        values: dict[str, object] = {"reason": _with_reason(words, evidence), "code": code, "remedy": mend}
+        slug = _SLUGS.get(evidence.connack, "connack")
+        return Found(slug, f"CONNACK {code}", "server", values)
     if evidence.disconnect >= REFUSED:
         words, _ = reason(evidence.disconnect, "5.0")
-        values: dict[str, object] = {"reason": words, "code": evidence.disconnect}
+        values = {"reason": _with_reason(words, evidence), "code": evidence.disconnect}
         return Found("disconnected", f"DISCONNECT 0x{evidence.disconnect:02x}", "server", values)
     return None
+
+
+def _with_reason(words: str, evidence: Evidence) -> str:
+    return f"{words}, {evidence.reason_string!r}" if evidence.reason_string else words

@@ -1,17 +1,14 @@
-"""The causes: a stable slug, a sentence, a mend and a command each; and the diagnosis made of a row and the facts.
+"""The causes that a trace names: a stable slug, a sentence, a mend and a command each.
 
-It refuses to know how a cause is recognised. Sentences and mends are formatted with the values of `_facts`, and with
-those that the rule found. `command` is what shows it mended, `{again}` being the same trace once more.
+It refuses to know how a cause is recognised. Sentences and mends are formatted with the values of the diagnosis;
+`command` is what shows it mended, `{again}` being the same trace once more. A slug never changes its meaning, and the
+broker's records use the same ones: `certificate-expired` is the certificate that whoever stopped was shown, the
+server's in `CAUSES`, the client's in `OF_CLIENT`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from sealmq.trace.causes.evidence import Evidence
-    from sealmq.trace.model import StoppedBy
+from typing import NamedTuple
 
 
 class Cause(NamedTuple):
@@ -20,30 +17,6 @@ class Cause(NamedTuple):
     sentence: str
     mend: str
     command: str = "{again}"
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What a rule found: the slug, by what it is known, who stopped (None: by how it ended), and values for the
-    words."""
-
-    slug: str
-    evidence: str
-    stopped_by: StoppedBy | None = None
-    values: dict[str, object] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Diagnosis:
-    """A cause in words. `not_done` is what did not happen because of it."""
-
-    slug: str
-    sentence: str
-    mend: str
-    command: str
-    evidence: str
-    stopped_by: StoppedBy
-    not_done: tuple[str, ...]
 
 
 CAUSES: dict[str, Cause] = {
@@ -95,7 +68,7 @@ CAUSES: dict[str, Cause] = {
         "server speaks HTTP without TLS on this port",
         "use the port of the MQTT listener with TLS, not that of a web page",
     ),
-    "plaintext-ssh": Cause("server speaks SSH on this port", "use the port of the MQTT listener with TLS"),
+    "ssh": Cause("server speaks SSH on this port", "use the port of the MQTT listener with TLS"),
     "not-tls": Cause("server speaks something else than TLS on this port", "check host and port"),
     "malformed-tls": Cause(
         "server sent TLS that is malformed: {what}",
@@ -106,7 +79,7 @@ CAUSES: dict[str, Cause] = {
         "a server that behaves needs a hundredth of that; look at what it sends",
     ),
     # --- negotiation
-    "tls-version": Cause(
+    "tls-version-too-old": Cause(
         "server speaks none of the TLS versions offered ({versions})",
         "let the server speak TLS 1.2 or 1.3; to look at an old one all the same, trace it with --legacy",
         "{again} --legacy",
@@ -138,9 +111,9 @@ CAUSES: dict[str, Cause] = {
     "peer-alert": Cause(
         "server ended the connection with the alert {alert}", "look into the server's log at this time"
     ),
-    "local-alert": Cause(
-        "this side ended the handshake with the alert {alert}",
-        "what the server sent breaks the protocol; the step before shows it",
+    "handshake-broken": Cause(
+        "server broke the TLS handshake, and this side ended it with the alert {alert}",
+        "the step before shows what breaks the protocol; a proxy that alters TLS looks like this",
     ),
     "bad-finished": Cause(
         "server's Finished does not fit the handshake that was seen",
@@ -171,7 +144,7 @@ CAUSES: dict[str, Cause] = {
         "certificate of {subject} signed itself and is not trusted here",
         "if it is yours, trust it with --cafile; better, issue it from a CA: sealmq up does",
     ),
-    "untrusted-root": Cause(
+    "untrusted-issuer": Cause(
         "chain of the server ends at {issuer}, which is not trusted here",
         "name that CA with --cafile, once you know that it is the right one",
     ),
@@ -209,30 +182,10 @@ CAUSES: dict[str, Cause] = {
         "chain of the server is not accepted (OpenSSL verify code {code})",
         "look at the chain: openssl verify -show_chain",
     ),
-    # --- the client's certificate
-    "no-client-certificate": Cause(
-        "server demands a client certificate and got none", "give --as ID, or --cert and --key", "{again} --as ID"
-    ),
-    "client-certificate-expired": Cause(
-        "server refused the client certificate of {client}: it expired on {date}", "renew it: sealmq device renew"
-    ),
-    "client-certificate-refused": Cause(
-        "server refused the client certificate of {client} ({alert})",
-        "look into the server's log: it knows which check failed",
-    ),
-    "client-certificate-untrusted": Cause(
-        "server does not trust the CA that issued the client certificate of {client}",
-        "use a certificate of the CA the server trusts, or let it trust {issuer}",
-    ),
-    "client-certificate-wrong-purpose": Cause(
-        "server refused the client certificate of {client}: it is not meant for clients",
-        "issue it with the extended key usage clientAuth",
-    ),
-    "client-certificate-revoked": Cause(
-        "server refused the client certificate of {client}: it is revoked", "issue a new one, with a new key"
-    ),
     # --- in the channel
     "connack": Cause("broker refused the CONNECT: {reason} ({code})", "{remedy}"),
+    "client-id-mismatch": Cause("broker does not take the client id {client_id}: {reason} ({code})", "{remedy}"),
+    "unsupported-protocol-version": Cause("broker does not speak MQTT {mqtt}: {reason} ({code})", "{remedy}"),
     "not-mqtt": Cause(
         "server answered the CONNECT with {what}, not with MQTT",
         "check the port: this one speaks another protocol inside TLS",
@@ -257,53 +210,37 @@ CAUSES: dict[str, Cause] = {
         "connection ended and the reason cannot be told", "run it again with --verbose and look at the last steps"
     ),
 }
-"""By slug. A slug never changes its meaning."""
+"""By slug: what a client finds, and what it is told of everything but its own certificate."""
 
-
-def diagnose(found: Found, evidence: Evidence) -> Diagnosis:
-    """The words for what was found."""
-    cause = CAUSES[found.slug]
-    values = _facts(evidence) | found.values
-    again = f"sealmq trace {evidence.url}"
-    return Diagnosis(
-        found.slug,
-        cause.sentence.format_map(values),
-        cause.mend.format_map(values),
-        cause.command.format_map(values | {"again": again}),
-        found.evidence,
-        found.stopped_by or evidence.stopped_by,
-        not_done(evidence),
-    )
-
-
-def not_done(evidence: Evidence) -> tuple[str, ...]:
-    """What a failure kept from happening, each as a clause."""
-    missing = []
-    if evidence.tls.client_hello is None:
-        missing.append("no byte of TLS was sent")
-    elif not evidence.established:
-        missing.append("no session key came into use")
-    if evidence.wants_mqtt and not evidence.connect_sent:
-        missing.append("no CONNECT left this machine")
-    elif evidence.wants_mqtt and evidence.connack != 0:
-        missing.append("no MQTT session began, nothing was published")
-    return tuple(missing)
-
-
-def _facts(evidence: Evidence) -> dict[str, object]:
-    from sealmq.trace.tls import names
-
-    hello = evidence.tls.client_hello
-    offered = [names.version(number).removeprefix("TLS ") for number in hello.versions] if hello is not None else []
-    return {
-        "host": evidence.host,
-        "address": evidence.address or evidence.host,
-        "server_name": evidence.server_name,
-        "seconds": evidence.seconds,
-        "over": evidence.over,
-        "versions": "TLS " + " and ".join(sorted(offered)) if offered else "none",
-        "groups": ", ".join(names.group(number) for number in hello.groups) if hello is not None else "",
-        "protocols": ", ".join(hello.protocols) if hello is not None else "",
-        "what": evidence.malformed or evidence.wrong_proof,
-        "now": f"{evidence.started:%Y-%m-%d %H:%M} UTC",
-    }
+OF_CLIENT: dict[str, Cause] = {
+    "no-client-certificate": Cause(
+        "server demands a client certificate and got none", "give --as ID, or --cert and --key", "{again} --as ID"
+    ),
+    "certificate-expired": Cause(
+        "server refused the client certificate of {client}: it expired on {date}", "renew it: sealmq device renew"
+    ),
+    "certificate-not-yet-valid": Cause(
+        "server refused the client certificate of {client}: it is valid from {date} only",
+        "check the server's clock and this machine's ({now}); if they are right, it was issued for later",
+    ),
+    "certificate-bad-signature": Cause(
+        "server refused the client certificate of {client}: a signature with its key does not verify ({alert})",
+        "check that certificate and key belong together, and that neither was altered",
+    ),
+    "certificate-invalid": Cause(
+        "server refused the client certificate of {client} ({alert})",
+        "look into the server's log: it knows which check failed",
+    ),
+    "untrusted-issuer": Cause(
+        "server does not trust the CA that issued the client certificate of {client}",
+        "use a certificate of the CA the server trusts, or let it trust {issuer}",
+    ),
+    "certificate-wrong-purpose": Cause(
+        "server refused the client certificate of {client}: it is not meant for clients",
+        "issue it with the extended key usage clientAuth",
+    ),
+    "certificate-revoked": Cause(
+        "server refused the client certificate of {client}: it is revoked", "issue a new one, with a new key"
+    ),
+}
+"""By slug: what a server found in the certificate of this client, told by an alert."""

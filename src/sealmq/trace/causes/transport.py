@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sealmq.trace.causes.table import Found
+from sealmq.trace.causes.diagnosis import Found
 from sealmq.trace.fields import printable
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def what_is_it(data: bytes) -> str:
     if data.startswith((b"HTTP/", b"<!DO", b"<htm", b"GET ", b"POST")):
         return "plaintext-http"
     if data.startswith(b"SSH-"):
-        return "plaintext-ssh"
+        return "ssh"
     # a CONNACK (MQTT 3.1.1, section 3.2), and a DISCONNECT of MQTT 5.0 as an answer to what was no CONNECT
     if len(data) >= 2 and (
         (data[0] == 0x20 and data[1] + 2 <= max(len(data), 4)) or (data[0] == 0xE0 and data[1] < 128)
