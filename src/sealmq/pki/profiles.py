@@ -8,6 +8,8 @@ Why these values (RFC 5280 names in brackets):
 * The issuing CA for devices may sign no host name or address at all [4.2.1.10], beside clientAuth in its extended key
   usage: belt and braces. The constraint is *not* critical, because mbedTLS cannot parse a CA with a critical one;
   there are no URI constraints, because pyca and webpki refuse the whole chain and GnuTLS ignores them.
+* A path length of 2 for a root: the bridge from the root before it stands between it and an issuing CA while a root is
+  replaced, and OpenSSL, GnuTLS and mbedTLS hold a trust anchor to its path length.
 * 30 days for a device: at least three times the longest time a device is expected offline. `short` is for what is
   always on, `sleepy` for what wakes up once a month.
 * One hour of backdate for devices: their clocks are poor. Never before the issuer's own notBefore.
@@ -54,7 +56,7 @@ class LeafProfile:
     summary: str = ""
 
 
-ROOT = CaProfile("Root", timedelta(days=3650), timedelta(minutes=5), path_length=1, usage=Usage.NONE)
+ROOT = CaProfile("Root", timedelta(days=3650), timedelta(minutes=5), path_length=2, usage=Usage.NONE)
 DEVICE_ISSUER = CaProfile(
     "Devices", timedelta(days=365), timedelta(minutes=5), path_length=0, usage=Usage.CLIENT, signs_no_hosts=True
 )
