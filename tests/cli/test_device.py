@@ -136,7 +136,7 @@ def test_show_of_an_unknown_device_ends_with_1(sealmq):
 
 def test_json_wherever_it_stands(sealmq):
     made = json.loads(sealmq("device", "add", "sensor-1", "--json")[1])
-    assert set(made) == {"id", "profile", "uri", "files", "certificate"}
+    assert set(made) == {"id", "profile", "groups", "uri", "files", "certificate"}
     assert set(made["files"]) == {"cert", "key", "ca"}
     listed = json.loads(sealmq("--json", "device", "list")[1])
     assert [one["id"] for one in listed["devices"]] == ["sensor-1"]

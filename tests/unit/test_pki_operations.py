@@ -1,7 +1,9 @@
 """What can be done with a data folder's identities. Knows nothing of the command line and of sockets."""
 
 import hashlib
+import inspect
 import json
+import sqlite3
 import subprocess
 from datetime import timedelta
 
@@ -15,7 +17,7 @@ from sealmq.errors import Environment, NotSo, UsageError
 from sealmq.pki import signing
 from sealmq.pki.authority import Authority
 from sealmq.pki.operations import OPERATIONS, device_add, device_files, device_list, device_show
-from sealmq.pki.registry import Registry
+from sealmq.pki.registry import Approval, ApprovalState, Registry
 
 NOW = signing.utc_now()
 
@@ -107,9 +109,10 @@ def test_a_full_disk_leaves_neither_files_nor_a_record(three, tmp_path):
 
 def test_a_commit_that_fails_takes_the_files_back(three):
     folder, _, registry = three
-    failing = "CREATE TRIGGER no BEFORE INSERT ON certificates BEGIN SELECT RAISE(ROLLBACK, 'no'); END"
-    registry._file._connection.execute(failing)
-    with pytest.raises(Exception, match="no"):
+    sqlite = registry._file._connection
+    sqlite.execute("CREATE TABLE late (id TEXT REFERENCES devices (id) DEFERRABLE INITIALLY DEFERRED)")
+    sqlite.execute("CREATE TRIGGER no AFTER INSERT ON certificates BEGIN INSERT INTO late VALUES ('nobody'); END")
+    with pytest.raises(sqlite3.IntegrityError, match="FOREIGN KEY"):
         device_add(*three, id="sensor-1")
     assert registry.devices() == []
     assert list(folder.devices_dir.iterdir()) == []
@@ -137,9 +140,13 @@ def test_show_of_an_unknown_device(three):
 
 
 def test_every_operation_speaks_json_and_gives_no_key_away(three):
-    args = {"device-add": {"id": "sensor-1"}, "device-show": {"id": "sensor-1"}}
+    _, _, registry = three
+    asked = Approval("aa" * 32, "from-the-factory", "CN=x", "CN=y", "192.0.2.7:1", ApprovalState.WAITING, NOW)
+    registry.approvals.ask(asked, at_most=1)
     for verb, operation in OPERATIONS.items():
-        text = json.dumps(operation(*three, **args.get(verb, {})))
+        device = "from-the-factory" if verb in {"device-approve", "device-deny"} else "sensor-1"
+        takes_id = "id" in inspect.signature(operation).parameters
+        text = json.dumps(operation(*three, **({"id": device} if takes_id else {})))
         assert "PRIVATE KEY" not in text, verb
 
 

@@ -52,6 +52,20 @@ def check_device_id(text: str) -> str:
     )
 
 
+def check_group(text: str) -> str:
+    """`text` when it can name a group of devices; the same letters as for a device id, since it stands in topics too.
+
+    Raises `UsageError` with code `group-invalid`.
+    """
+    if _DEVICE_ID.fullmatch(text):
+        return text
+    raise UsageError(
+        f"group name {text[:80]!r} cannot be used",
+        mend="use 1 to 64 letters, digits, - and _ (no dots, no topic characters)",
+        code="group-invalid",
+    )
+
+
 def device_uri(fleet: str, device_id: str) -> str:
     """The URI in the certificate of a device, `spiffe://<fleet>/device/<id>`.
 

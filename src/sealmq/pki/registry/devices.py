@@ -179,6 +179,10 @@ class Registry:
             names = self._file.rows("SELECT name FROM device_groups WHERE device_id = ? ORDER BY name", (device_id,))
         return _device(rows[0], [_record(row) for row in found], [row["name"] for row in names])
 
+    def has_device(self, device_id: str) -> bool:
+        """Whether the id was ever entered, whatever became of it."""
+        return bool(self._file.rows("SELECT 1 FROM devices WHERE id = ?", (device_id,)))
+
     def groups(self) -> dict[str, list[str]]:
         """Device id to the groups it is in, in order; devices in none are left out."""
         found: dict[str, list[str]] = {}

@@ -101,6 +101,10 @@ class Approvals:
         rows = self._file.rows("SELECT * FROM approvals WHERE state = 'waiting' ORDER BY requested_at, device_id")
         return [_approval(row) for row in rows]
 
+    def forget(self, device_id: str) -> None:
+        """Drop the request for that id: it has been served."""
+        self._file.change("DELETE FROM approvals WHERE device_id = ?", (device_id,))
+
     def decide(self, device_id: str, state: ApprovalState, *, now: datetime) -> None:
         """Note what was said about a request."""
         statement = "UPDATE approvals SET state = ?, decided_at = ? WHERE device_id = ?"

@@ -1,0 +1,211 @@
+"""What happens to a device after it was made: a token, a renewal, its revocation, its end.
+
+It knows nothing of live sessions: a running broker closes them right after. Conventions are those of the package.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sealmq.errors import Environment, NotSo
+from sealmq.pki import devicefiles, enrolment, revocation, signing, tokens
+from sealmq.pki.devicefiles import DeviceFiles
+from sealmq.pki.fingerprints import spki_sha256
+from sealmq.pki.names import check_device_id
+from sealmq.pki.operations.devices import enter_device
+from sealmq.pki.operations.results import Result, certificate, iso
+from sealmq.pki.registry import DeviceStatus, TokenRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from sealmq.datafolder import DataFolder
+    from sealmq.pki.authority import Authority
+    from sealmq.pki.registry import Device, Registry
+
+
+def device_token(
+    folder: DataFolder,  # noqa: ARG001 - every operation has the same first three
+    authority: Authority,
+    registry: Registry,
+    *,
+    id: str,  # noqa: A002 - the name in the protocol of `control.sock`
+    new: bool = False,
+    profile: str = "default",
+    groups: Sequence[str] = (),
+    reuse_retired: bool = False,
+    now: datetime | None = None,
+) -> Result:
+    """A one-time enrolment token, good for a day: `id`, `profile`, `token`, `pin` (SHA-256 of the CA's public key) and
+    `expires_at`.
+
+    With `new` the device is entered as pending first, as `device_add` would with these arguments; without it the device
+    is there already, and any earlier token of it that was not used is void. Raises what `device_add` raises, `NotSo`
+    with code `device-unknown`, `device-revoked` or `device-retired`.
+    """
+    now = now or signing.utc_now()
+    enrolment.check_clock(authority, now)
+    with registry.transaction():
+        if new:
+            device = enter_device(registry, id, profile=profile, groups=groups, reuse_retired=reuse_retired, now=now)
+        else:
+            device = enrolment.alive(registry.device(check_device_id(id)))
+        token = tokens.new_token()
+        expires = now + tokens.TOKEN_LIFETIME
+        registry.tokens.add(TokenRecord(tokens.token_hash(token), device.id, device.profile, now, expires))
+    return {
+        "id": device.id,
+        "profile": device.profile,
+        "token": token,
+        "pin": spki_sha256(authority.root.certificate),
+        "expires_at": iso(expires),
+    }
+
+
+def device_renew(
+    folder: DataFolder,
+    authority: Authority,
+    registry: Registry,
+    *,
+    id: str,  # noqa: A002
+    out: str | Path | None = None,
+    now: datetime | None = None,
+) -> Result:
+    """A new key and certificate for a device whose files lie here, in `out`/`id` or the folder's `devices`.
+
+    The old pair is replaced once the new one is recorded and written whole. The result is that of `device_add`. Raises
+    `NotSo` with code `device-unknown`, `device-revoked`, `device-retired` or `device-files-missing`, `Environment` when
+    a file cannot be written; then the old pair is as it was.
+    """
+    now = now or signing.utc_now()
+    files = DeviceFiles.inside(
+        Path(out).absolute() / check_device_id(id) if out else folder.devices_dir / check_device_id(id)
+    )
+    device = enrolment.alive(registry.device(id))
+    if not files.cert.parent.is_dir() or not files.ca.is_file():
+        raise NotSo(
+            f"device {id} has no files in {files.cert.parent}",
+            mend="its key is on the device: that renews by itself (`sealmq agent`), or with a new token:"
+            f" `sealmq device token {id}`",
+            code="device-files-missing",
+        )
+    devicefiles.recover(files)
+    key = signing.new_key()
+    try:
+        with registry.transaction():
+            issued = enrolment.issue(authority, registry, device, key.public_key(), now=now)
+            devicefiles.stage(files, cert_chain_pem=issued.chain_pem, key_pem=signing.key_pem(key))
+    except BaseException:
+        devicefiles.discard(files)
+        raise
+    devicefiles.promote(files)
+    record = enrolment.certificate_record(issued.certificate, device_id=id, now=now)
+    return {
+        "id": id,
+        "profile": device.profile,
+        "files": {"cert": str(files.cert), "key": str(files.key), "ca": str(files.ca)},
+        "certificate": certificate(record, now),
+    }
+
+
+def device_revoke(
+    folder: DataFolder,
+    authority: Authority,
+    registry: Registry,
+    *,
+    id: str,  # noqa: A002
+    reason: str = "unspecified",
+    now: datetime | None = None,
+) -> Result:
+    """Revoke a device, its certificates and its tokens in one transaction, and write a fresh CRL.
+
+    The result has `id`, `reason`, `certificates` (SHA-256 of those that were still good), `already` (it was revoked
+    before), and `crl`: its path, null when the disk would not take it; the revocation holds all the same. Raises
+    `UsageError` for an unknown reason, `NotSo` with code `device-unknown` or `device-retired`.
+    """
+    return _end(
+        folder, authority, registry, id, status=DeviceStatus.REVOKED, reason=reason, now=now or signing.utc_now()
+    )
+
+
+def device_retire(
+    folder: DataFolder,
+    authority: Authority,
+    registry: Registry,
+    *,
+    id: str,  # noqa: A002
+    now: datetime | None = None,
+) -> Result:
+    """Revoke a device for good: its id is kept and not given out again. Its files in the data folder are removed.
+
+    The result is that of `device_revoke` and `files_removed`. Raises `NotSo` with code `device-unknown` or
+    `device-retired`.
+    """
+    result = _end(
+        folder,
+        authority,
+        registry,
+        id,
+        status=DeviceStatus.RETIRED,
+        reason="cessation-of-operation",
+        now=now or signing.utc_now(),
+    )
+    return {**result, "files_removed": _remove(DeviceFiles.inside(folder.devices_dir / id))}
+
+
+def _end(
+    folder: DataFolder,
+    authority: Authority,
+    registry: Registry,
+    device_id: str,
+    *,
+    status: DeviceStatus,
+    reason: str,
+    now: datetime,
+) -> Result:
+    revocation.check_reason(reason)
+    with registry.transaction():
+        device = registry.device(check_device_id(device_id))
+        _not_retired(device)
+        already = device.status == DeviceStatus.REVOKED
+        revoked = registry.revoke_certificates(device.id, now=now)
+        registry.tokens.void(device.id)
+        registry.approvals.forget(device.id)
+        if device.status != status:
+            registry.put_status(device.id, status, now=now, reason=device.reason if already else reason)
+    return {
+        "id": device.id,
+        "reason": device.reason if already else reason,
+        "already": already,
+        "certificates": [record.sha256 for record in revoked if now < record.not_after],
+        "crl": _crl(folder, authority, registry, now),
+    }
+
+
+def _crl(folder: DataFolder, authority: Authority, registry: Registry, now: datetime) -> str | None:
+    try:
+        return str(revocation.write_crl(folder, authority.device_issuer, registry, now=now))
+    except Environment:
+        return None  # a full disk must not keep anybody from revoking; the broker writes it when there is room
+
+
+def _not_retired(device: Device) -> None:
+    if device.status == DeviceStatus.RETIRED:
+        raise NotSo(
+            f"device {device.id} is retired already",
+            mend=f"see `sealmq device show {device.id}`",
+            code="device-retired",
+        )
+
+
+def _remove(files: DeviceFiles) -> bool:
+    """Remove what `device add` and `device renew` wrote, and the folder when nothing else is in it."""
+    found = files.key.is_file() or files.cert.is_file()
+    devicefiles.discard(files)
+    for path in (files.key, files.cert, files.ca):
+        path.unlink(missing_ok=True)
+    if found and not any(files.cert.parent.iterdir()):
+        files.cert.parent.rmdir()
+    return found

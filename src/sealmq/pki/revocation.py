@@ -1,0 +1,111 @@
+"""What revocation leaves behind: the deny list for the data plane and the CRL for third parties.
+
+It knows nothing of sessions; whoever owns them closes them.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+
+from sealmq.errors import UsageError
+from sealmq.pki.fingerprints import key_id
+from sealmq.pki.registry import DeviceStatus
+from sealmq.secretfiles import write_public
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sealmq.datafolder import DataFolder
+    from sealmq.pki.registry import Registry
+    from sealmq.pki.signing import Issuer
+
+CRL_LIFETIME = timedelta(days=1)
+CRL_REFRESH = timedelta(hours=12)
+"""A CRL younger than this is left as it is."""
+
+REASONS: dict[str, x509.ReasonFlags] = {
+    "unspecified": x509.ReasonFlags.unspecified,
+    "key-compromise": x509.ReasonFlags.key_compromise,
+    "affiliation-changed": x509.ReasonFlags.affiliation_changed,
+    "superseded": x509.ReasonFlags.superseded,
+    "cessation-of-operation": x509.ReasonFlags.cessation_of_operation,
+    "privilege-withdrawn": x509.ReasonFlags.privilege_withdrawn,
+}
+"""By the names that commands take (RFC 5280, 5.3.1). The data plane treats all of them alike; they stand in the CRL."""
+
+Denylist = dict[str, list[str]]
+
+
+def check_reason(text: str) -> str:
+    """`text` when it is a reason. Raises `UsageError` with code `reason-unknown`."""
+    if text in REASONS:
+        return text
+    raise UsageError(
+        f"reason {text[:40]!r} does not exist", mend=f"use one of: {', '.join(REASONS)}", code="reason-unknown"
+    )
+
+
+def denylist(registry: Registry, *, now: datetime | None = None) -> Denylist:
+    """Who is refused at the handshake: `devices` (ids) and `certificates` (SHA-256 of the DER form, lower-case hex).
+
+    `devices` are those revoked or retired. A revoked certificate that has expired, when `now` says so, is left out.
+    """
+    gone = registry.ids(DeviceStatus.REVOKED, DeviceStatus.RETIRED)
+    revoked = [one.sha256 for one in registry.revoked_certificates() if now is None or now < one.not_after]
+    return {"devices": gone, "certificates": revoked}
+
+
+def crl(issuer: Issuer, registry: Registry, *, now: datetime) -> x509.CertificateRevocationList:
+    """The revoked certificates of one issuing CA that have not expired, good for a day (RFC 5280, section 5).
+
+    Its number is the time it was made, in milliseconds: it grows without anything to remember.
+    """
+    reasons = {device.id: device.reason for device in registry.devices() if device.reason in REASONS}
+    own = key_id(issuer.key.public_key())
+    builder = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(issuer.certificate.subject)
+        .last_update(now)
+        .next_update(now + CRL_LIFETIME)
+        .add_extension(x509.CRLNumber(int(now.timestamp() * 1000)), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.key.public_key()),
+            critical=False,
+        )
+    )
+    for record in registry.revoked_certificates():
+        if record.issuer != own or record.not_after <= now or record.revoked_at is None:
+            continue
+        entry = (
+            x509.RevokedCertificateBuilder().serial_number(int(record.serial, 16)).revocation_date(record.revoked_at)
+        )
+        reason = REASONS[reasons.get(record.device_id, "unspecified")]
+        if reason is not x509.ReasonFlags.unspecified:  # RFC 5280, 5.3.1: left out rather than said
+            entry = entry.add_extension(x509.CRLReason(reason), critical=False)
+        builder = builder.add_revoked_certificate(entry.build())
+    return builder.sign(issuer.key, hashes.SHA256())
+
+
+def crl_path(folder: DataFolder) -> Path:
+    """Where the CRL of the issuing CA for devices lies."""
+    return folder.ca_dir / "devices.crl.pem"
+
+
+def write_crl(folder: DataFolder, issuer: Issuer, registry: Registry, *, now: datetime) -> Path:
+    """Write a fresh CRL, whole or not at all; where it is. Raises `Environment` when it cannot be written."""
+    made = crl(issuer, registry, now=now)
+    write_public(crl_path(folder), made.public_bytes(serialization.Encoding.PEM))
+    return crl_path(folder)
+
+
+def crl_is_due(folder: DataFolder, *, now: datetime) -> bool:
+    """Whether the CRL is missing, unreadable, or so old that a new one is to be written."""
+    try:
+        found = x509.load_pem_x509_crl(crl_path(folder).read_bytes())
+    except (OSError, ValueError):
+        return True
+    return not found.last_update_utc <= now < found.last_update_utc + CRL_REFRESH
