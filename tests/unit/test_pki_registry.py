@@ -11,9 +11,6 @@ from sealmq.datafolder import DataFolder
 from sealmq.errors import DataFolderError, Environment, NotSo
 from sealmq.pki.registry import (
     SCHEMA_VERSION,
-    AuthorityKind,
-    AuthorityRecord,
-    AuthorityState,
     CertificateRecord,
     CertificateStatus,
     DeviceStatus,
@@ -259,14 +256,9 @@ def test_a_retired_id_is_given_out_only_when_asked_for(registry):
     assert caught.value.code == "device-exists"
 
 
-def test_authorities_and_who_holds_which_bundle(registry):
-    root = AuthorityRecord("aa", AuthorityKind.ROOT, AuthorityState.STAGED, "11" * 32, NOW, NOW)
-    registry.authorities.record(root)
-    assert registry.authorities.put_state("aa", AuthorityState.PUBLISHED)
-    assert not registry.authorities.put_state("bb", AuthorityState.PUBLISHED)
-    assert registry.authorities.all() == [dataclasses.replace(root, state="published")]
+def test_who_holds_which_bundle(registry):
     registry.add_device("sensor-1", profile="default", now=NOW)
-    registry.authorities.confirm("sensor-1", 3, at=NOW)
-    registry.authorities.confirm("sensor-1", 3, at=NOW + timedelta(hours=1))
-    assert registry.authorities.confirmed(2) == {"sensor-1": NOW}
-    assert registry.authorities.confirmed(4) == {}
+    registry.bundles.confirm("sensor-1", 3, at=NOW)
+    registry.bundles.confirm("sensor-1", 3, at=NOW + timedelta(hours=1))
+    assert registry.bundles.confirmed(2) == {"sensor-1": NOW}
+    assert registry.bundles.confirmed(4) == {}

@@ -24,10 +24,9 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from sealmq.errors import ConfigError, NotSo, UsageError
-from sealmq.pki import requests, signing
+from sealmq.pki import requests
 from sealmq.pki.fingerprints import certificate_sha256, issuer_key_id
 from sealmq.pki.names import check_device_id, device_uri
-from sealmq.pki.profiles import device_profile
 from sealmq.pki.registry import (
     Approval,
     ApprovalState,
@@ -205,21 +204,14 @@ def issue(
     Raises `ConfigError` with code `clock-wrong` when `now` is before the CA was made, `issuer-expired` when the issuing
     CA has expired. To be called inside a transaction by whoever does more than this.
     """
-    issuer = authority.device_issuer
     check_clock(authority, now)
-    leaf = signing.sign_leaf(
-        device_profile(device.profile),
-        issuer=issuer,
-        public_key=key,
-        common_name=device.id,
-        names=[x509.UniformResourceIdentifier(device_uri(authority.fleet, device.id))],
-        now=now,
-    )
+    chain = authority.certify_device(device.id, device.profile, key, now=now)
+    leaf = x509.load_pem_x509_certificate(chain)
     with registry.transaction():
         if device.status == DeviceStatus.PENDING:
             registry.put_status(device.id, DeviceStatus.ACTIVE, now=now)
         registry.record_certificate(certificate_record(leaf, device_id=device.id, now=now))
-    return Issued(device.id, leaf, signing.certificate_pem(leaf, issuer.certificate))
+    return Issued(device.id, leaf, chain)
 
 
 def alive(device: Device) -> Device:

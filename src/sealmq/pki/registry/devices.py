@@ -1,4 +1,4 @@
-"""The registry as its users hold it: devices and their certificates, with tokens, approvals and authorities at hand.
+"""The registry as its users hold it: devices and their certificates, with tokens, approvals and bundles at hand.
 
 It knows nothing of why a status changes; whoever decides says so.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sealmq.errors import NotSo
-from sealmq.pki.registry.authorities import Authorities
+from sealmq.pki.registry.bundles import Bundles
 from sealmq.pki.registry.enrolments import Approvals, Tokens
 from sealmq.pki.registry.file import RegistryFile, maybe_moment, moment, seconds
 from sealmq.pki.registry.records import CertificateRecord, CertificateStatus, Device, DeviceStatus
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class Registry:
     """An open registry; may be shared by threads. Close it, or use it as a context manager.
 
-    Durability and errors are those of `RegistryFile`. `tokens`, `approvals` and `authorities` are tables of the same
+    Durability and errors are those of `RegistryFile`. `tokens`, `approvals` and `bundles` are tables of the same
     file: what is done to them inside `transaction` is part of it.
     """
 
@@ -35,7 +35,7 @@ class Registry:
         self._file = RegistryFile(path)
         self.tokens = Tokens(self._file)
         self.approvals = Approvals(self._file)
-        self.authorities = Authorities(self._file)
+        self.bundles = Bundles(self._file)
 
     @classmethod
     def open(cls, folder: DataFolder) -> Registry:

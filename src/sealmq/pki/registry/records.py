@@ -1,4 +1,4 @@
-"""What the registry remembers, as values: devices, certificates, tokens, approvals and authorities.
+"""What the registry remembers, as values: devices, certificates, tokens and approvals.
 
 It knows nothing of how they are stored. Times carry their zone, UTC; hashes and key ids are lower-case hex.
 """
@@ -104,33 +104,3 @@ class Approval:
     state: str
     requested_at: datetime
     decided_at: datetime | None = None
-
-
-class AuthorityKind(enum.StrEnum):
-    """What an authority signs."""
-
-    ROOT = "root"
-    DEVICES = "devices"
-    SERVERS = "servers"
-
-
-class AuthorityState(enum.StrEnum):
-    """The states of an authority that is replaced without an outage, in their order."""
-
-    STAGED = "staged"
-    PUBLISHED = "published"
-    SWITCHED = "switched"
-    DRAINED = "drained"
-    RETIRED = "retired"
-
-
-@dataclass(frozen=True, slots=True)
-class AuthorityRecord:
-    """One CA key of this fleet: `key_id` is its subject key identifier, `sha256` that of its certificate's DER form."""
-
-    key_id: str
-    kind: str
-    state: str
-    sha256: str
-    not_after: datetime
-    created_at: datetime

@@ -67,14 +67,6 @@ CREATE TABLE approvals (
     requested_at INTEGER NOT NULL,
     decided_at   INTEGER
 ) STRICT;
-CREATE TABLE authorities (
-    key_id     TEXT PRIMARY KEY,
-    kind       TEXT NOT NULL CHECK (kind IN ('root', 'devices', 'servers')),
-    state      TEXT NOT NULL CHECK (state IN ('staged', 'published', 'switched', 'drained', 'retired')),
-    sha256     TEXT NOT NULL UNIQUE,
-    not_after  INTEGER NOT NULL,
-    created_at INTEGER NOT NULL
-) STRICT;
 CREATE TABLE bundle_confirmations (
     device_id TEXT NOT NULL REFERENCES devices (id) ON DELETE CASCADE,
     version   INTEGER NOT NULL,
