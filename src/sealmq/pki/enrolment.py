@@ -24,9 +24,10 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from sealmq.errors import ConfigError, NotSo, UsageError
-from sealmq.pki import requests
+from sealmq.pki import requests, signing
 from sealmq.pki.fingerprints import certificate_sha256, issuer_key_id
 from sealmq.pki.names import check_device_id, device_uri
+from sealmq.pki.profiles import device_profile
 from sealmq.pki.registry import (
     Approval,
     ApprovalState,
@@ -205,13 +206,20 @@ def issue(
     CA has expired. To be called inside a transaction by whoever does more than this.
     """
     check_clock(authority, now)
-    chain = authority.certify_device(device.id, device.profile, key, now=now)
-    leaf = x509.load_pem_x509_certificate(chain)
+    issuer = authority.device_issuer
+    leaf = signing.sign_leaf(
+        device_profile(device.profile),
+        issuer=issuer,
+        public_key=key,
+        common_name=device.id,
+        names=[x509.UniformResourceIdentifier(device_uri(authority.fleet, device.id))],
+        now=now,
+    )
     with registry.transaction():
         if device.status == DeviceStatus.PENDING:
             registry.put_status(device.id, DeviceStatus.ACTIVE, now=now)
         registry.record_certificate(certificate_record(leaf, device_id=device.id, now=now))
-    return Issued(device.id, leaf, chain)
+    return Issued(device.id, leaf, signing.certificate_pem(leaf, issuer.certificate))
 
 
 def alive(device: Device) -> Device:
