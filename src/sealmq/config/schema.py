@@ -6,11 +6,13 @@ know where a value came from and what the broker does with it.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from sealmq.config.address import OFF, Address, BadValue
+from sealmq.config.duration import format_duration, parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,9 +51,26 @@ def _loopback_or_off(text: str) -> str:
     return str(address)
 
 
+def _duration(text: str) -> str:
+    return format_duration(parse_duration(text))
+
+
+def _moment_or_none(text: str) -> str:
+    if not text:
+        return ""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise BadValue("is not a time", 'write it as "2026-11-20T20:33:00Z"') from None
+    found = found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+    return found.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 ListenAddress = Annotated[str, AfterValidator(_address)]
 OptionalAddress = Annotated[str, AfterValidator(_address_or_off)]
 LoopbackAddress = Annotated[str, AfterValidator(_loopback_or_off)]
+Duration = Annotated[str, AfterValidator(_duration)]
+Moment = Annotated[str, AfterValidator(_moment_or_none)]
 
 
 class Table(BaseModel):
@@ -198,6 +217,28 @@ class Limits(Table):
     )
 
 
+class Enrolment(Table):
+    """How devices come to their certificates."""
+
+    factory_ca: str = _setting(
+        "", "factory CAs whose devices may ask to be let in; each waits for `sealmq device approve`", unit="PEM file"
+    )
+    grace: Duration = _setting(
+        "90d", "how long after its end a certificate that is not revoked may ask for the next one", unit="30d, 12h"
+    )
+
+
+class Identity(Table):
+    """What is done about certificates that turn up where they should not."""
+
+    cloned: Literal["report", "close"] = _setting(
+        "report", "one certificate live from two addresses at once: report it, or close those connections too"
+    )
+    renew_issued_before: Moment = _setting(
+        "", "after an incident: device certificates issued before it are due within six hours", unit="ISO 8601, UTC"
+    )
+
+
 class Log(Table):
     """What goes to stderr."""
 
@@ -224,6 +265,8 @@ class Config(Table):
     listen: Listen = Field(default_factory=Listen)
     tls: Tls = Field(default_factory=Tls)
     rules: Rules = Field(default_factory=Rules)
+    enrolment: Enrolment = Field(default_factory=Enrolment)
+    identity: Identity = Field(default_factory=Identity)
     limits: Limits = Field(default_factory=Limits)
     log: Log = Field(default_factory=Log)
     dangerous: Dangerous = Field(default_factory=Dangerous)
