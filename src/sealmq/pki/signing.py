@@ -12,11 +12,12 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import TYPE_CHECKING
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from sealmq.errors import ConfigError
+from sealmq.pki.keys import digest_for, pkcs8_pem
 from sealmq.pki.profiles import CaProfile, LeafProfile, Usage
 
 if TYPE_CHECKING:
@@ -24,9 +25,11 @@ if TYPE_CHECKING:
 
     from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
+    from sealmq.pki.keys import SigningKey
     from sealmq.pki.names import Host
 
 PrivateKey = ec.EllipticCurvePrivateKey
+"""What the house makes for itself; a CA that a user brings may have any `keys.SigningKey`."""
 
 _USAGE_OIDS = {Usage.CLIENT: ExtendedKeyUsageOID.CLIENT_AUTH, Usage.SERVER: ExtendedKeyUsageOID.SERVER_AUTH}
 
@@ -36,7 +39,7 @@ class Issuer:
     """A CA that can sign: its certificate and its key. Prints without the key."""
 
     certificate: x509.Certificate
-    key: PrivateKey = field(repr=False)
+    key: SigningKey = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -65,11 +68,9 @@ def new_key() -> PrivateKey:
     return ec.generate_private_key(ec.SECP256R1())
 
 
-def key_pem(key: PrivateKey) -> bytes:
+def key_pem(key: SigningKey) -> bytes:
     """`key` as unencrypted PKCS #8 PEM: for `write_private` and nothing else."""
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    return pkcs8_pem(key)
 
 
 def certificate_pem(*chain: x509.Certificate) -> bytes:
@@ -96,7 +97,7 @@ def sign_ca(profile: CaProfile, *, fleet: str, number: int, now: datetime, issue
             x509.NameConstraints(permitted_subtrees=None, excluded_subtrees=nothing), critical=False
         )
     signer = issuer.key if issuer else key
-    return Issuer(builder.sign(signer, hashes.SHA256()), key)
+    return Issuer(builder.sign(signer, digest_for(signer)), key)
 
 
 def sign_leaf(
@@ -122,7 +123,7 @@ def sign_leaf(
             code="issuer-expired",
         )
     builder = _leaf_builder(profile, public_key, common_name, names, now=now, issuer=issuer)
-    return builder.sign(issuer.key, hashes.SHA256())
+    return builder.sign(issuer.key, digest_for(issuer.key))
 
 
 def self_sign_leaf(
@@ -130,7 +131,7 @@ def self_sign_leaf(
 ) -> x509.Certificate:
     """Like `sign_leaf`, but signed by itself: for tests and faulty servers, nothing that verifies accepts it."""
     builder = _leaf_builder(profile, key.public_key(), common_name, names, now=now, issuer=None)
-    return builder.sign(key, hashes.SHA256())
+    return builder.sign(key, digest_for(key))
 
 
 def general_names(hosts: Sequence[Host]) -> list[x509.GeneralName]:
