@@ -80,3 +80,63 @@ def test_without_a_ca_nothing_is_made(sealmq, tmp_path, verb):
     assert status == 2
     assert "holds no CA yet" in err
     assert not (tmp_path / "data" / "ca").exists()
+
+
+# --- rotate --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("authority")
+def test_a_whole_rotation_of_the_root(sealmq, tmp_path):
+    assert sealmq("device", "add", "sensor-1")[0] == 0
+    assert sealmq("ca", "rotate", "root", "--stage")[0] == 0
+    assert sealmq("ca", "rotate", "root", "--publish")[0] == 0
+    status, out, err = sealmq("ca", "rotate", "root", "--switch")
+    assert (status, out) == (1, "")
+    assert "1 of 1 devices do not hold bundle 2" in err
+    assert "sensor-1" in err
+    assert "mend: " in err
+    told = sealmq("ca", "rotate", "status")[1]
+    assert "without it  " in told
+    assert "sealmq ca rotate root --switch" in told
+    found = json.loads(sealmq("ca", "rotate", "root", "--switch", "--force", "--json")[1])
+    assert [(one["kind"], one["state"]) for one in found["authorities"][:1]] == [("root", "draining")]
+    assert "old root only  sensor-1" in sealmq("ca", "rotate", "status")[1]
+    assert sealmq("ca", "export")[1].count("BEGIN CERTIFICATE") == 2
+    assert sealmq("ca", "rotate", "root", "--drain")[0] == 1
+    assert sealmq("ca", "rotate", "root", "--drain", "--force")[0] == 0
+    status, out, _ = sealmq("ca", "rotate", "root", "--retire")
+    assert (status, "rotation is complete" in out) == (0, True)
+    shown = sealmq("ca", "show")[1]
+    assert "Root 2" in shown
+    assert "Root 1" not in shown
+    assert not (tmp_path / "data" / "ca" / "root.key").exists()
+
+
+@pytest.mark.usefixtures("authority")
+def test_a_new_issuing_ca_shows_beside_the_old_one(sealmq):
+    status, out, _ = sealmq("ca", "rotate", "devices")
+    assert (status, "old one retires by itself" in out) == (0, True)
+    found = json.loads(sealmq("ca", "show", "--json")[1])["authorities"]
+    assert [(one["role"], one["number"], one["state"]) for one in found] == [
+        ("root", 1, "signing"),
+        ("devices", 2, "signing"),
+        ("devices", 1, "draining"),
+        ("servers", 1, "signing"),
+    ]
+    assert sealmq("ca", "rotate", "servers")[0] == 0
+
+
+@pytest.mark.usefixtures("authority")
+@pytest.mark.parametrize(
+    ("args", "status", "words"),
+    [
+        (["root"], 2, "one step at a time, 0 were given"),
+        (["root", "--stage", "--publish"], 2, "one step at a time, 2 were given"),
+        (["root", "--retire"], 1, "no rotation of the root is under way"),
+        (["root", "--stage", "--threshold", "101"], 2, "threshold"),
+    ],
+)
+def test_steps_that_cannot_be_taken(sealmq, args, status, words):
+    found, out, err = sealmq("ca", "rotate", *args)
+    assert (found, out) == (status, "")
+    assert words in err

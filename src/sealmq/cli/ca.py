@@ -1,4 +1,4 @@
-"""`sealmq ca`: shows the built-in CA and exports what devices trust.
+"""`sealmq ca`: shows the built-in CA, exports what devices trust, and replaces the CA without an outage.
 
 It refuses to know how a CA is made; it parses, calls and prints.
 """
@@ -10,9 +10,11 @@ import typer
 
 from sealmq.cli import output
 from sealmq.cli.folder import perform
+from sealmq.cli.rotate import app as rotate
 from sealmq.cli.table import facts, left, moment, table
 
 app = typer.Typer(rich_markup_mode=None)
+app.add_typer(rotate, name="rotate", help="Replace the root or an issuing CA while the fleet goes on.")
 
 
 @app.command(short_help="Show the root and the issuing CAs.")
@@ -24,14 +26,14 @@ def show(ctx: typer.Context) -> None:
         return
     print(f"fleet {found['fleet']}\n")
     table(
-        ["role", "subject", "valid until", "left"],
+        ["role", "subject", "state", "valid until", "left"],
         [
-            [one["role"], one["subject"], moment(one["not_after"]), left(one["seconds_left"])]
+            [one["role"], one["subject"], one["state"], moment(one["not_after"]), left(one["seconds_left"])]
             for one in found["authorities"]
         ],
     )
     for one in found["authorities"]:
-        print(f"\n{one['role']}")
+        print(f"\n{one['role']}" + (f" {one['number']}" if one["number"] > 1 else ""))
         facts(
             [
                 ("file", one["file"]),
@@ -45,14 +47,14 @@ def show(ctx: typer.Context) -> None:
         )
 
 
-@app.command(short_help="Export the root certificate: what devices trust.")
+@app.command(short_help="Export the root: what devices trust.")
 def export(
     ctx: typer.Context,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write it to this file (0644) instead of standard output.")
     ] = None,
 ) -> None:
-    """Export the root certificate in PEM form: the file a device verifies the broker with."""
+    """Export what a device verifies the broker with, in PEM form: the root, and during a rotation both roots."""
     found = perform(ctx.obj.data, "ca-export", {})
     if out is not None:
         from sealmq.secretfiles import write_public

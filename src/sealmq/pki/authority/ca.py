@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from datetime import datetime
 
-    from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
-
     from sealmq.datafolder import DataFolder
     from sealmq.pki.signing import Bundle, Issuer
 
@@ -67,7 +65,7 @@ class Authority:
 
     @classmethod
     def open(cls, folder: DataFolder) -> Authority:
-        """The CA in `folder.ca_dir`.
+        """The CA in `folder.ca_dir`. What a rotation that was cut short left to do is done.
 
         Raises `DataFolderError` with code `ca-missing` when there is none, `ca-damaged` when a file is gone,
         unreadable as a certificate or key, or does not fit the others; `Environment` when the system forbids or a key
@@ -80,6 +78,7 @@ class Authority:
                 code="ca-missing",
             )
         state = record.load(folder.ca_dir)
+        files.destroy_keys(folder.ca_dir, state)  # a crash may have come before it
         return cls(folder, state, files.load(folder.ca_dir, state))
 
     @classmethod
@@ -162,29 +161,18 @@ class Authority:
 
         Raises `UsageError` for an id or a profile that cannot be used, `ConfigError` when the issuing CA has expired.
         """
-        key = signing.new_key()
-        chain = self.certify_device(device_id, profile, key.public_key(), now=now)
-        return signing.Bundle(chain, signing.key_pem(key))
-
-    def certify_device(
-        self, device_id: str, profile: str, public_key: CertificatePublicKeyTypes, *, now: datetime | None = None
-    ) -> bytes:
-        """A certificate of a device for a key that is the device's own: the chain, leaf first, PEM.
-
-        Raises what `issue_device` does. Whether the asker has that key is for the caller to know.
-        """
         check_device_id(device_id)
         row = profiles.device_profile(profile)
-        issuer = self.device_issuer
+        key, issuer = signing.new_key(), self.device_issuer
         leaf = signing.sign_leaf(
             row,
             issuer=issuer,
-            public_key=public_key,
+            public_key=key.public_key(),
             common_name=device_id,
             names=[x509.UniformResourceIdentifier(device_uri(self.fleet, device_id))],
             now=now or signing.utc_now(),
         )
-        return signing.certificate_pem(leaf, issuer.certificate)
+        return signing.Bundle(signing.certificate_pem(leaf, issuer.certificate), signing.key_pem(key))
 
     def issue_server(self, names: Sequence[Host], *, now: datetime | None = None) -> Bundle:
         """A new key and certificate for a server that is reached under `names`; nothing is written or recorded.

@@ -19,6 +19,7 @@ from sealmq.pki.authority.record import Kind, State
 from sealmq.secretfiles import read_private, write_private, write_public
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from pathlib import Path
 
     from sealmq.pki.authority.record import Entry, Record
@@ -39,6 +40,16 @@ class Member:
     def certificate(self) -> x509.Certificate:
         """Its own certificate."""
         return self.issuer.certificate
+
+    @property
+    def not_after(self) -> datetime:
+        """The end of its validity, UTC."""
+        return self.certificate.not_valid_after_utc
+
+    @property
+    def name(self) -> str:
+        """Its common name, such as `fleet-3f2a91 Devices 2`."""
+        return self.certificate.subject.rfc4514_string().removeprefix("CN=")
 
     @property
     def key_id(self) -> str:

@@ -15,6 +15,7 @@ from sealmq.pki.operations.approvals import device_approve, device_deny, device_
 from sealmq.pki.operations.authority import ca_export, ca_show
 from sealmq.pki.operations.devices import device_add, device_list, device_show
 from sealmq.pki.operations.life import device_renew, device_retire, device_revoke, device_token
+from sealmq.pki.operations.rotation import ca_rotate, ca_rotation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +26,8 @@ __all__ = [
     "OPERATIONS",
     "DeviceFiles",
     "ca_export",
+    "ca_rotate",
+    "ca_rotation",
     "ca_show",
     "device_add",
     "device_approve",
@@ -52,5 +55,7 @@ OPERATIONS: dict[str, Callable[..., Result]] = {
     "device-retire": device_retire,
     "ca-show": ca_show,
     "ca-export": ca_export,
+    "ca-rotate": ca_rotate,
+    "ca-rotation": ca_rotation,
 }
 """By verb, as it crosses `control.sock`: `OPERATIONS[verb](folder, authority, registry, **args)`."""

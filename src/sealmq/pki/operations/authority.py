@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sealmq.pki import signing
+from sealmq.pki.authority import Kind, State
 from sealmq.pki.fingerprints import certificate_sha256, spki_sha256
 from sealmq.pki.operations.results import Result, iso
 
@@ -26,29 +27,35 @@ def ca_show(
     *,
     now: datetime | None = None,
 ) -> Result:
-    """The CA: `fleet` and `authorities`, the root first.
+    """The CA: `fleet` and `authorities`, roots first, and of each role the one that signs first; not the retired ones.
 
-    Each has `role` (`root`, `devices`, `servers`), `subject`, `issuer`, `serial`, `not_before`, `not_after`,
-    `seconds_left`, `sha256` of the certificate, `spki_sha256` of its public key, and `file`.
+    Each has `role` (`root`, `devices`, `servers`), `number`, `state` (see `sealmq.pki.authority.State`), `subject`,
+    `issuer`, `serial`, `not_before`, `not_after`, `seconds_left`, `sha256` of the certificate, `spki_sha256` of its
+    public key, and `file`.
     """
     now = now or signing.utc_now()
-    issuers = {"root": authority.root, "devices": authority.device_issuer, "servers": authority.server_issuer}
+    order = list(Kind)
+    members = sorted(
+        authority.members, key=lambda one: (order.index(one.entry.kind), one.entry.state is not State.SIGNING)
+    )
     return {
         "fleet": authority.fleet,
         "authorities": [
             {
-                "role": role,
-                "subject": issuer.certificate.subject.rfc4514_string(),
-                "issuer": issuer.certificate.issuer.rfc4514_string(),
-                "serial": f"{issuer.certificate.serial_number:x}",
-                "not_before": iso(issuer.certificate.not_valid_before_utc),
-                "not_after": iso(issuer.certificate.not_valid_after_utc),
-                "seconds_left": int((issuer.certificate.not_valid_after_utc - now).total_seconds()),
-                "sha256": certificate_sha256(issuer.certificate),
-                "spki_sha256": spki_sha256(issuer.certificate),
-                "file": str(folder.ca_dir / f"{role}.pem"),
+                "role": str(member.entry.kind),
+                "number": member.entry.number,
+                "state": str(member.entry.state),
+                "subject": member.certificate.subject.rfc4514_string(),
+                "issuer": member.certificate.issuer.rfc4514_string(),
+                "serial": f"{member.certificate.serial_number:x}",
+                "not_before": iso(member.certificate.not_valid_before_utc),
+                "not_after": iso(member.certificate.not_valid_after_utc),
+                "seconds_left": int((member.certificate.not_valid_after_utc - now).total_seconds()),
+                "sha256": certificate_sha256(member.certificate),
+                "spki_sha256": spki_sha256(member.certificate),
+                "file": str(folder.ca_dir / f"{member.entry.stem}.pem"),
             }
-            for role, issuer in issuers.items()
+            for member in members
         ],
     }
 
@@ -58,8 +65,10 @@ def ca_export(
     authority: Authority,
     registry: Registry,  # noqa: ARG001
 ) -> Result:
-    """What devices trust for the broker: `pem` (the root, text) and `sha256` of the certificate."""
+    """What devices trust for the broker: `pem` (the roots), `version` of that bundle, `sha256` of the signing root."""
+    pem, version = authority.bundle()
     return {
-        "pem": authority.server_ca_pem().decode("ascii"),
+        "pem": pem.decode("ascii"),
+        "version": version,
         "sha256": certificate_sha256(authority.root.certificate),
     }
