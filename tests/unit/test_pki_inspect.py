@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from sealmq.errors import Environment, NotSo, UsageError
 from sealmq.pki import signing
+from sealmq.pki.certfiles import LARGEST_FILE
 from sealmq.pki.descriptions import (
     CertificateDescription,
     CrlDescription,
@@ -18,7 +19,7 @@ from sealmq.pki.descriptions import (
     Unreadable,
     as_json,
 )
-from sealmq.pki.inspect import LARGEST_FILE, inspect_files
+from sealmq.pki.inspect import inspect_files
 from sealmq.testing import Fault, ThrowawayCA
 
 NOW = signing.utc_now()
@@ -77,7 +78,7 @@ def test_a_good_pair_has_nothing_odd(ca, tmp_path):
     assert isinstance(key, KeyDescription)
     assert key.spki_sha256 == leaf.spki_sha256
     assert [leaf.position, issuer.position, key.position] == [1, 2, 1]
-    assert (issuer.is_ca, issuer.path_length, root.path_length) == (True, 0, 1)
+    assert (issuer.is_ca, issuer.path_length, root.path_length) == (True, 0, 2)
 
 
 def test_what_it_says_agrees_with_openssl(ca, tmp_path):

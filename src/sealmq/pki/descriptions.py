@@ -50,8 +50,7 @@ class CertificateDescription(Described):
 
 @dataclass(frozen=True, slots=True)
 class KeyDescription(Described):
-    """A key; never the key itself. `key` and `spki_sha256` are empty for one under a passphrase, which is not asked
-    for."""
+    """A key; never the key itself. `key` and `spki_sha256` are empty for one under a passphrase that was not given."""
 
     key: str
     spki_sha256: str
@@ -61,23 +60,38 @@ class KeyDescription(Described):
 
 @dataclass(frozen=True, slots=True)
 class RequestDescription(Described):
-    """A certificate request (PKCS #10)."""
+    """A certificate request (PKCS #10): what it asks for, which a CA may grant or not."""
 
     subject: str
     names: tuple[str, ...]
+    wants_ca: bool
+    key_usage: tuple[str, ...]
+    extended_key_usage: tuple[str, ...]
     key: str
     signature: str
     spki_sha256: str
 
 
 @dataclass(frozen=True, slots=True)
+class CrlEntry:
+    """One revoked certificate; `reason` is empty when none is given (RFC 5280, section 5.3.1)."""
+
+    serial: str
+    revoked_at: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class CrlDescription(Described):
-    """A revocation list; `revoked` counts its entries."""
+    """A revocation list; `revoked` counts its entries, `entries` are the first of them."""
 
     issuer: str
     last_update: datetime
     next_update: datetime | None
+    number: int | None
     revoked: int
+    entries: tuple[CrlEntry, ...]
+    authority_key_identifier: str
     signature: str
 
 
@@ -100,13 +114,18 @@ def as_json(item: Described) -> dict[str, Any]:
     }
     result: dict[str, Any] = {"kind": kinds[type(item)]}
     for name in ("file", "position", *(name for name in type(item).__slots__)):
-        value = getattr(item, name)
-        if isinstance(value, datetime):
-            value = value.strftime("%Y-%m-%dT%H:%M:%SZ")
-        elif isinstance(value, Path):
-            value = str(value)
-        elif isinstance(value, tuple):
-            value = list(value)
-        result[name] = value
+        result[name] = _plain(getattr(item, name))
     result["oddities"] = [{"slug": o.slug, "what": o.what, "why": o.why, "mend": o.mend} for o in item.oddities]
     return result
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.strftime("%Y-%m-%dT%H:%M:%SZ")
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, CrlEntry):
+        return {"serial": value.serial, "revoked_at": _plain(value.revoked_at), "reason": value.reason}
+    return value

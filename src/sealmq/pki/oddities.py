@@ -16,8 +16,11 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, TypeVar
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
 from cryptography.x509.oid import NameOID
+
+from sealmq.pki.requests import has_null_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,10 +77,25 @@ def of_public_key(key: object) -> Iterator[Oddity]:
         yield Oddity("key-type", "DSA key", "no TLS library accepts DSA certificates any more", mend)
 
 
-def of_request(request: x509.CertificateSigningRequest) -> Iterator[Oddity]:
-    """What is odd about a certificate request (PKCS #10)."""
+def of_request(request: x509.CertificateSigningRequest, data: bytes) -> Iterator[Oddity]:
+    """What is odd about a certificate request (PKCS #10), parsed from `data`."""
     yield from of_public_key(request.public_key())
-    if not request.is_signature_valid:
+    if has_null_parameters(data):
+        yield Oddity(
+            "request-null-parameters",
+            "its ECDSA signature algorithm has NULL parameters, as tpm2-openssl 1.1 writes them",
+            "strict parsers refuse the request (RFC 5758, section 3.2); sealmq takes it, the signature is not touched",
+            "nothing to be done here; elsewhere use a newer tpm2-openssl",
+        )
+    constraints = _find(request.extensions, x509.BasicConstraints)
+    if constraints and constraints.value.ca:
+        yield Oddity(
+            "request-wants-ca",
+            "it asks for a certificate of a CA",
+            "a CA that grants it lets the sender issue certificates for anybody",
+            "make the request without basicConstraints CA:TRUE",
+        )
+    if not _proves_its_key(request):
         yield Oddity(
             "request-signature",
             "the signature of the request is wrong",
@@ -108,6 +126,15 @@ def of_order(chain: list[x509.Certificate]) -> Iterator[Oddity]:
     if len(chain) < 2 or (constraints and constraints.value.ca):
         return
     for position, (child, parent) in enumerate(pairwise(chain), start=1):
+        if child.issuer == parent.subject and not _signed(child, parent):
+            yield Oddity(
+                "chain-signature",
+                f"certificate {position + 1} of the file has the issuer's name, but its key did not sign "
+                f"certificate {position}",
+                "every peer that verifies the chain refuses it",
+                "take the CA certificate of the key that issued it; a CA made anew under its name has another key",
+            )
+            return
         if child.issuer != parent.subject:
             yield Oddity(
                 "chain-order",
@@ -116,6 +143,23 @@ def of_order(chain: list[x509.Certificate]) -> Iterator[Oddity]:
                 "order the file: leaf, its issuing CA, and so on; leave out what is not part of the chain",
             )
             return
+
+
+def _signed(child: x509.Certificate, parent: x509.Certificate) -> bool:
+    try:
+        child.verify_directly_issued_by(parent)
+    except InvalidSignature:
+        return False
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return True  # whether it did cannot be told here, and another oddity says why
+    return True
+
+
+def _proves_its_key(request: x509.CertificateSigningRequest) -> bool:
+    try:
+        return request.is_signature_valid
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return False
 
 
 def _validity(certificate: x509.Certificate, *, is_ca: bool, now: datetime) -> Iterator[Oddity]:

@@ -80,6 +80,12 @@ def load(data: bytes) -> x509.CertificateSigningRequest:
     return request
 
 
+def has_null_parameters(data: bytes) -> bool:
+    """Whether `load` had to repair the request `data`."""
+    der = _der(data)
+    return without_null_parameters(der) != der
+
+
 def accept(data: bytes) -> Accepted:
     """What a CA may rely on in the request `data`, PEM or DER.
 

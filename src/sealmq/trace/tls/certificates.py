@@ -73,7 +73,7 @@ def describe(der: bytes) -> tuple[Field, ...]:
 
 
 def _described(certificate: x509.Certificate, der: bytes) -> tuple[Field, ...]:
-    from sealmq.pki.inspect import describe_key
+    from sealmq.pki.describe import describe_key
 
     try:
         key = describe_key(certificate.public_key())
@@ -115,7 +115,7 @@ def alternative_names(certificate: x509.Certificate) -> tuple[str, ...]:
     """Its subject alternative names, each with its kind in front: `DNS:localhost`."""
     from cryptography import x509
 
-    from sealmq.pki.inspect import describe_name
+    from sealmq.pki.describe import describe_name
 
     try:
         found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
