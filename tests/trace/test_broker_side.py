@@ -92,6 +92,59 @@ def test_a_good_handshake(tmp_path: Path, client: str, version: str) -> None:
         assert sum(step.bytes for step in seen.steps if step.direction == direction) == total - unsaid
 
 
+def test_a_websocket(tmp_path: Path) -> None:
+    with EphemeralBroker(data=tmp_path / "data", wss=True) as broker:
+        files = broker.device("sensor-1")
+        url = f"wss://127.0.0.1:{broker.port_of('wss')}"
+        with armed(broker, tmp_path / "data", "--device", "sensor-1", "--json") as waiting:
+            while waiting.poll() is None:
+                there = trace.record(url, ca=files.ca, certificate=files.cert, key=files.key)
+            status, seen = waiting.wait(), from_json(json.loads(waiting.out))
+    assert (status, seen.outcome, seen.url) == (0, "ok", url)
+    told = ("upgrade request", "upgrade response", "CONNECT", "CONNACK")
+    sizes = [
+        [(step.message, step.who, step.bytes) for step in one.steps if step.message in told] for one in (seen, there)
+    ]
+    assert [message for message, _, _ in sizes[0]] == list(told)
+    assert sizes[0] == sizes[1]  # both seats saw the same
+    assert (seen.proofs.right, seen.proofs.wrong) == (4, 0)
+
+
+def test_a_websocket_that_is_refused(tmp_path: Path) -> None:
+    with EphemeralBroker(data=tmp_path / "data", wss=True) as broker:
+        files = broker.device("sensor-1")
+        url = f"wss://127.0.0.1:{broker.port_of('wss')}/elsewhere"
+        with armed(broker, tmp_path / "data", "--next", "--json") as waiting:
+            while waiting.poll() is None:
+                trace.record(url, ca=files.ca, certificate=files.cert, key=files.key)
+            status, seen = waiting.wait(), from_json(json.loads(waiting.out))
+    assert (status, seen.cause, seen.stopped_by) == (1, "http-path", "here")
+    assert seen.stopped_at == "upgrade response"
+    assert seen.not_done == ("no CONNECT was read",)
+
+
+def test_a_listener_without_tls(tmp_path: Path) -> None:
+    dangerous = {"plaintext": "127.0.0.1:0", "anonymous": True}
+    with EphemeralBroker(data=tmp_path / "data", dangerous=dangerous) as broker:
+        plain = ("mosquitto_pub", "-h", broker.host, "-p", broker.port_of("plaintext"), "-t", "x", "-m", "hi")
+        with armed(broker, tmp_path / "data", "--next", "--save", tmp_path / "kept.json") as waiting:
+            while waiting.poll() is None:
+                finished(*plain)
+            assert waiting.wait() == 0, waiting.err
+        with armed(broker, tmp_path / "data", "--next", "--json") as again:
+            while again.poll() is None:
+                finished(*plain, "--cafile", broker.device("sensor-1").ca)
+            status, seen = again.wait(), from_json(json.loads(again.out))
+    shown = run_sealmq("trace", "--replay", tmp_path / "kept.json").stdout
+    assert shown == waiting.out
+    assert "without TLS: anyone on the way can read and change" in shown
+    assert "encrypted" not in shown
+    assert "proofs" not in shown
+    assert (status, seen.outcome, seen.steps[1].message) == (1, "failed", "not MQTT")
+    assert "a ClientHello, and this listener has no TLS" in seen.steps[1].says
+    assert seen.not_done == ("no CONNECT was read",)
+
+
 def refused(broker: EphemeralBroker, data: Path, *client: object):
     status, seen = recorded(broker, data, *client)
     event = broker.refusals()[-1]

@@ -16,7 +16,7 @@ from sealmq.trace.build import trace_of
 from sealmq.trace.model import from_json, to_json
 from sealmq.trace.recording import Event, Recording
 from sealmq.trace.request import Bounds, Identity, Request
-from sealmq.trace.steps import MOST_STEPS
+from sealmq.trace.story import MOST_STEPS
 from sealmq.trace.target import Target
 
 QUICK = Bounds(connect=2, handshake=1.0, mqtt=0.5, settle=0.2, close=0.2, whole=5, received=200_000, records=500)

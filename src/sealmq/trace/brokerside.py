@@ -19,11 +19,11 @@ from sealmq.trace.tls.records import HEADER
 
 if TYPE_CHECKING:
     from sealmq.trace.model import Proofs, StoppedBy, Tls, Totals
-    from sealmq.trace.steps import Story
+    from sealmq.trace.story import Story
 
 RECORDED = "recorded"
 """How a recording of the broker ends: with its verdict, not with the connection."""
-_SCHEMES = {"mqtts": "mqtts", "wss": "wss", "plaintext": "tls"}
+_SCHEMES = {"mqtts": "mqtts", "wss": "wss", "plaintext": "mqtt"}
 
 
 def recording_of(document: dict[str, Any]) -> Recording:
@@ -123,7 +123,7 @@ def diagnosis(story: Story, *, connect_read: bool) -> Diagnosis | None:
         evidence.append(f"certificate serial {certificate.get('serial', '')}, not_after {certificate.get('not_after')}")
     if story.not_tls:
         evidence.append(f"first bytes {story.first_bytes[:16].hex(' ')}")
-    missing = [] if story.channel_at >= 0 else ["no session key came into use"]
+    missing = [] if story.channel_at >= 0 or not story.has_tls else ["no session key came into use"]
     missing.append("no MQTT session began" if connect_read else "no CONNECT was read")
     return Diagnosis(
         str(refusal.get("cause", "unknown")),
@@ -140,6 +140,9 @@ def opening(story: Story, tls: Tls) -> str:
     """The first sentences of the closing paragraph of an accepted client."""
     device = story.ending.get("device")
     who = f"device {device}" if device else "a client without certificate"
+    if not story.has_tls:
+        peer = story.ending.get("peer", "")
+        return f"The broker accepted {who} from {peer} without TLS: anyone on the way can read and change what is said."
     resumed = ", resuming the session before" if tls.resumed else ""
     shown = {
         True: "It showed no certificate this time: only the client of the session before can know its secret.",

@@ -90,7 +90,7 @@ def _stopped_at(steps: list[Step], stage: str, diagnosis: causes.Diagnosis) -> s
 
 def _evidence(conditions: Conditions, teller: Teller) -> Evidence:
     story, session = teller.story, teller.session
-    target = Target.parse(conditions.url)
+    target = Target.parse(conditions.url, seat="broker" if conditions.seat == "broker" else "client")
     ending = story.ending
     seconds = ending.get("seconds", 0.0)
     number = ending.get("errno", 0)
@@ -121,6 +121,8 @@ def _evidence(conditions: Conditions, teller: Teller) -> Evidence:
         connack=session.connack if session is not None else -1,
         disconnect=session.disconnect if session is not None else -1,
         reason_string=session.reason_string if session is not None else "",
+        websocket_fault=teller.carrier.fault if teller.carrier is not None else "",
+        websocket_said=teller.carrier.said if teller.carrier is not None else "",
         anchors=conditions.anchors,
         identity=conditions.identity,
         legacy=conditions.legacy,

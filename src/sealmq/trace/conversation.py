@@ -6,25 +6,40 @@ It refuses to judge the answers; a broker that says no is recorded as one that s
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from sealmq.trace import mqtt
 
 if TYPE_CHECKING:
     from sealmq.trace.request import Bounds, MqttVersion
-    from sealmq.trace.wire import Wire
 
 PAYLOAD = "traced by sealmq"
 REFUSED = 0x80  # MQTT 5.0, section 2.4, and 3.1.1, section 3.9.3: from here on a code says no
 LARGEST = 256 * 1024  # bytes of one packet; nobody sends a trace more than a few hundred
 
 
+class Channel(Protocol):
+    """What a conversation is held over: a TLS connection, or a WebSocket on one. Any of these may raise `Stopped`."""
+
+    def write(self, data: bytes) -> None:
+        """Send."""
+        ...
+
+    def read(self, seconds: float) -> bytes | None:
+        """What came next, None when nothing did within `seconds`."""
+        ...
+
+    def give_up(self, seconds: float) -> NoReturn:
+        """End it, since what was waited for did not come within `seconds`."""
+        ...
+
+
 class Conversation:
     """One MQTT session over an established channel."""
 
-    def __init__(self, wire: Wire, version: MqttVersion, bounds: Bounds) -> None:
+    def __init__(self, channel: Channel, version: MqttVersion, bounds: Bounds) -> None:
         """Nothing is sent yet."""
-        self._wire = wire
+        self._channel = channel
         self._version: MqttVersion = version
         self._bounds = bounds
         self._unread = b""
@@ -34,21 +49,21 @@ class Conversation:
 
     def hold(self, *, client_id: str, topic: str) -> None:
         """Go through it as far as the broker lets it come. Raises `Stopped` when the connection ends before."""
-        self._wire.write(mqtt.connect(self._version, client_id=client_id))
+        self._channel.write(mqtt.connect(self._version, client_id=client_id))
         connack = self._await("CONNACK")
         if connack is None and not self._broken:
-            self._wire.give_up(self._bounds.mqtt)
+            self._channel.give_up(self._bounds.mqtt)
         if connack is None or connack.code != 0:
             return
-        self._wire.write(mqtt.subscribe(self._version, topic))
+        self._channel.write(mqtt.subscribe(self._version, topic))
         suback = self._await("SUBACK")
         codes = suback.facts.get("codes") if suback is not None else None
         heard = isinstance(codes, list) and all(isinstance(code, int) and code < REFUSED for code in codes)
-        self._wire.write(mqtt.publish(self._version, topic, PAYLOAD))
+        self._channel.write(mqtt.publish(self._version, topic, PAYLOAD))
         puback = self._await("PUBACK")
         if heard and puback is not None and puback.code < REFUSED:
             self._await("PUBLISH")
-        self._wire.write(mqtt.disconnect(self._version))
+        self._channel.write(mqtt.disconnect(self._version))
 
     def _await(self, kind: str) -> mqtt.Packet | None:
         """The next packet of a kind; None when it does not come in time or something else than MQTT comes."""
@@ -61,7 +76,7 @@ class Conversation:
             left = deadline - time.monotonic()
             if left <= 0 or self._broken:
                 return None
-            data = self._wire.read(left)
+            data = self._channel.read(left)
             if data is None:
                 return None
             self._take(data)

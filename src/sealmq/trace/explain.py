@@ -94,6 +94,17 @@ _TEXTS = {
         " an end."
     ),
     "ApplicationData": ("What TLS is for: bytes that only the two ends can read and that nobody can change unnoticed."),
+    "upgrade request": (
+        "A browser cannot open a plain connection, so MQTT goes inside a WebSocket there. It begins as a request in"
+        " HTTP that asks to go on in frames; the key in it shows that the answer is to this request."
+    ),
+    "upgrade response": (
+        "With 101 the server agrees, and proves that it read the key. From here on every MQTT packet travels in frames;"
+        " TLS below knows nothing of it."
+    ),
+    "WebSocket Ping": "A sign of life of the WebSocket, below MQTT's own.",
+    "WebSocket Pong": "The answer to a sign of life, with the same bytes.",
+    "WebSocket Close": "The WebSocket is taken down before the TLS connection below it; both sides say so.",
     "CONNECT": (
         "The first packet of MQTT, sent only now that the channel stands: client id, keep-alive, and, where used, a"
         " password, which nobody on the way can read."

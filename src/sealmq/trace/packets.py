@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from sealmq.trace import mqtt
 from sealmq.trace.causes.evidence import REFUSED
 from sealmq.trace.causes.mqtt import reason
+from sealmq.trace.fields import Field
 from sealmq.trace.says import Said
 from sealmq.trace.tls.decode import RECEIVED, SENT, Direction, Message
 from sealmq.trace.tls.stream import Stream
@@ -19,7 +20,7 @@ from sealmq.trace.tls.stream import Stream
 if TYPE_CHECKING:
     from sealmq.trace.recording import Event
     from sealmq.trace.request import MqttVersion
-    from sealmq.trace.steps import Teller
+    from sealmq.trace.story import Story
 
 LARGEST = 256 * 1024  # bytes waiting for the rest of a packet
 
@@ -77,6 +78,49 @@ class Session:
             )
         return done
 
+    def tell(self, story: Story, event: Event, message: Message, *, frame: str = "") -> None:
+        """Add the steps of the packets that `message` completes; `frame` is what carried them inside the channel."""
+        for carried in self.feed(message):
+            self._told(story, event, carried, frame)
+
+    def _told(self, story: Story, event: Event, carried: Carried, frame: str) -> None:
+        tracker, message, packet = story.tracker, carried.message, carried.packet
+        if packet is None:
+            begins = message.raw[:24]
+            is_text = begins.isascii() and begins.decode("ascii").isprintable()
+            shown = begins.decode("ascii") if is_text else begins.hex(" ")
+            is_tls = message.epoch == "plain" and message.raw[:2] == b"\x16\x03"
+            why = "a ClientHello, and this listener has no TLS" if is_tls else carried.fault
+            words = f"not MQTT: {why}; it begins {shown!r}"
+            said = Said(words, "cannot be read", "nothing that can be relied on")
+            story.message(event, "not MQTT", said, message, is_bad=True)
+            return
+        said = _says(packet, received=message.direction == RECEIVED, version=self.version)
+        if packet.kind == "CONNECT" and message.epoch == "plain":
+            said = said._replace(result="without TLS: anyone on the way can read and change it")
+        bad = False
+        match packet.kind:
+            case "CONNECT":
+                tracker.mqtt = "CONNECT sent"
+            case "CONNACK":
+                bad = packet.code != 0
+                tracker.mqtt = "refused" if bad else "connected"
+                if not bad and tracker.client_certificate == "sent":
+                    tracker.client_certificate = "accepted"
+            case "SUBACK" if not _refused_codes(packet):
+                tracker.mqtt = "subscribed"
+            case "PUBACK" if packet.code < REFUSED:
+                tracker.mqtt = "published"
+            case "PUBLISH" if message.direction == RECEIVED:
+                tracker.mqtt = "received"
+            case "DISCONNECT":
+                tracker.mqtt = "ended"
+                bad = message.direction == RECEIVED and packet.code >= REFUSED
+            case "SUBACK" | "PUBACK":
+                bad = True
+        fields = (Field("frame", frame), *packet.fields) if frame else packet.fields
+        story.message(event, packet.kind, said, message, is_bad=bad, fields=fields)
+
     def _note(self, packet: mqtt.Packet, direction: Direction) -> None:
         if direction == SENT:
             if packet.kind == "CONNECT":
@@ -86,56 +130,6 @@ class Session:
             self.connack, self.reason_string = packet.code, packet.reason_string
         elif packet.kind == "DISCONNECT":
             self.disconnect, self.reason_string = packet.code, packet.reason_string
-
-
-def told(teller: Teller, event: Event, carried: Carried) -> None:
-    """Add the step of a packet."""
-    tracker, message, packet = teller.story.tracker, carried.message, carried.packet
-    who = "client" if message.direction == SENT else "server"
-    if packet is None:
-        begins = message.raw[:24]
-        shown = (
-            begins.decode("ascii", "replace")
-            if begins.isascii() and begins.decode("ascii").isprintable()
-            else begins.hex(" ")
-        )
-        said = Said(
-            f"not MQTT: {carried.fault}; it begins {shown!r}", "cannot be read", "nothing that can be relied on"
-        )
-        teller.add(event, "client" if who == "client" else "server", "not MQTT", said, message=message, is_bad=True)
-        return
-    said = _says(
-        packet, received=message.direction == RECEIVED, version=teller.session.version if teller.session else "5.0"
-    )
-    bad = False
-    match packet.kind:
-        case "CONNECT":
-            tracker.mqtt = "CONNECT sent"
-        case "CONNACK":
-            bad = packet.code != 0
-            tracker.mqtt = "refused" if bad else "connected"
-            if not bad and tracker.client_certificate == "sent":
-                tracker.client_certificate = "accepted"
-        case "SUBACK" if not _refused_codes(packet):
-            tracker.mqtt = "subscribed"
-        case "PUBACK" if packet.code < REFUSED:
-            tracker.mqtt = "published"
-        case "PUBLISH" if message.direction == RECEIVED:
-            tracker.mqtt = "received"
-        case "DISCONNECT":
-            tracker.mqtt = "ended"
-            bad = message.direction == RECEIVED and packet.code >= REFUSED
-        case "SUBACK" | "PUBACK":
-            bad = True
-    teller.add(
-        event,
-        "client" if who == "client" else "server",
-        packet.kind,
-        said,
-        message=message,
-        is_bad=bad,
-        fields=packet.fields,
-    )
 
 
 def _refused_codes(packet: mqtt.Packet) -> list[int]:

@@ -19,11 +19,13 @@ from sealmq.trace.conversation import Conversation
 from sealmq.trace.keytap import KeyTap
 from sealmq.trace.recording import Conditions, Event, Recording
 from sealmq.trace.request import Request, load
+from sealmq.trace.upgrade import WebSocket
 from sealmq.trace.wire import Log, Stopped, Wire
 
 if TYPE_CHECKING:
     import ssl
 
+    from sealmq.trace.conversation import Channel
     from sealmq.trace.request import Bounds, Loaded
     from sealmq.trace.target import Target
 
@@ -82,15 +84,32 @@ def _connection(
         wire = Wire(sock, loaded.context, log, tap, bounds)
         log.note("phase", name="handshake")
         wire.handshake(conditions.server_name, session)
-        log.note("phase", name="mqtt" if request.target.speaks_mqtt else "channel")
-        if request.target.speaks_mqtt:
-            Conversation(wire, request.mqtt, bounds).hold(client_id=conditions.client_id, topic=conditions.topic)
-        elif wire.version == "TLSv1.3":
-            wire.settle()
+        if request.target.scheme == "wss":
+            _talk_in_frames(request, conditions, wire, log)
+        elif request.target.speaks_mqtt:
+            _talk(request, conditions, wire, log)
+        else:
+            log.note("phase", name="channel")
+            if wire.version == "TLSv1.3":
+                wire.settle()
         log.note("phase", name="close")
         kept = wire.session
         wire.close()
         return kept
+
+
+def _talk(request: Request, conditions: Conditions, channel: Channel, log: Log) -> None:
+    log.note("phase", name="mqtt")
+    talk = Conversation(channel, request.mqtt, request.bounds)
+    talk.hold(client_id=conditions.client_id, topic=conditions.topic)
+
+
+def _talk_in_frames(request: Request, conditions: Conditions, wire: Wire, log: Log) -> None:
+    log.note("phase", name="upgrade")
+    channel = WebSocket(wire, request.bounds)
+    if channel.ask(request.target):
+        _talk(request, conditions, channel, log)
+        channel.close()
 
 
 def _resolve(target: Target, log: Log, bounds: Bounds) -> list[tuple[Any, ...]]:

@@ -34,7 +34,8 @@ class Event:
     * `tls`: what OpenSSL made of the bytes before it: `state` `waiting` | `done` | `failed`; when done `version`,
       `cipher`, `protocol`, `resumed`; when failed `verify_code` (0 when it was no matter of certificates) and `said`,
       its words, which are for display alone
-    * `phase`: `name` of what is attempted from here on: `resolve`, `connect`, `handshake`, `mqtt`, `close`
+    * `phase`: `name` of what is attempted from here on: `resolve`, `connect`, `handshake`, `upgrade`, `mqtt`,
+      `channel`, `close`
     * `ended`: `how` `closed` (by the peer, in order) | `eof` (by the peer, without close_notify) | `reset` | `refused`
       | `unreachable` | `timeout` | `dns` | `budget` (more came than a trace takes) | `failed` (OpenSSL gave up) |
       `left` (by this side, all done), `errno` where there is one, and `over` for a budget; a broker's recording ends
@@ -100,8 +101,7 @@ class Recording:
         conditions = {name: getattr(known, name) for name in Conditions.__slots__}
         conditions["identity"] = [der.hex() for der in known.identity]
         connections = [
-            [[round(event.t_ms, 3), event.kind, event.data.hex(), event.facts] for event in events]
-            for events in self.connections
+            [[event.t_ms, event.kind, event.data.hex(), event.facts] for event in events] for events in self.connections
         ]
         whole = {"sealmq_recording": FORMAT, "conditions": conditions, "connections": connections}
         return json.dumps(whole, ensure_ascii=False).encode()

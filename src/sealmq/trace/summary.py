@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sealmq.trace.causes import Diagnosis
     from sealmq.trace.causes.evidence import Evidence
     from sealmq.trace.model import Proofs, Step, Tls, Totals, Trace
-    from sealmq.trace.steps import Story
+    from sealmq.trace.story import Story
 
 _KEYS = {
     "key-transport": (
@@ -64,6 +64,8 @@ def of_broker(story: Story, diagnosis: Diagnosis | None, tls: Tls, totals: Total
     """The paragraph of a handshake that a broker recorded."""
     if diagnosis is not None:
         return _failed(diagnosis)
+    if not story.has_tls:
+        return brokerside.opening(story, tls)
     key = _KEYS.get(tls.key_exchange, "").format(group=tls.group)
     return " ".join(part for part in (brokerside.opening(story, tls), key, brokerside.cost(totals, proofs)) if part)
 

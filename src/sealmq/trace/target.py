@@ -7,30 +7,40 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from sealmq.errors import UsageError
 
-_PORTS = {"mqtts": 8883, "wss": 8084, "https": 443, "tls": 8883}
-_MEND = "write mqtts://HOST[:8883], or https://HOST[:443] for a web server"
+if TYPE_CHECKING:
+    from sealmq.trace.model import Seat
+
+_PORTS = {"mqtts": 8883, "wss": 8084, "https": 443, "tls": 8883, "mqtt": 1883}
+_MEND = "write mqtts://HOST[:8883], wss://HOST[:8084]/mqtt, or https://HOST[:443] for a web server"
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """`scheme` is `mqtts`, `wss`, `https` or `tls`; `host` has no brackets."""
+    """`scheme` is `mqtts`, `wss`, `https` or `tls`, at a broker `mqtt` too; `host` has no brackets; `path` is that of a
+    WebSocket, empty without one."""
 
     scheme: str
     host: str
     port: int
+    path: str = ""
 
     def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}"
+        return f"{self.scheme}://{self.authority}{self.path}"
+
+    @property
+    def authority(self) -> str:
+        """Host and port, as in a URL."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
     def speaks_mqtt(self) -> bool:
         """Whether MQTT is spoken in the channel; otherwise the trace ends when the channel stands."""
-        return self.scheme == "mqtts"
+        return self.scheme in ("mqtts", "wss", "mqtt")
 
     @property
     def is_address(self) -> bool:
@@ -42,8 +52,11 @@ class Target:
         return True
 
     @classmethod
-    def parse(cls, url: str) -> Target:
-        """Take a URL apart, the port having its customary default. Raises `UsageError` with code `url-invalid`."""
+    def parse(cls, url: str, *, seat: Seat = "client") -> Target:
+        """Take a URL apart, port and path having their customary defaults; a broker has seen connections without TLS.
+
+        Raises `UsageError` with code `url-invalid`.
+        """
         if "://" not in url:
             raise _bad(f"URL {url!r} has no scheme", f"write mqtts://{url}")
         try:
@@ -51,7 +64,7 @@ class Target:
             port = parts.port
         except ValueError:
             raise _bad(f"URL {url!r} has a port or address that is none", _MEND) from None
-        if parts.scheme in ("mqtt", "tcp", "ws", "http"):
+        if parts.scheme in ("mqtt", "tcp", "ws", "http") and (seat, parts.scheme) != ("broker", "mqtt"):
             raise _bad(f"URL {url!r} has no TLS, there is no handshake to trace", _MEND)
         if parts.scheme not in _PORTS:
             raise _bad(f"URL {url!r} has scheme {parts.scheme!r}", _MEND)
@@ -65,7 +78,10 @@ class Target:
             raise _bad(f"URL {url!r} has port 0", "write the port the server listens on")
         if parts.query or parts.fragment or (parts.scheme == "mqtts" and parts.path not in ("", "/")):
             raise _bad(f"URL {url!r} has more than scheme, host and port", "a topic is given with --topic")
-        return cls(parts.scheme, parts.hostname, _PORTS[parts.scheme] if port is None else port)
+        path = (parts.path or "/mqtt") if parts.scheme == "wss" else ""
+        if not (path.isascii() and path.isprintable()) or " " in path:
+            raise _bad("URL has a path that cannot be asked for", "write other characters than A-Z, 0-9 and - as %XX")
+        return cls(parts.scheme, parts.hostname, _PORTS[parts.scheme] if port is None else port, path)
 
 
 def _bad(message: str, mend: str) -> UsageError:

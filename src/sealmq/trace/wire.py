@@ -38,7 +38,8 @@ class Log:
 
     def note(self, kind: Kind, data: bytes = b"", **facts: Any) -> None:  # noqa: ANN401
         """Add an event; `facts` as `Event` lists them."""
-        self.events.append(Event((time.perf_counter() - self._started) * 1000, kind, data, facts))
+        now = round((time.perf_counter() - self._started) * 1000, 3)  # as a kept recording has it
+        self.events.append(Event(now, kind, data, facts))
 
     def end(self, how: str, **facts: Any) -> NoReturn:  # noqa: ANN401
         """Note how the connection ended, and stop."""
@@ -124,6 +125,10 @@ class Wire:
         """End it, since what was waited for did not come within `seconds`. Raises `Stopped`."""
         self._keep_fragment()
         self._log.end("timeout", seconds=seconds)
+
+    def abandon(self) -> NoReturn:
+        """End it, since what came cannot be read. Raises `Stopped`."""
+        self._log.end("failed")
 
     def close(self) -> None:
         """Send close_notify and wait a moment for the peer's; how the peer ends is no fault any more."""

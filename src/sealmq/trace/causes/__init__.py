@@ -19,14 +19,14 @@ __all__ = ["Diagnosis", "classify"]
 def classify(evidence: Evidence) -> Diagnosis | None:
     """The cause of a failure, None when there was none.
 
-    Rules are asked in the order of certainty: what the peer is, what a certificate has, what an alert says, what MQTT
-    says, and last how the connection ended.
+    Rules are asked in the order of certainty: what the peer is, what a certificate has, what an alert says, what the
+    WebSocket and MQTT say, and last how the connection ended.
     """
-    from sealmq.trace.causes import alerts, certificates, endings, mqtt, transport
+    from sealmq.trace.causes import alerts, certificates, endings, mqtt, transport, websocket
 
     if not evidence.failed:
         return None
-    for rule in (transport.find, certificates.find, alerts.find, mqtt.find, endings.find):
+    for rule in (transport.find, certificates.find, alerts.find, websocket.find, mqtt.find, endings.find):
         found = rule(evidence)
         if found is not None:
             return diagnose(found, evidence)

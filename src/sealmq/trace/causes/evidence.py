@@ -20,13 +20,14 @@ REFUSED = 0x80  # MQTT 5.0, section 2.4
 class Evidence:
     """Facts of one connection; -1, None and empty where there is none.
 
-    `stage` is what was attempted last: `resolve`, `connect`, `handshake`, `channel`, `mqtt`, `close`. `how` is how it
-    ended, as `recording.Event` lists. `verify_code` is OpenSSL's X509_V_ERR number. `alert_received` and `alert_sent`
-    are numbers of fatal alerts. `first_bytes` are the first that came, `not_tls` whether they ended the TLS; `not_mqtt`
-    are the first bytes in the channel when they were no MQTT. `connack` and `disconnect` are the codes of those packets
-    from the server, `reason_string` what it said with the last of them. `missed` is the part of the offer (`suite`,
-    `group`, `signature`, `version`) with more of which the server would have gone on after its handshake_failure.
-    `anchors` are the trusted (subject, key identifier), None for the system's store.
+    `stage` is what was attempted last and `how` how it ended, as `recording.Event` lists both. `verify_code` is
+    OpenSSL's X509_V_ERR number. `alert_received` and `alert_sent` are numbers of fatal alerts. `first_bytes` are the
+    first that came, `not_tls` whether they ended the TLS; `not_mqtt` are the first bytes in the channel when they were
+    no MQTT. `connack` and `disconnect` are the codes of those packets from the server, `reason_string` what it said
+    with the last of them. `missed` is the part of the offer (`suite`, `group`, `signature`, `version`) with more of
+    which the server would have gone on after its handshake_failure. `websocket_fault` is the slug of what was wrong
+    with the WebSocket, `websocket_said` by what that is known. `anchors` are the trusted (subject, key identifier),
+    None for the system's store.
     """
 
     stage: str
@@ -55,6 +56,8 @@ class Evidence:
     connack: int = -1
     disconnect: int = -1
     reason_string: str = ""
+    websocket_fault: str = ""
+    websocket_said: str = ""
     anchors: tuple[tuple[str, str], ...] | None = None
     identity: tuple[bytes, ...] = ()
     legacy: bool = False

@@ -182,7 +182,44 @@ CAUSES: dict[str, Cause] = {
         "chain of the server is not accepted (OpenSSL verify code {code})",
         "look at the chain: openssl verify -show_chain",
     ),
-    # --- in the channel
+    # --- the WebSocket in the channel
+    "http-status": Cause(
+        "server answered {what} to the request for a WebSocket",
+        "correct port and path in the URL: a sealmq broker serves wss://HOST:8084/mqtt",
+    ),
+    "http-malformed": Cause(
+        "server does not answer the request for a WebSocket in HTTP/1.1: {what}",
+        "check the port: this one speaks another protocol inside TLS",
+    ),
+    "http-too-large": Cause(
+        "server's answer to the request for a WebSocket has a header without end: {what}",
+        "check the port, and what is between here and the server",
+    ),
+    "websocket-missing": Cause(
+        "server answered 101 without an upgrade to WebSocket",
+        "a proxy in between must pass Upgrade and Connection on",
+    ),
+    "websocket-key": Cause(
+        "server does not answer to the key that was sent: Sec-WebSocket-Accept is another",
+        "the answer is not to this request, or of a server that does not follow RFC 6455: look at what is in between",
+    ),
+    "websocket-extension": Cause(
+        "server uses a WebSocket extension that was not offered", "use a server that follows RFC 6455"
+    ),
+    "websocket-subprotocol": Cause(
+        "server opened a WebSocket and does not agree to the subprotocol mqtt",
+        "correct the path in the URL: another service answers there",
+    ),
+    "websocket-protocol-error": Cause("server broke the WebSocket: {what}", "look at what is in between, and its log"),
+    "upgrade-stalled": Cause(
+        "server did not answer the request for a WebSocket within {seconds:g} s",
+        "check that the port speaks HTTP; a port for MQTT without WebSocket is reached with mqtts://",
+    ),
+    "closed-before-upgrade": Cause(
+        "server closed the connection instead of answering the request for a WebSocket",
+        "look into its log; a port for MQTT without WebSocket is reached with mqtts://",
+    ),
+    # --- MQTT in the channel
     "connack": Cause("broker refused the CONNECT: {reason} ({code})", "{remedy}"),
     "client-id-mismatch": Cause("broker does not take the client id {client_id}: {reason} ({code})", "{remedy}"),
     "unsupported-protocol-version": Cause("broker does not speak MQTT {mqtt}: {reason} ({code})", "{remedy}"),
