@@ -1,15 +1,13 @@
-"""The HTTPS door: health, the CA certificate, metrics for this machine, and a page that says what this broker is.
+"""The HTTPS listener and its pages that only read: health, the CA, the CRL, metrics, and what this broker is.
 
-It refuses to change anything and to know who a device is; it only reads, over the same TLS policy as the broker.
+It refuses to know who a device is: `est` does, whose routes are served beside these over the same TLS policy.
 """
 
 from __future__ import annotations
 
-import contextlib
 import html
 import ipaddress
 import logging
-import socket
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +17,9 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from sealmq.broker import metrics
+from sealmq.broker.door import HEAD_BYTES, DoorProtocol, DoorServer, DoorSocket
 from sealmq.broker.log import Bridge, Logger
 from sealmq.config.address import Address
-from sealmq.enginefaults import bind_fault
 from sealmq.errors import Environment, LocalMisuse
 
 if TYPE_CHECKING:
@@ -31,6 +29,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 _START_SECONDS = 10.0
+_PEM = "application/x-pem-file"
 _HEADERS = [
     ("X-Content-Type-Options", "nosniff"),
     ("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'"),
@@ -45,7 +44,7 @@ class Https:
     def __init__(self, app: Starlette, *, address: str, context: ssl.SSLContext, logger: Logger) -> None:
         """`address` is `HOST:PORT`; port 0 picks one, and `url` names it after `start`."""
         self._address = Address.parse(address)
-        self._socket: socket.socket | None = None
+        self._socket: DoorSocket | None = None
         self._thread: threading.Thread | None = None
         config = uvicorn.Config(
             app,
@@ -56,12 +55,14 @@ class Https:
             headers=_HEADERS,
             lifespan="off",
             ws="none",
-            limit_concurrency=256,
+            loop="asyncio",
+            http=DoorProtocol,
+            h11_max_incomplete_event_size=HEAD_BYTES,
             timeout_graceful_shutdown=2,
         )
         config.load()
         config.ssl = context
-        self._server = uvicorn.Server(config)
+        self._server = DoorServer(config)
         for name in ("uvicorn.error", "asyncio"):
             library = logging.getLogger(name)
             library.handlers = [Bridge(logger)]
@@ -76,7 +77,7 @@ class Https:
 
     def start(self) -> None:
         """Bind, and return once connections are served. Raises `Environment` or `ConfigError` when it cannot listen."""
-        self._socket = _bind(self._address)
+        self._socket = DoorSocket.bind_to(self._address)
         self._thread = threading.Thread(
             target=self._server.run, kwargs={"sockets": [self._socket]}, name="sealmq-https", daemon=True
         )
@@ -96,8 +97,7 @@ class Https:
         if self._thread is not None:
             self._thread.join()
         if self._socket is not None:
-            with contextlib.suppress(OSError):
-                self._socket.close()
+            self._socket.close()
 
 
 def application(
@@ -108,8 +108,13 @@ def application(
     refusals: Callable[[], dict[str, int]],
     fleet: str,
     version: str,
+    crl: Callable[[], bytes | None] = lambda: None,
+    more: Sequence[Route] = (),
 ) -> Starlette:
-    """The pages. `ca_pem` gives None when the broker shows a certificate that is not of the built-in CA."""
+    """The pages, and the routes in `more`.
+
+    `ca_pem` gives None when the broker shows a certificate that is not of the built-in CA, `crl` when there is none.
+    """
     collector = metrics.NodeCollector(stats, refusals)
 
     def index(_request: Request) -> Response:
@@ -124,7 +129,13 @@ def application(
         pem = ca_pem()
         if pem is None:
             return PlainTextResponse("the certificate of this broker is not of its built-in CA\n", status_code=404)
-        return Response(pem, media_type="application/x-pem-file")
+        return Response(pem, media_type=_PEM)
+
+    def revoked(_request: Request) -> Response:
+        pem = crl()
+        if pem is None:
+            return PlainTextResponse("no revocation list has been written yet\n", status_code=404)
+        return Response(pem, media_type=_PEM)
 
     def figures(request: Request) -> Response:
         if not _from_here(request):
@@ -136,26 +147,11 @@ def application(
             Route("/", index),
             Route("/healthz", healthz),
             Route("/ca.pem", ca),
+            Route("/crl", revoked),
             Route("/metrics", figures),
+            *more,
         ]
     )
-
-
-def _bind(address: Address) -> socket.socket:
-    try:
-        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, kind, protocol, _, place = found[0]
-        listener = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise bind_fault(str(address), error) from None
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(place)
-        listener.listen(1024)
-    except OSError as error:
-        listener.close()
-        raise bind_fault(str(address), error) from None
-    return listener
 
 
 def _from_here(request: Request) -> bool:

@@ -1,0 +1,190 @@
+"""What connections tell about certificates: when each was seen, which it replaces, and whether it is in two places.
+
+It refuses to know what a connection does; it takes the data plane's `connected` and `disconnected` events, writes to
+the registry in batches, and says what it finds as events of its own:
+
+* `superseded` {`device`, `sha256`}: a later certificate of the device was seen for the first time
+* `fell-back` {`device`, `sha256`}: a device shows a certificate again whose successor it has shown before
+* `cloned` {`device`, `sha256`, `addresses`, `client_ids`, `closed`}: one certificate from two places at once
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict, deque
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from sealmq.errors import SealmqError
+from sealmq.pki.registry import CertificateStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sealmq.pki.registry import Registry
+
+    Event = dict[str, Any]
+
+_WRITE_SECONDS = 1.0  # how long a sighting may wait to be written; one transaction takes all that came meanwhile
+_AGAIN_SECONDS = (
+    3600.0  # how exact `last_seen_at` is: a device that reconnects all the time is not written all the time
+)
+_REPORT_SECONDS = 60.0  # between two reports of the same clone
+_BACK_AND_FORTH = 3  # moves between two addresses by which a client id, taken over and over, gives two holders away
+_MOVES_SECONDS = 600.0  # in which they happen; a device that roams does not come back and go again so fast
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a connection is: `peer` as in events, and its address alone."""
+
+    peer: str
+    address: str
+
+
+class Sightings:
+    """A sink for events. Calling order: `start`, `note` as often as wanted, `stop`; or `note` and `flush` in a test."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        tell: Callable[[Event], None],
+        close: Callable[[str], int],
+        closes_clones: Callable[[], bool],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`close` ends the connections of a device and says how many; `closes_clones` is the setting.
+
+        `clock` gives seconds since the Unix epoch.
+        """
+        self._registry = registry
+        self._tell = tell
+        self._close = close
+        self._closes_clones = closes_clones
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._live: dict[str, dict[str, _Place]] = defaultdict(dict)
+        self._certificate_of: dict[str, tuple[str, str]] = {}
+        self._moves: dict[str, deque[tuple[float, str, str]]] = {}
+        self._unwritten: dict[str, datetime] = {}
+        self._written: dict[str, float] = {}
+        self._cloned: dict[str, Event] = {}
+        self._reported: dict[str, float] = {}
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._write_now_and_then, name="sealmq-sightings", daemon=True)
+        self.clones = 0
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Write what is left. Idempotent."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self.flush()
+
+    def note(self, event: Event) -> None:
+        """Take an event; nothing is written here, so that the next event does not wait for a disk."""
+        if event.get("event") == "connected":
+            self._connected(event)
+        elif event.get("event") == "disconnected":
+            self._disconnected(event)
+
+    def flush(self) -> None:
+        """Write the sightings there are and report what they show."""
+        with self._lock:
+            seen, self._unwritten = self._unwritten, {}
+            cloned, self._cloned = self._cloned, {}
+        for event in cloned.values():
+            closed = self._close(event["device"]) if self._closes_clones() else 0
+            self._report("cloned", closed=closed, **event)
+        if not seen:
+            return
+        fallen = [found for sha256 in seen if (found := self._registry.certificate(sha256)) is not None]
+        for record in self._registry.certificates_seen(seen):
+            self._report("superseded", device=record.device_id, sha256=record.sha256)
+        for record in fallen:
+            if record.status == CertificateStatus.SUPERSEDED:
+                self._report(
+                    "fell-back",
+                    device=record.device_id,
+                    sha256=record.sha256,
+                    summary=f"device {record.device_id} shows a certificate again that it had replaced",
+                    mend="look at the device: its renewal was undone, or somebody has a copy of its old key",
+                )
+
+    def _connected(self, event: Event) -> None:
+        certificate, client_id, device = event.get("certificate"), event["client_id"], event.get("device")
+        if not certificate or not device:
+            return
+        sha256, peer, now = certificate["sha256"], event["peer"], self._clock()
+        place = _Place(peer, peer.rpartition(":")[0])
+        with self._lock:
+            before = self._forget(client_id)
+            self._certificate_of[client_id] = (sha256, peer)
+            live = self._live[sha256]
+            live[client_id] = place
+            if before is not None and before[0] == sha256 and before[1].address != place.address:
+                moves = self._moves.setdefault(sha256, deque(maxlen=_BACK_AND_FORTH))
+                moves.append((now, before[1].address, place.address))
+            addresses = {one.address for one in live.values()} | self._back_and_forth(sha256, now)
+            if len(addresses) > 1:
+                self._note_clone(sha256, device, sorted(addresses), sorted(live), now)
+            if now - self._written.get(sha256, 0.0) >= _AGAIN_SECONDS:
+                self._written[sha256] = now
+                self._unwritten[sha256] = datetime.fromtimestamp(now, UTC)
+
+    def _disconnected(self, event: Event) -> None:
+        with self._lock:
+            found = self._certificate_of.get(event["client_id"])
+            # after a takeover the old connection's end comes behind the new one's beginning
+            if found is not None and found[1] == event["peer"]:
+                self._forget(event["client_id"])
+
+    def _forget(self, client_id: str) -> tuple[str, _Place] | None:
+        found = self._certificate_of.pop(client_id, None)
+        if found is None:
+            return None
+        live = self._live[found[0]]
+        place = live.pop(client_id)
+        if not live:
+            del self._live[found[0]]
+        return found[0], place
+
+    def _back_and_forth(self, sha256: str, now: float) -> set[str]:
+        """The two addresses between which a client id of this certificate is taken over and over, or nothing."""
+        moves = self._moves.get(sha256, ())
+        if len(moves) < _BACK_AND_FORTH or now - moves[0][0] > _MOVES_SECONDS:
+            return set()
+        between = {frozenset(move[1:]) for move in moves}
+        return set(next(iter(between))) if len(between) == 1 else set()
+
+    def _note_clone(self, sha256: str, device: str, addresses: list[str], client_ids: list[str], now: float) -> None:
+        if now - self._reported.get(sha256, 0.0) < _REPORT_SECONDS and not self._closes_clones():
+            return
+        self._reported[sha256] = now
+        self.clones += 1
+        self._cloned[sha256] = {
+            "device": device,
+            "sha256": sha256,
+            "addresses": addresses,
+            "client_ids": client_ids,
+            "summary": f"certificate of {device} is used from {' and '.join(addresses)} at once",
+            "mend": f"find out which is the device; a copied key ends with: sealmq device revoke {device}"
+            " --reason key-compromise",
+        }
+
+    def _report(self, event: str, **fields: object) -> None:
+        self._tell({"event": event, "at": int(self._clock() * 1000), **fields})
+
+    def _write_now_and_then(self) -> None:
+        while not self._stopping.wait(_WRITE_SECONDS):
+            try:
+                self.flush()
+            except SealmqError as error:  # a full disk: sightings are lost, connections are not
+                self._report("sightings-lost", summary=error.message, mend=error.mend)
