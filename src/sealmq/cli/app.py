@@ -35,7 +35,7 @@ VERBS = {
     "trace": Verb("sealmq.cli.trace", "Walk through a real handshake and MQTT session, and say why one failed."),
     "log": Verb("sealmq.cli.log", "What the running broker remembers: whom it refused and why.", group=True),
     "ca": Verb("sealmq.cli.ca", "The built-in certificate authority: show, export.", group=True),
-    "cert": Verb("sealmq.cli.cert", "Certificate files: show what is in them and what is odd.", group=True),
+    "cert": Verb("sealmq.cli.cert", "Keys, requests and certificates in files: key, csr, sign, show, verify.", group=True),
     "config": Verb("sealmq.cli.config", "The settings in force and where each came from.", group=True),
 }
 

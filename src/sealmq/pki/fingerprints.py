@@ -22,9 +22,12 @@ def certificate_sha256(certificate: x509.Certificate) -> str:
 
 def spki_sha256(certificate: x509.Certificate) -> str:
     """SHA-256 of the SubjectPublicKeyInfo, lower-case hex: the value that a pin holds (RFC 7469, section 2.4)."""
-    encoded = certificate.public_key().public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
+    return public_key_sha256(certificate.public_key())
+
+
+def public_key_sha256(public_key: CertificatePublicKeyTypes) -> str:
+    """The same for a key that has no certificate yet."""
+    encoded = public_key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return hashlib.sha256(encoded).hexdigest()
 
 

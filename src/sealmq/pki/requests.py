@@ -80,6 +80,11 @@ def load(data: bytes) -> x509.CertificateSigningRequest:
     return request
 
 
+def as_pem(data: bytes) -> str:
+    """A request, PEM or DER, as PEM text for those who take nothing else. Raises `NotSo` as `load` does."""
+    return load(data).public_bytes(serialization.Encoding.PEM).decode("ascii")
+
+
 def has_null_parameters(data: bytes) -> bool:
     """Whether `load` had to repair the request `data`."""
     der = _der(data)

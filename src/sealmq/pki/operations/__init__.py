@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from sealmq.pki.devicefiles import DeviceFiles, device_files
 from sealmq.pki.operations.approvals import device_approve, device_deny, device_pending
 from sealmq.pki.operations.authority import ca_export, ca_show
+from sealmq.pki.operations.certificates import cert_sign_device, cert_sign_server
 from sealmq.pki.operations.devices import device_add, device_list, device_show
 from sealmq.pki.operations.life import device_renew, device_retire, device_revoke, device_token
 from sealmq.pki.operations.rotation import ca_rotate, ca_rotation
@@ -29,6 +30,8 @@ __all__ = [
     "ca_rotate",
     "ca_rotation",
     "ca_show",
+    "cert_sign_device",
+    "cert_sign_server",
     "device_add",
     "device_approve",
     "device_deny",
@@ -53,6 +56,8 @@ OPERATIONS: dict[str, Callable[..., Result]] = {
     "device-renew": device_renew,
     "device-revoke": device_revoke,
     "device-retire": device_retire,
+    "cert-sign-device": cert_sign_device,
+    "cert-sign-server": cert_sign_server,
     "ca-show": ca_show,
     "ca-export": ca_export,
     "ca-rotate": ca_rotate,

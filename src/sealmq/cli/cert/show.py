@@ -1,4 +1,4 @@
-"""`sealmq cert`: shows what is in certificate files, anybody's, and what is odd about it.
+"""`sealmq cert show`: what is in certificate files, anybody's, and what is odd about it.
 
 It refuses to know how they are parsed; it needs no data folder.
 """
@@ -12,18 +12,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sealmq.cli import output
+from sealmq.cli.cert.files import PassphraseFile, passphrase_in
 from sealmq.cli.table import facts, left, moment, printable
 
 if TYPE_CHECKING:
     from sealmq.pki import descriptions
 
-app = typer.Typer(rich_markup_mode=None)
+_SHOWN_ENTRIES = 20
 
 
-@app.command(short_help="Show certificates, requests, keys and revocation lists.")
 def show(
     ctx: typer.Context,
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="PEM or DER files.")],
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="PEM, DER, PKCS #7 (.p7b) or PKCS #12 (.p12) files.")
+    ],
+    passphrase_file: PassphraseFile = None,
 ) -> None:
     """Show certificates, chains, requests, keys and revocation lists, and what is odd about each.
 
@@ -33,7 +36,7 @@ def show(
     from sealmq.pki.inspect import inspect_files
 
     now = datetime.now(UTC)
-    found = inspect_files(files, now=now)
+    found = inspect_files(files, now=now, passphrase=passphrase_in(passphrase_file))
     if ctx.obj.json:
         output.as_json({"objects": [as_json(item) for item in found]})
         return
@@ -62,27 +65,39 @@ def _described(item: descriptions.Described, now: datetime) -> tuple[str, list[t
         case descriptions.RequestDescription():
             return "certificate request", [
                 ("subject", item.subject),
-                ("names", ", ".join(item.names)),
+                ("asks for", ", ".join((*item.names, *item.extended_key_usage, *item.key_usage))),
                 ("key", item.key),
                 ("signature", item.signature),
                 ("spki", item.spki_sha256),
             ]
         case descriptions.KeyDescription():
             kind = "private key" if item.is_private else "public key"
-            protected = "under a passphrase, so nothing more can be said" if item.is_encrypted else ""
+            unknown = "" if item.key else ": give it with --passphrase-file to see more"
+            protected = f"under a passphrase{unknown}" if item.is_encrypted else ""
             return kind, [("key", item.key), ("protected", protected), ("spki", item.spki_sha256)]
         case descriptions.CrlDescription():
             return "revocation list", [
                 ("issuer", item.issuer),
                 ("issued", moment(item.last_update)),
                 ("next due", moment(item.next_update)),
-                ("entries", str(item.revoked)),
+                ("number", str(item.number) if item.number is not None else ""),
                 ("signature", item.signature),
+                ("entries", str(item.revoked)),
+                *_entries(item),
             ]
         case descriptions.Unreadable():
             return f"cannot be read ({item.label})", [("reason", item.reason)]
         case _:
             return "unknown", []
+
+
+def _entries(item: descriptions.CrlDescription) -> list[tuple[str, str]]:
+    rows = [
+        ("revoked", f"{moment(one.revoked_at)}  serial {one.serial}{f' ({one.reason})' if one.reason else ''}")
+        for one in item.entries[:_SHOWN_ENTRIES]
+    ]
+    more = item.revoked - len(rows)
+    return [*rows, ("", f"and {more} more")] if more else rows
 
 
 def _certificate(item: descriptions.CertificateDescription, now: datetime) -> tuple[str, list[tuple[str, str]]]:
