@@ -36,6 +36,7 @@ from sealmq.pki.registry import Approval
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from datetime import datetime, timedelta
+
     from starlette.requests import Request
 
     from sealmq.pki.authority import Authority
@@ -81,14 +82,18 @@ class Registrar:
         tell: Callable[[Event], None],
         grace: Callable[[], timedelta],
         incidents: Callable[[], Sequence[renewal.Incident]],
+        factories: Callable[[], Sequence[x509.Certificate]],
         mqtts_port: Callable[[], int | None],
     ) -> None:
-        """`grace` and `incidents` are settings, asked for at each request; `mqtts_port` is where devices connect."""
+        """`grace`, `incidents` and `factories` (CAs whose devices may ask) are settings, asked for at each request;
+        `mqtts_port` is where devices connect.
+        """
         self._authority = authority
         self._registry = registry
         self._tell = tell
         self._grace = grace
         self._incidents = incidents
+        self._factories = factories
         self._mqtts_port = mqtts_port
 
     def routes(self) -> list[Route]:
@@ -208,7 +213,8 @@ class Registrar:
         found = enrolment.by_factory_certificate(
             self._authority,
             self._registry,
-            factory=certificate,
+            certificate=certificate,
+            factories=self._factories(),
             request=body,
             peer=_peer(request),
             now=signing.utc_now(),

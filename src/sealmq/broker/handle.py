@@ -75,6 +75,21 @@ class Broker:
         """Close every live connection of a device with an MQTT 5 reason code; how many were closed."""
         return self._node.disconnect_device(device, reason_code, reason)
 
+    def revoke(self, revoked: dict[str, list[str]]) -> dict[str, int]:
+        """Refuse more devices and certificates from now on, and close their connections (MQTT 5: DISCONNECT 0x98).
+
+        `revoked` is `devices` (ids) and `certificates` (SHA-256 of the DER form, hex); returns `closed` and `micros`
+        once all that has happened.
+        """
+        found: dict[str, int] = json.loads(self._node.revoke(json.dumps(revoked)))
+        return found
+
+    def purge_device(self, device: str) -> dict[str, int]:
+        """Drop the sessions of a device and the retained messages it left: how many `sessions` and `retained`."""
+        purge = getattr(self._node, "purge_device", None)  # not every engine of this version has it
+        found: dict[str, int] = json.loads(purge(device)) if purge is not None else {"sessions": 0, "retained": 0}
+        return found
+
     def record_next(self, device: str | None, *, timeout_ms: int) -> dict[str, Any] | None:
         """The handshake of the next connection of `device` (None: of anyone); None when nobody came in time.
 

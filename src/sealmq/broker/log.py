@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Logger = Any  # structlog's bound loggers are made at run time; their methods are info(event, **fields) and the like
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
-_EVENT_LEVELS = {"refused": "warning", "denied": "warning", "dropped": "warning"}
+_EVENT_LEVELS = dict.fromkeys(("refused", "denied", "dropped", "cloned", "fell-back", "sightings-lost"), "warning")
 _RECORDS_PER_SECOND = 50  # of one kind; the rest is counted, so that a flood of bad connections cannot fill the disk
 _CERTIFICATE_FIELDS = ("device", "subject", "issuer", "serial", "not_before", "not_after")
 

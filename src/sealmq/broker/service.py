@@ -9,18 +9,22 @@ import contextlib
 import os
 import resource
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 from sealmq.broker import log, nodeconfig
 from sealmq.broker.control import ControlServer
 from sealmq.broker.handle import Broker, Event
+from sealmq.broker.identities import Identities
 from sealmq.broker.refusals import Refusals
 from sealmq.config.settings import Settings
 from sealmq.datafolder import DataFolder
 from sealmq.errors import SealmqError
 from sealmq.pki.authority import Authority
 from sealmq.pki.registry import Registry
+from sealmq.pki.revocation import denylist
+from sealmq.pki.signing import utc_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -59,6 +63,7 @@ class Service:
         self._log_to = log_to
         self._stack = contextlib.ExitStack()
         self._https: Https | None = None
+        self._changing = threading.RLock()  # held while the data plane is told what to do anew
         self._started = time.time()
         self.refusals = Refusals()
         self.first_start = False
@@ -102,6 +107,7 @@ class Service:
         if certificates != self._certificates:
             self._take(self.settings, certificates)
             self.logger.info("renewed", summary="server certificate is renewed; no session was dropped")
+        self._identities.refresh_crl()
 
     def status(self) -> dict[str, Any]:
         """What `sealmq status` shows, as plain data."""
@@ -113,7 +119,7 @@ class Service:
             "started_at": int(self._started * 1000),
             "uptime_s": int(time.time() - self._started),
             "listeners": self.urls(),
-            "counts": self.broker.stats(),
+            "counts": self._counts(),
             "clients": [session for session in self.broker.sessions() if session["connected"]][:_STATUS_CLIENTS],
             "dangerous": [
                 {"setting": name, "value": value, "meaning": meaning}
@@ -136,10 +142,22 @@ class Service:
         for name, value, meaning in self.settings.dangerous():
             self.logger.critical("dangerous", setting=name, value=value, meaning=meaning)  # whatever the log level is
         self._certificates = nodeconfig.material(self.settings, self.folder, self.authority)
-        config = nodeconfig.compose(self.settings, self.folder, self._certificates, _version())
-        sinks = [self.refusals.note, log.EventLog(self.logger).note, *self._sinks]
-        self.broker = Broker.start(config, sinks=sinks)
+        self._event_log = log.EventLog(self.logger)
+        self._identities = Identities(
+            self.folder,
+            self.authority,
+            self.registry,
+            settings=lambda: self.settings,
+            tell=self._hand_on,
+            changing=self._changing,
+            reconfigure=self._reconfigure,
+        )
+        self.broker = Broker.start(
+            self._node_config(self.settings, self._certificates), sinks=[self._hand_on, self._identities.note]
+        )
+        stack.callback(self._identities.stop)
         stack.callback(self.broker.stop)
+        self._identities.serve(self.broker)
         if settings.listen.https:
             self._https = self._open_https(settings.listen.https)
             stack.callback(self._https.stop)
@@ -157,24 +175,46 @@ class Service:
         self._https_context = server_context(
             certificate=self._certificates.certificate_file,
             key=self._certificates.key_file,
-            client_ca=self._certificates.client_ca_file,
-            client_certificate=ClientCertificate.OPTIONAL,
+            client_certificate=ClientCertificate.NONE,
         )
+        self._identities.trust_devices(self._https_context)
         app = application(
             urls=self.urls,
             ca_pem=lambda: self.authority.server_ca_pem() if self._certificates.built_in else None,
-            stats=self.broker.stats,
+            stats=self._counts,
             refusals=self.refusals.by_cause,
             fleet=self.folder.fleet,
             version=_version(),
+            crl=self._identities.crl,
+            more=self._identities.registrar().routes(),
         )
         return Https(app, address=address, context=self._https_context, logger=self.logger)
 
     def _take(self, settings: Settings, certificates: nodeconfig.Material) -> None:
-        self.broker.reload(nodeconfig.compose(settings, self.folder, certificates, _version()))
+        with self._changing:
+            self.broker.reload(self._node_config(settings, certificates))
+            self.settings, self._certificates = settings, certificates
         if self._https is not None:  # connections from now on see the new chain
             self._https_context.load_cert_chain(certificates.certificate_file, certificates.key_file)
-        self.settings, self._certificates = settings, certificates
+            self._identities.trust_devices(self._https_context)
+
+    def _reconfigure(self) -> None:
+        """Hand groups and deny list to the data plane as the registry has them now."""
+        with self._changing:
+            self.broker.reload(self._node_config(self.settings, self._certificates))
+
+    def _node_config(self, settings: Settings, certificates: nodeconfig.Material) -> str:
+        return nodeconfig.compose(
+            settings, self.folder, certificates, _version(), revoked=denylist(self.registry, now=utc_now())
+        )
+
+    def _counts(self) -> dict[str, Any]:
+        return {**self.broker.stats(), **self._identities.counts()}
+
+    def _hand_on(self, event: Event) -> None:
+        """An event, of the data plane or of ours, to everybody who listens."""
+        for sink in (self.refusals.note, self._event_log.note, *self._sinks):
+            sink(event)
 
     def _record(self, args: dict[str, Any], is_over: Callable[[], bool]) -> dict[str, Any]:
         """Record the next handshake of `device` (None: of anyone) within `seconds`; `recording` None if none came."""
@@ -218,6 +258,7 @@ class Service:
             return lambda args: operation(self.folder, self.authority, self.registry, **args)
 
         verbs = {name: through(operation) for name, operation in OPERATIONS.items()}
+        verbs |= self._identities.verbs()
         verbs["status"] = lambda _args: self.status()
         verbs["sessions"] = lambda _args: {"sessions": self.broker.sessions()}
         return verbs

@@ -68,14 +68,13 @@ class Sightings:
         self._lock = threading.Lock()
         self._live: dict[str, dict[str, _Place]] = defaultdict(dict)
         self._certificate_of: dict[str, tuple[str, str]] = {}
-        self._moves: dict[str, deque[tuple[float, str, str]]] = {}
+        self._moves: dict[str, deque[tuple[float, frozenset[str]]]] = {}
         self._unwritten: dict[str, datetime] = {}
         self._written: dict[str, float] = {}
         self._cloned: dict[str, Event] = {}
         self._reported: dict[str, float] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._write_now_and_then, name="sealmq-sightings", daemon=True)
-        self.clones = 0
 
     def start(self) -> None:
         """Begin to write."""
@@ -86,7 +85,7 @@ class Sightings:
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join()
-        self.flush()
+        self._flush_or_say_why_not()
 
     def note(self, event: Event) -> None:
         """Take an event; nothing is written here, so that the next event does not wait for a disk."""
@@ -100,6 +99,7 @@ class Sightings:
         with self._lock:
             seen, self._unwritten = self._unwritten, {}
             cloned, self._cloned = self._cloned, {}
+            self._let_go_of_the_old()
         for event in cloned.values():
             closed = self._close(event["device"]) if self._closes_clones() else 0
             self._report("cloned", closed=closed, **event)
@@ -131,7 +131,7 @@ class Sightings:
             live[client_id] = place
             if before is not None and before[0] == sha256 and before[1].address != place.address:
                 moves = self._moves.setdefault(sha256, deque(maxlen=_BACK_AND_FORTH))
-                moves.append((now, before[1].address, place.address))
+                moves.append((now, frozenset({before[1].address, place.address})))
             addresses = {one.address for one in live.values()} | self._back_and_forth(sha256, now)
             if len(addresses) > 1:
                 self._note_clone(sha256, device, sorted(addresses), sorted(live), now)
@@ -158,17 +158,16 @@ class Sightings:
 
     def _back_and_forth(self, sha256: str, now: float) -> set[str]:
         """The two addresses between which a client id of this certificate is taken over and over, or nothing."""
-        moves = self._moves.get(sha256, ())
-        if len(moves) < _BACK_AND_FORTH or now - moves[0][0] > _MOVES_SECONDS:
+        moves = self._moves.get(sha256)
+        if moves is None or len(moves) < _BACK_AND_FORTH or now - moves[0][0] > _MOVES_SECONDS:
             return set()
-        between = {frozenset(move[1:]) for move in moves}
-        return set(next(iter(between))) if len(between) == 1 else set()
+        between = {pair for _, pair in moves}
+        return set(*between) if len(between) == 1 else set()
 
     def _note_clone(self, sha256: str, device: str, addresses: list[str], client_ids: list[str], now: float) -> None:
         if now - self._reported.get(sha256, 0.0) < _REPORT_SECONDS and not self._closes_clones():
             return
         self._reported[sha256] = now
-        self.clones += 1
         self._cloned[sha256] = {
             "device": device,
             "sha256": sha256,
@@ -179,12 +178,24 @@ class Sightings:
             " --reason key-compromise",
         }
 
+    def _let_go_of_the_old(self) -> None:
+        """What was noted of certificates that have been quiet is of no use any more."""
+        now = self._clock()
+        for noted, seconds in ((self._written, _AGAIN_SECONDS), (self._reported, _REPORT_SECONDS)):
+            for sha256 in [sha256 for sha256, at in noted.items() if now - at >= seconds]:
+                del noted[sha256]
+        for sha256 in [sha256 for sha256, moves in self._moves.items() if now - moves[-1][0] > _MOVES_SECONDS]:
+            del self._moves[sha256]
+
     def _report(self, event: str, **fields: object) -> None:
         self._tell({"event": event, "at": int(self._clock() * 1000), **fields})
 
     def _write_now_and_then(self) -> None:
         while not self._stopping.wait(_WRITE_SECONDS):
-            try:
-                self.flush()
-            except SealmqError as error:  # a full disk: sightings are lost, connections are not
-                self._report("sightings-lost", summary=error.message, mend=error.mend)
+            self._flush_or_say_why_not()
+
+    def _flush_or_say_why_not(self) -> None:
+        try:
+            self.flush()
+        except SealmqError as error:  # a full disk: sightings are lost, connections are not
+            self._report("sightings-lost", summary=error.message, mend=error.mend)

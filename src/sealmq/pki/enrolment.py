@@ -21,6 +21,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.x509.oid import NameOID
 
 from sealmq.errors import ConfigError, NotSo, UsageError
@@ -40,6 +41,7 @@ from sealmq.pki.registry import (
 from sealmq.pki.tokens import token_hash
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
@@ -158,24 +160,20 @@ def by_factory_certificate(
     authority: Authority,
     registry: Registry,
     *,
-    factory: x509.Certificate,
+    certificate: x509.Certificate,
+    factories: Sequence[x509.Certificate],
     request: bytes,
     peer: str,
     now: datetime,
 ) -> Issued | Approval:
-    """A certificate for a device that came with a certificate of a factory CA, or its place in the approval queue.
+    """A certificate for a device that came with a certificate of a factory, or its place in the approval queue.
 
-    That the factory CA is trusted and the key proven was the handshake's to check. An approval is good for one
-    certificate. `peer` is the address that asks, for the operator to see.
+    One of `factories`, CA certificates, must have signed `certificate` itself; that its key is the sender's was the
+    handshake's to check. An approval is good for one certificate. `peer` is the address that asks, for the operator.
     """
-    if not factory.not_valid_before_utc <= now <= factory.not_valid_after_utc:
-        raise NotSo(
-            f"factory certificate {factory.subject.rfc4514_string()} is not valid at this time",
-            mend="check its dates and the clock of the broker",
-            code="certificate-expired",
-        )
+    _check_factory(certificate, factories, now)
     requests.accept(request)
-    asked = registry.approvals.ask(_asked(registry, factory, peer, now), at_most=QUEUE)
+    asked = registry.approvals.ask(_asked(registry, certificate, peer, now), at_most=QUEUE)
     if asked is None:
         raise NotSo(
             f"approval queue is full: {QUEUE} devices are waiting",
@@ -289,6 +287,30 @@ def _accepted(request: bytes, fleet: str, device_id: str) -> CertificatePublicKe
 
 def _shown(name: x509.GeneralName) -> str:
     return str(getattr(name, "value", name))
+
+
+def _check_factory(certificate: x509.Certificate, factories: Sequence[x509.Certificate], now: datetime) -> None:
+    name = certificate.subject.rfc4514_string()
+    if not any(_has_signed(factory, certificate) for factory in factories):
+        raise NotSo(
+            f"client certificate {name} is of no CA whose devices may enrol",
+            mend="enrol with a token; or name its CA in enrolment.factory_ca",
+            code="certificate-unknown",
+        )
+    if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
+        raise NotSo(
+            f"factory certificate {name} is not valid at this time",
+            mend="check its dates and the clock of the broker",
+            code="certificate-expired",
+        )
+
+
+def _has_signed(factory: x509.Certificate, certificate: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(factory)
+    except (InvalidSignature, ValueError, TypeError, UnsupportedAlgorithm):
+        return False
+    return True
 
 
 def _asked(registry: Registry, factory: x509.Certificate, peer: str, now: datetime) -> Approval:

@@ -64,7 +64,7 @@ def crl(issuer: Issuer, registry: Registry, *, now: datetime) -> x509.Certificat
 
     Its number is the time it was made, in milliseconds: it grows without anything to remember.
     """
-    reasons = {device.id: device.reason for device in registry.devices() if device.reason in REASONS}
+    reasons = registry.reasons()
     own = key_id(issuer.key.public_key())
     builder = (
         x509.CertificateRevocationListBuilder()
@@ -83,7 +83,7 @@ def crl(issuer: Issuer, registry: Registry, *, now: datetime) -> x509.Certificat
         entry = (
             x509.RevokedCertificateBuilder().serial_number(int(record.serial, 16)).revocation_date(record.revoked_at)
         )
-        reason = REASONS[reasons.get(record.device_id, "unspecified")]
+        reason = REASONS.get(reasons.get(record.device_id, ""), x509.ReasonFlags.unspecified)
         if reason is not x509.ReasonFlags.unspecified:  # RFC 5280, 5.3.1: left out rather than said
             entry = entry.add_extension(x509.CRLReason(reason), critical=False)
         builder = builder.add_revoked_certificate(entry.build())

@@ -5,6 +5,8 @@ It knows nothing of live sessions: a running broker closes them right after. Con
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +26,23 @@ if TYPE_CHECKING:
     from sealmq.datafolder import DataFolder
     from sealmq.pki.authority import Authority
     from sealmq.pki.registry import Device, Registry
+
+
+Close = Callable[[revocation.Denylist], dict[str, int]]
+"""Refuses more identities and closes their connections: `closed` says how many."""
+
+Purge = Callable[[str], dict[str, int]]
+"""Drops what the broker keeps of a device: how many `sessions` and `retained` messages."""
+
+
+def nobody_connected(_revoked: revocation.Denylist) -> dict[str, int]:
+    """`Close` without a broker."""
+    return {"closed": 0}
+
+
+def nothing_kept(_device: str) -> dict[str, int]:
+    """`Purge` without a broker."""
+    return {"sessions": 0, "retained": 0}
 
 
 def device_token(
@@ -118,16 +137,17 @@ def device_revoke(
     id: str,  # noqa: A002
     reason: str = "unspecified",
     now: datetime | None = None,
+    close: Close = nobody_connected,
 ) -> Result:
-    """Revoke a device, its certificates and its tokens in one transaction, and write a fresh CRL.
+    """Revoke a device, its certificates and its tokens in one transaction, close its sessions, write a fresh CRL.
 
-    The result has `id`, `reason`, `certificates` (SHA-256 of those that were still good), `already` (it was revoked
-    before), and `crl`: its path, null when the disk would not take it; the revocation holds all the same. Raises
-    `UsageError` for an unknown reason, `NotSo` with code `device-unknown` or `device-retired`.
+    The result has `id`, `reason`, `already` (it was revoked before), `certificates` (SHA-256 of those that were still
+    good), `sessions_closed`, `milliseconds` from the call until the last of them was closed, and `crl`: its path, null
+    when the disk would not take it; the revocation holds all the same. Raises `UsageError` for an unknown reason,
+    `NotSo` with code `device-unknown` or `device-retired`.
     """
-    return _end(
-        folder, authority, registry, id, status=DeviceStatus.REVOKED, reason=reason, now=now or signing.utc_now()
-    )
+    now = now or signing.utc_now()
+    return _end(folder, authority, registry, id, status=DeviceStatus.REVOKED, reason=reason, now=now, close=close)
 
 
 def device_retire(
@@ -137,22 +157,23 @@ def device_retire(
     *,
     id: str,  # noqa: A002
     now: datetime | None = None,
+    close: Close = nobody_connected,
+    purge: Purge = nothing_kept,
 ) -> Result:
     """Revoke a device for good: its id is kept and not given out again. Its files in the data folder are removed.
 
-    The result is that of `device_revoke` and `files_removed`. Raises `NotSo` with code `device-unknown` or
-    `device-retired`.
+    The result is that of `device_revoke`, `files_removed`, and how many `sessions_purged` and `retained_purged`. Raises
+    `NotSo` with code `device-unknown` or `device-retired`.
     """
-    result = _end(
-        folder,
-        authority,
-        registry,
-        id,
-        status=DeviceStatus.RETIRED,
-        reason="cessation-of-operation",
-        now=now or signing.utc_now(),
-    )
-    return {**result, "files_removed": _remove(DeviceFiles.inside(folder.devices_dir / id))}
+    now, reason = now or signing.utc_now(), "cessation-of-operation"
+    result = _end(folder, authority, registry, id, status=DeviceStatus.RETIRED, reason=reason, now=now, close=close)
+    purged = purge(id)
+    return {
+        **result,
+        "sessions_purged": purged["sessions"],
+        "retained_purged": purged["retained"],
+        "files_removed": _remove(DeviceFiles.inside(folder.devices_dir / id)),
+    }
 
 
 def _end(
@@ -164,7 +185,9 @@ def _end(
     status: DeviceStatus,
     reason: str,
     now: datetime,
+    close: Close,
 ) -> Result:
+    began = time.perf_counter()
     revocation.check_reason(reason)
     with registry.transaction():
         device = registry.device(check_device_id(device_id))
@@ -175,11 +198,15 @@ def _end(
         registry.approvals.forget(device.id)
         if device.status != status:
             registry.put_status(device.id, status, now=now, reason=device.reason if already else reason)
+    good = [record.sha256 for record in revoked if now < record.not_after]
+    closed = close({"devices": [device.id], "certificates": good})["closed"]
     return {
         "id": device.id,
         "reason": device.reason if already else reason,
         "already": already,
-        "certificates": [record.sha256 for record in revoked if now < record.not_after],
+        "certificates": good,
+        "sessions_closed": closed,
+        "milliseconds": round((time.perf_counter() - began) * 1000, 3),
         "crl": _crl(folder, authority, registry, now),
     }
 

@@ -196,6 +196,12 @@ class Registry:
         rows = self._file.rows(f"SELECT id FROM devices WHERE status IN ({marks}) ORDER BY id", statuses)  # noqa: S608
         return [row["id"] for row in rows]
 
+    def reasons(self) -> dict[str, str]:
+        """Device id to the reason of its status, for the devices that have one."""
+        return {
+            row["id"]: row["reason"] for row in self._file.rows("SELECT id, reason FROM devices WHERE reason != ''")
+        }
+
     def _supersede(self, later: CertificateRecord) -> list[CertificateRecord]:
         before = "device_id = ? AND status = 'active' AND sha256 != ? AND created_at <= ?"
         values = (later.device_id, later.sha256, seconds(later.created_at))
