@@ -88,6 +88,17 @@ def mosquitto(directory: Path, files: Certified, *settings: str) -> Iterator[str
 
 
 @contextlib.contextmanager
+def gnutls(files: Certified, *options: object) -> Iterator[str]:
+    """GnuTLS' server on a free port, sending back what it gets; its `tls://` URL."""
+    with socket.create_server((HOST, 0)) as probe:
+        port = probe.getsockname()[1]
+    command = ("gnutls-serv", "--echo", "--port", port, "--x509certfile", files.cert, "--x509keyfile", files.key)
+    with Program(*command, *options) as program:
+        program.expect("listening on IPv4")
+        yield f"tls://{HOST}:{port}"
+
+
+@contextlib.contextmanager
 def raw(answer: Callable[[socket.socket], object], *, scheme: str = "mqtts") -> Iterator[str]:
     """A server that hands each connection to `answer` and closes it afterwards; its URL."""
     with socket.create_server((HOST, 0)) as listener:

@@ -114,7 +114,37 @@ def test_versions_that_do_not_meet(tmp_path: Path) -> None:
     files = servers.ecdsa(tmp_path)
     with servers.s_server(files, "-tls1_2") as (url, _):
         seen = trace.record(url, ca=files.ca, tls=TLS13)
-    failed(seen, "tls-version-too-old", "server", "Alert", "TLS 1.3")
+    failed(seen, "tls-version-too-old", "server", "Alert", "TLS 1.3", "it would speak TLS 1.2")
+    assert seen.mend == "offer TLS 1.2 as well: leave --tls out"
+    assert "--legacy" not in seen.command
+
+
+OLD = ("-tls1_1", "-cipher", "ALL:@SECLEVEL=0")
+
+
+@pytest.mark.parametrize("kind", ["openssl", "gnutls"])
+@pytest.mark.parametrize(
+    ("speaks", "offered", "would"),
+    [
+        ("1.1", "", "TLS 1.1"),
+        ("1.1", "1.2", "TLS 1.1"),
+        ("1.1", "1.3", "TLS 1.1"),
+        ("1.2", "1.3", "TLS 1.2"),
+        ("1.3", "1.2", "TLS 1.3"),
+    ],
+)
+def test_a_server_of_one_version(tmp_path: Path, kind: str, speaks: str, offered: str, would: str) -> None:
+    """OpenSSL says protocol_version, GnuTLS handshake_failure, and it is the same cause: asking again tells."""
+    files = servers.rsa_2048(tmp_path)
+    if kind == "gnutls":
+        server = servers.gnutls(files, "--priority", f"NORMAL:-VERS-ALL:+VERS-TLS{speaks}")
+    else:
+        server = servers.s_server(files, *({"1.1": OLD}.get(speaks) or (f"-tls{speaks.replace('.', '_')}",)))
+    with server as found:
+        seen = trace.record(found if isinstance(found, str) else found[0], ca=files.ca, tls=offered)
+    failed(seen, "tls-version-too-old", "server", "Alert", f"it would speak {would}")
+    assert f"goes on in {would}" in seen.evidence
+    assert ("--legacy" in seen.command) == (speaks == "1.1")
 
 
 @pytest.mark.parametrize(

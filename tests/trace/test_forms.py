@@ -3,16 +3,19 @@
 A wrong key, a message missing in the transcript, or a signature over the wrong bytes would show as a wrong proof.
 """
 
+import json
+import os
 import threading
 from pathlib import Path
 
 import pytest
 import servers
 
+from programs import run_sealmq
 from sealmq import trace
 from sealmq.trace import recorder
 from sealmq.trace.build import trace_of
-from sealmq.trace.model import Trace
+from sealmq.trace.model import Trace, from_json
 from sealmq.trace.request import Bounds, Identity, Request
 from sealmq.trace.target import Target
 from sealmq.trace.tls.decode import Decoder
@@ -54,6 +57,23 @@ def test_tls13_suites(tmp_path: Path, suite: str) -> None:
         "CertificateVerify",
         "Finished",
     ]
+    assert names(seen).count("NewSessionTicket") == 2
+
+
+@pytest.mark.parametrize("suite", ["TLS_AES_128_CCM_SHA256", "TLS_AES_128_CCM_8_SHA256"])
+def test_tls13_suites_that_openssl_offers_by_configuration_alone(tmp_path: Path, suite: str) -> None:
+    files = servers.ecdsa(tmp_path)
+    settings = tmp_path / "openssl.cnf"
+    settings.write_text(
+        "openssl_conf = all\n[all]\nssl_conf = ssl\n[ssl]\nsystem_default = default\n"
+        f"[default]\nCiphersuites = {suite}\nCipherString = DEFAULT:@SECLEVEL=0\n"
+    )
+    environment = os.environ | {"OPENSSL_CONF": str(settings)}
+    with servers.s_server(files, "-tls1_3", "-ciphersuites", suite, "-cipher", "ALL:@SECLEVEL=0") as (url, _):
+        done = run_sealmq("trace", url, "--cafile", files.ca, "--json", env=environment)
+    seen = from_json(json.loads(done.stdout))
+    proven(seen, 3)
+    assert (seen.tls.version, seen.tls.cipher) == ("TLS 1.3", suite)
     assert names(seen).count("NewSessionTicket") == 2
 
 

@@ -127,6 +127,7 @@ def _evidence(conditions: Conditions, teller: Teller) -> Evidence:
         identity=conditions.identity,
         legacy=conditions.legacy,
         missed=story.missed,
+        would_speak=story.would_speak,
     )
 
 

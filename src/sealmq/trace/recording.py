@@ -40,8 +40,8 @@ class Event:
       | `unreachable` | `timeout` | `dns` | `budget` (more came than a trace takes) | `failed` (OpenSSL gave up) |
       `left` (by this side, all done), `errno` where there is one, and `over` for a budget; a broker's recording ends
       with `recorded`, `peer`, `device` and `refusal`, its record of it, empty when it accepted
-    * `probe`: after a handshake_failure another ClientHello was tried, with more of one `part` (`suite` | `group` |
-      `signature` | `version`); `answered` is whether the server then went on
+    * `probe`: after a refusal of the offer another ClientHello was tried, with more of one `part` (`suite` | `group` |
+      `signature` | `version`); `answered` is whether the server then went on, `version` in which one
     """
 
     t_ms: float

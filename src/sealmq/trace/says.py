@@ -134,12 +134,8 @@ def _encrypted_extensions(message: Message, facts: Facts) -> Said:
     )
 
 
-def _certificate_request(message: Message, facts: Facts) -> Said:
-    wanted = ""
-    for field in message.fields:
-        authorities = field if field.name == "certificate_authorities" else field.find("certificate_authorities")
-        if authorities is not None and authorities.value not in ("", "(any)"):
-            wanted = f" of {authorities.value}"
+def _certificate_request(_: Message, facts: Facts) -> Said:
+    wanted = f" of {facts.wanted_issuers}" if facts.wanted_issuers else ""
     return Said(
         f"wants a client certificate{wanted}",
         "mutual TLS: both sides must show who they are",

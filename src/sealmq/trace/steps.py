@@ -62,7 +62,7 @@ class Teller:
                 case "tls" if event.facts.get("state") == "failed":
                     self.story.verify_code = event.number("verify_code")
                 case "probe" if event.facts.get("answered"):
-                    self.story.missed = event.text("part")
+                    self.story.missed, self.story.would_speak = event.text("part"), event.text("version")
                 case "ended":
                     self._ended(event)
         return self

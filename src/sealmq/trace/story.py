@@ -47,7 +47,8 @@ class Story:
     unchecked: int = 0
     channel_at: int = -1  # index of the event with which the channel stood
     untold: int = 0
-    missed: str = ""  # what a server that answered handshake_failure found missing in the offer
+    missed: str = ""  # what a server that refused the offer found missing in it
+    would_speak: str = ""  # and the version it goes on in once it has that
 
     def here(self, event: Event, name: str, words: str, result: str, following: str) -> None:
         """A step of this side, with nothing on the wire."""

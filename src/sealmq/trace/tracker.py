@@ -64,7 +64,8 @@ class Tracker:
 
     def alert(self, number: int) -> None:
         """The server ended the connection with this alert."""
-        if number in names.CERTIFICATE_ALERTS and self.client_certificate in ("sent", "withheld"):
+        shown, withheld = self.client_certificate == "sent", self.client_certificate == "withheld"
+        if (shown and number in names.CERTIFICATE_ALERTS) or (withheld and number in names.NO_CERTIFICATE_ALERTS):
             self.client_certificate = "refused"
 
     def message(self, message: Message, facts: Facts) -> None:

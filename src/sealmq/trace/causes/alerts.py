@@ -17,16 +17,17 @@ if TYPE_CHECKING:
     from cryptography import x509
 
     from sealmq.trace.causes.evidence import Evidence
+    from sealmq.trace.model import StoppedBy
+    from sealmq.trace.tls.decode import Facts
 
 # RFC 8446, section 6.2
-HANDSHAKE_FAILURE, CERTIFICATE_REQUIRED = 40, 116
+HANDSHAKE_FAILURE, PROTOCOL_VERSION, CERTIFICATE_REQUIRED = 40, 70, 116
 # one alert for several faults: OpenSSL's for dates to come, rustls' for all dates, GnuTLS' for everything
 _VAGUE = frozenset({42, 45, 46, 49})
 _MISSED = {
     "suite": "no-common-cipher",
     "group": "no-common-group",
     "signature": "no-common-signature",
-    "version": "tls-version-too-old",
 }
 
 
@@ -45,27 +46,37 @@ def find(evidence: Evidence) -> Found | None:
 def _received(evidence: Evidence, number: int) -> Found:
     said = f"alert {number} {names.alert(number)} from the server"
     facts = evidence.tls
-    if (
-        facts.client_answered
-        and not facts.client_chain
-        and (number in names.CERTIFICATE_ALERTS or number == HANDSHAKE_FAILURE)
-    ):
-        return Found(
-            "no-client-certificate", f"{said}, after a client Certificate message without certificates", "server"
-        )
+    if facts.client_answered and not facts.client_chain and number in names.NO_CERTIFICATE_ALERTS:
+        when = "after a client Certificate message without certificates"
+        return Found("no-client-certificate", f"{said}, {when}", "server")
     if number == CERTIFICATE_REQUIRED:
         return Found("no-client-certificate", said, "server")
     if facts.client_chain and number in names.CERTIFICATE_ALERTS:
         return _client_certificate(evidence, number, said)
-    simple = {70: "tls-version-too-old", 71: "no-common-cipher", 112: "unrecognized-name", 120: "no-common-alpn"}
+    if number == PROTOCOL_VERSION or (number == HANDSHAKE_FAILURE and evidence.missed == "version"):
+        return _version(evidence, said, "server")
+    simple = {71: "no-common-cipher", 112: "unrecognized-name", 120: "no-common-alpn"}
     if number in simple:
         return Found(simple[number], said, "server")
     if number == HANDSHAKE_FAILURE and evidence.missed in _MISSED:
-        part = evidence.missed
-        return Found(_MISSED[part], f"{said}; with every {part} there is in the ClientHello it goes on", "server")
+        more = f"with every {evidence.missed} there is in the ClientHello it goes on"
+        return Found(_MISSED[evidence.missed], f"{said}; {more}", "server")
     if number == HANDSHAKE_FAILURE and facts.server_hello is None:
         return Found("handshake-failure", f"{said}, in answer to the ClientHello", "server")
     return Found("peer-alert", said, "server", {"alert": f"{names.alert(number)} ({number})"})
+
+
+def _version(evidence: Evidence, said: str, by: StoppedBy) -> Found:
+    """Who is too old, is told by what the server goes on with when it is offered every version."""
+    spoken = evidence.would_speak
+    values: dict[str, object] = {"but": f", it would speak {spoken}" if spoken else ""}
+    if spoken in ("TLS 1.2", "TLS 1.3"):
+        values |= {"remedy": f"offer {spoken} as well: leave --tls out", "more": ""}
+    else:
+        remedy = "let the server speak TLS 1.2 or 1.3; to look at an old one all the same, trace it with --legacy"
+        values |= {"remedy": remedy, "more": " --legacy"}
+    more = f"; offered every version, it goes on in {spoken}" if spoken else ""
+    return Found("tls-version-too-old", f"{said}{more}", by, values)
 
 
 def _client_certificate(evidence: Evidence, number: int, said: str) -> Found:
@@ -91,6 +102,8 @@ def _client_certificate(evidence: Evidence, number: int, said: str) -> Found:
         }
         if number in _VAGUE:
             slug = _plain_to_see(leaf, evidence.started) or slug
+        if slug == "certificate-invalid" and _is_of_another_issuer(evidence.tls):
+            slug, said = "untrusted-issuer", f"{said}; it asked for one of {evidence.tls.wanted_issuers}"
     late = ", after this side had finished the handshake" if evidence.established else ""
     return Found(slug, f"{said}{late}", "server", values)
 
@@ -106,14 +119,22 @@ def _plain_to_see(leaf: x509.Certificate, now: datetime) -> str:
     return "" if is_for_clients else "certificate-wrong-purpose"
 
 
+def _is_of_another_issuer(facts: Facts) -> bool:
+    """Whether the server named the issuers it wants and no certificate of the chain is of one of them."""
+    if not facts.wanted_issuers or "…" in facts.wanted_issuers:
+        return False
+    chain = [found for der in facts.client_chain if (found := certificates.load(der)) is not None]
+    return not any(certificates.issuer(one) in facts.wanted_issuers for one in chain)
+
+
 def _edge(leaf: x509.Certificate, now: datetime) -> datetime:
     return leaf.not_valid_before_utc if leaf.not_valid_before_utc > now else leaf.not_valid_after_utc
 
 
 def _sent(evidence: Evidence, number: int) -> Found:
     said = f"alert {number} {names.alert(number)} from this side"
-    if number == 70:
-        return Found("tls-version-too-old", said, "here")
+    if number == PROTOCOL_VERSION:
+        return _version(evidence, said, "here")
     if evidence.malformed:
         return Found("malformed-tls", f"{said}; {evidence.malformed}", "here")
     return Found("handshake-broken", said, "here", {"alert": f"{names.alert(number)} ({number})"})

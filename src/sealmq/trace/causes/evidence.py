@@ -25,9 +25,9 @@ class Evidence:
     first that came, `not_tls` whether they ended the TLS; `not_mqtt` are the first bytes in the channel when they were
     no MQTT. `connack` and `disconnect` are the codes of those packets from the server, `reason_string` what it said
     with the last of them. `missed` is the part of the offer (`suite`, `group`, `signature`, `version`) with more of
-    which the server would have gone on after its handshake_failure. `websocket_fault` is the slug of what was wrong
-    with the WebSocket, `websocket_said` by what that is known. `anchors` are the trusted (subject, key identifier),
-    None for the system's store.
+    which the server would have gone on after its refusal, `would_speak` the version in which.
+    `websocket_fault` is the slug of what was wrong with the WebSocket, `websocket_said` by what that is known.
+    `anchors` are the trusted (subject, key identifier), None for the system's store.
     """
 
     stage: str
@@ -62,6 +62,7 @@ class Evidence:
     identity: tuple[bytes, ...] = ()
     legacy: bool = False
     missed: str = ""
+    would_speak: str = ""
 
     @property
     def established(self) -> bool:

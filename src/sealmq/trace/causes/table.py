@@ -80,9 +80,7 @@ CAUSES: dict[str, Cause] = {
     ),
     # --- negotiation
     "tls-version-too-old": Cause(
-        "server speaks none of the TLS versions offered ({versions})",
-        "let the server speak TLS 1.2 or 1.3; to look at an old one all the same, trace it with --legacy",
-        "{again} --legacy",
+        "server speaks none of the TLS versions offered ({versions}){but}", "{remedy}", "{again}{more}"
     ),
     "no-common-cipher": Cause(
         "server accepts none of the cipher suites offered",

@@ -60,6 +60,7 @@ class Facts:
     protocol: str = ""
     resumed: bool = False
     certificate_requested: bool = False
+    wanted_issuers: str = ""  # of client certificates, as text; empty when any will do
     server_chain: tuple[bytes, ...] = ()
     client_chain: tuple[bytes, ...] = ()
     client_answered: bool = False  # a Certificate message was sent, with or without certificates
@@ -258,6 +259,7 @@ class Decoder:
             case "CertificateRequest":
                 fields = messages.certificate_request(body, tls13=facts.is_tls13)
                 facts.certificate_requested = True
+                facts.wanted_issuers = messages.wanted_issuers(fields)
             case "Certificate":
                 chain, fields = certificates.parse_chain(body, tls13=facts.is_tls13)
                 if direction == RECEIVED:

@@ -191,13 +191,15 @@ def _status_request(body: bytes, sender: str) -> str:
 
 
 def distinguished_names(inner: Cursor) -> list[str]:
-    """DER distinguished names, each behind two bytes of length, as RFC 4514 text; at most `MOST_ITEMS` are decoded."""
+    """DER distinguished names, each behind two bytes of length, as RFC 4514 text; at most `MOST_ITEMS` are decoded,
+    `…` stands for the rest."""
     from cryptography import x509
 
     found: list[str] = []
     while inner.left:
         der = inner.vector(2, "name")
         if len(found) >= MOST_ITEMS:
+            found[MOST_ITEMS:] = ["…"]
             continue
         try:
             found.append(printable(x509.Name.from_bytes(der).rfc4514_string().encode()))

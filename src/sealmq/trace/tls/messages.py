@@ -54,6 +54,14 @@ def certificate_request(body: bytes, *, tls13: bool) -> Fields:
     )
 
 
+def wanted_issuers(request: Fields) -> str:
+    """The issuers that a CertificateRequest names, as text; empty when it names none."""
+    listed = (
+        field if field.name == "certificate_authorities" else field.find("certificate_authorities") for field in request
+    )
+    return next((field.value for field in listed if field is not None and field.value != "(any)"), "")
+
+
 def certificate_verify(body: bytes, *, has_scheme: bool) -> tuple[Signed, Fields]:
     """RFC 8446, section 4.4.3; RFC 5246, section 7.4.8; without a scheme up to TLS 1.1. Raises `Malformed`."""
     cursor = Cursor(body, "CertificateVerify")

@@ -70,6 +70,9 @@ ALERTS = {
 
 CERTIFICATE_ALERTS = frozenset({42, 43, 44, 45, 46, 48, 49, 51, 113, 116})
 """Those that can be about the certificate of the one who receives them."""
+NO_CERTIFICATE_ALERTS = CERTIFICATE_ALERTS | {40, 50}
+"""Those that can answer a Certificate message without certificates: handshake_failure (RFC 5246, section 7.4.6), and
+decode_error from GnuTLS."""
 
 EXTENSIONS = {
     0: "server_name",
