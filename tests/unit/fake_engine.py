@@ -22,6 +22,7 @@ class Node:
     def __init__(self, config):
         self.config = config
         self.reloaded = []
+        self.published = []
         self.stopped = None
         self.events = queue.Queue()
         Node.started.append(self)
@@ -52,6 +53,9 @@ class Node:
 
     def disconnect_device(self, device, reason_code, reason):
         return len(device)
+
+    def publish(self, topic, payload, retain):
+        self.published.append((topic, payload, retain))
 
     def reload(self, config):
         if Node.fail:

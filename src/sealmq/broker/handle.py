@@ -84,6 +84,15 @@ class Broker:
         found: dict[str, int] = json.loads(self._node.revoke(json.dumps(revoked)))
         return found
 
+    def publish(self, topic: str, payload: bytes, *, retain: bool) -> None:
+        """A message of the broker itself; no rule is asked. Raises `ConfigError` for a topic that is none."""
+        from sealmq import _engine
+
+        try:
+            self._node.publish(topic, payload, retain)
+        except _engine.EngineError as error:
+            raise from_engine(*error.args) from None
+
     def purge_device(self, device: str) -> dict[str, int]:
         """Drop the sessions of a device and the retained messages it left: how many `sessions` and `retained`."""
         purge = getattr(self._node, "purge_device", None)  # not every engine of this version has it

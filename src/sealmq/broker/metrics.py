@@ -22,6 +22,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 GAUGES = frozenset(
     {"connections", "sessions", "subscriptions", "retained", "retained_bytes", "queued", "inflight"}
     | {"connections_open", "connections_peak", "uptime_s"}
+    | {"crl_seconds_left", "certificate_files_unsound"}
 )
 
 

@@ -13,11 +13,13 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from sealmq.broker import log, nodeconfig
+from sealmq.broker import certificates, log, nodeconfig, soundness
 from sealmq.broker.control import ControlServer
 from sealmq.broker.handle import Broker, Event
 from sealmq.broker.identities import Identities
 from sealmq.broker.refusals import Refusals
+from sealmq.broker.tickets import TicketKeys
+from sealmq.broker.upkeep import Upkeep, shown
 from sealmq.config.settings import Settings
 from sealmq.datafolder import DataFolder
 from sealmq.errors import SealmqError
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from sealmq.broker.certificates import Material
+    from sealmq.broker.doorkeys import DoorKeys
     from sealmq.broker.https import Https
 
 _STATUS_REFUSALS = 20
@@ -42,8 +46,18 @@ _SLICE_MS = 1000
 class Service:
     """A broker with all that belongs to it; a context manager. Calling order: enter, `reload` as often as wanted, exit.
 
-    `folder`, `broker`, `refusals`, `first_start` (no CA was there) and `settings` can be read in between.
+    `folder`, `authority`, `registry`, `broker`, `refusals`, `logger`, `settings`, `material` (the certificates in
+    force), `ticket_keys` and `first_start` (no CA was there) can be read in between.
     """
+
+    folder: DataFolder
+    authority: Authority
+    registry: Registry
+    broker: Broker
+    settings: Settings
+    logger: log.Logger
+    ticket_keys: TicketKeys
+    material: Material
 
     def __init__(
         self,
@@ -63,6 +77,7 @@ class Service:
         self._log_to = log_to
         self._stack = contextlib.ExitStack()
         self._https: Https | None = None
+        self._door_keys: DoorKeys | None = None
         self._changing = threading.RLock()  # held while the data plane is told what to do anew
         self._started = time.time()
         self.refusals = Refusals()
@@ -94,20 +109,24 @@ class Service:
         fixed = {name: getattr(self.settings.config, name) for name in ("listen", "log", "dangerous")}
         waiting = [f"[{name}]" for name, value in fixed.items() if getattr(wanted.config, name) != value]
         settings = Settings(wanted.config.model_copy(update=fixed), wanted.origins, wanted.file)
-        certificates = nodeconfig.material(settings, self.folder, self.authority)
-        self._take(settings, certificates)
+        self.put_in_force(settings, self._sound(settings))
+        self._upkeep.settled()
         if waiting:
             summary = f"change of {', '.join(waiting)} waits for the next start"
             self.logger.warning("reload", summary=summary, mend="restart the broker")
         self.logger.info("reload", summary="settings, rules and certificates are taken anew")
 
-    def renew(self) -> None:
-        """Renew the built-in server certificate when its time has come; to be called now and then."""
-        certificates = nodeconfig.material(self.settings, self.folder, self.authority)
-        if certificates != self._certificates:
-            self._take(self.settings, certificates)
-            self.logger.info("renewed", summary="server certificate is renewed; no session was dropped")
-        self._identities.refresh_crl()
+    def put_in_force(self, settings: Settings, material: Material) -> None:
+        """Show and trust these certificates, under these settings, from now on; no session is dropped.
+
+        Raises `ConfigError`; then nothing changed.
+        """
+        with self._changing:
+            prepared = self._door_keys.prepare(material) if self._door_keys else {}
+            self.broker.reload(self._node_config(settings, material))
+            self.settings, self.material = settings, material
+            if self._door_keys:
+                self._door_keys.take(prepared)
 
     def status(self) -> dict[str, Any]:
         """What `sealmq status` shows, as plain data."""
@@ -141,7 +160,8 @@ class Service:
         self.logger = log.make(level=settings.log.level, form=settings.log.format, stream=stream)
         for name, value, meaning in self.settings.dangerous():
             self.logger.critical("dangerous", setting=name, value=value, meaning=meaning)  # whatever the log level is
-        self._certificates = nodeconfig.material(self.settings, self.folder, self.authority)
+        self.ticket_keys = TicketKeys.open(self.folder, now=utc_now())
+        self.material = self._sound(self.settings)
         self._event_log = log.EventLog(self.logger)
         self._identities = Identities(
             self.folder,
@@ -153,7 +173,7 @@ class Service:
             reconfigure=self._reconfigure,
         )
         self.broker = Broker.start(
-            self._node_config(self.settings, self._certificates), sinks=[self._hand_on, self._identities.note]
+            self._node_config(self.settings, self.material), sinks=[self._hand_on, self._identities.note]
         )
         stack.callback(self._identities.stop)
         stack.callback(self.broker.stop)
@@ -162,6 +182,10 @@ class Service:
             self._https = self._open_https(settings.listen.https)
             stack.callback(self._https.stop)
             self._https.start()
+        self._upkeep = Upkeep(self, hourly=[self._identities.refresh_crl])
+        self._upkeep.start()
+        stack.callback(self._upkeep.stop)
+        self.logger.info("certificates", summary=f"shown: {shown(self.material)}")
         waiting = {"trace-record": self._record, "refusals": self._refusals}
         control = ControlServer(self.folder, self._verbs(), waiting)
         control.on_fault = lambda verb, fault: self.logger.error("control", verb=verb, summary=repr(fault))
@@ -169,18 +193,13 @@ class Service:
         stack.callback(control.stop)
 
     def _open_https(self, address: str) -> Https:
+        from sealmq.broker.doorkeys import DoorKeys
         from sealmq.broker.https import Https, application
-        from sealmq.tls.contexts import ClientCertificate, server_context
 
-        self._https_context = server_context(
-            certificate=self._certificates.certificate_file,
-            key=self._certificates.key_file,
-            client_certificate=ClientCertificate.NONE,
-        )
-        self._identities.trust_devices(self._https_context)
+        self._door_keys = DoorKeys(self.material, self._identities.trust_devices)
         app = application(
             urls=self.urls,
-            ca_pem=lambda: self.authority.server_ca_pem() if self._certificates.built_in else None,
+            ca_pem=lambda: self.authority.server_ca_pem() if self.material.built_in else None,
             stats=self._counts,
             refusals=self.refusals.by_cause,
             fleet=self.folder.fleet,
@@ -188,28 +207,31 @@ class Service:
             crl=self._identities.crl,
             more=self._identities.registrar().routes(),
         )
-        return Https(app, address=address, context=self._https_context, logger=self.logger)
+        return Https(app, address=address, context=self._door_keys.context, logger=self.logger)
 
-    def _take(self, settings: Settings, certificates: nodeconfig.Material) -> None:
-        with self._changing:
-            self.broker.reload(self._node_config(settings, certificates))
-            self.settings, self._certificates = settings, certificates
-        if self._https is not None:  # connections from now on see the new chain
-            self._https_context.load_cert_chain(certificates.certificate_file, certificates.key_file)
-            self._identities.trust_devices(self._https_context)
+    def _sound(self, settings: Settings) -> Material:
+        """The certificates as the files have them now. Raises `ConfigError` when they cannot be put in force."""
+        found = certificates.read(settings, self.folder, self.authority)
+        soundness.check(found, now=utc_now())
+        return found
 
     def _reconfigure(self) -> None:
         """Hand groups and deny list to the data plane as the registry has them now."""
         with self._changing:
-            self.broker.reload(self._node_config(self.settings, self._certificates))
+            self.broker.reload(self._node_config(self.settings, self.material))
 
-    def _node_config(self, settings: Settings, certificates: nodeconfig.Material) -> str:
+    def _node_config(self, settings: Settings, material: Material) -> str:
         return nodeconfig.compose(
-            settings, self.folder, certificates, _version(), revoked=denylist(self.registry, now=utc_now())
+            settings,
+            self.folder,
+            material,
+            _version(),
+            revoked=denylist(self.registry, now=utc_now()),
+            ticket_keys=self.ticket_keys.for_engine(),
         )
 
     def _counts(self) -> dict[str, Any]:
-        return {**self.broker.stats(), **self._identities.counts()}
+        return {**self.broker.stats(), **self._identities.counts(), **self._upkeep.figures()}
 
     def _hand_on(self, event: Event) -> None:
         """An event, of the data plane or of ours, to everybody who listens."""
@@ -251,6 +273,14 @@ class Service:
             if found or left <= 0 or is_over():
                 return {"last": last, "refusals": found}
 
+    def _rotate(self, args: dict[str, Any]) -> dict[str, Any]:
+        """A step of a rotation, in force when this returns: what is shown and trusted follows the CA."""
+        from sealmq.pki.operations import ca_rotate
+
+        found = ca_rotate(self.folder, self.authority, self.registry, **args)
+        self._upkeep.at_once()
+        return found
+
     def _verbs(self) -> dict[str, Callable[[dict[str, Any]], dict[str, Any]]]:
         from sealmq.pki.operations import OPERATIONS
 
@@ -259,6 +289,7 @@ class Service:
 
         verbs = {name: through(operation) for name, operation in OPERATIONS.items()}
         verbs |= self._identities.verbs()
+        verbs["ca-rotate"] = self._rotate
         verbs["status"] = lambda _args: self.status()
         verbs["sessions"] = lambda _args: {"sessions": self.broker.sessions()}
         return verbs

@@ -5,7 +5,6 @@ It refuses to know what a broker is made of; `sealmq.broker.service` does.
 
 import os
 import re
-import select
 import shlex
 import signal
 import socket
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
-_RENEW_EVERY = 3600.0  # seconds between two looks at the age of the server certificate
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -106,16 +104,12 @@ class SignalBytes:
 
 def _serve(service: "Service", wake: socket.socket) -> None:
     while True:
-        ready, _, _ = select.select([wake], [], [], _RENEW_EVERY)
-        caught = set(wake.recv(64)) if ready else set()
+        caught = set(wake.recv(64))
         if caught & {signal.SIGTERM, signal.SIGINT}:
             service.logger.info("stopping", summary="signal received; clients are told and connections closed")
             return
         try:
-            if signal.SIGHUP in caught:
-                service.reload()
-            else:
-                service.renew()
+            service.reload()
         except SealmqError as error:
             summary = f"{error.message}; what was in force stays in force"
             service.logger.error("reload", summary=summary, mend=error.mend)  # noqa: TRY400

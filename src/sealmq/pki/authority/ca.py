@@ -196,13 +196,18 @@ class Authority:
         chain = signing.certificate_pem(leaf, issuer.certificate, *self.bridges())
         return signing.Bundle(chain, signing.key_pem(key))
 
-    def ensure_server_certificate(self, extra_names: Sequence[Host] = (), *, now: datetime | None = None) -> Bundle:
+    def ensure_server_certificate(
+        self, extra_names: Sequence[Host] = (), *, not_for: Sequence[Host] = (), now: datetime | None = None
+    ) -> Bundle:
         """The broker's certificate in `server/`, reissued when it no longer does; see `servercert`.
+
+        It names this machine and `extra_names`, and none of `not_for`, for which another certificate is shown.
 
         Raises `Environment` when it cannot be written, `UsageError` for an impossible name.
         """
         with self._changing:
-            return servercert.ensure(self, self._folder.server_dir, extra_names, now=now or signing.utc_now())
+            now = now or signing.utc_now()
+            return servercert.ensure(self, self._folder.server_dir, extra_names, not_for=not_for, now=now)
 
     def changing(self) -> AbstractContextManager[bool]:
         """Nobody else changes this CA inside the block; needed around what leads to a `commit`."""

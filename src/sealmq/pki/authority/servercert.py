@@ -25,17 +25,21 @@ if TYPE_CHECKING:
     from sealmq.pki.signing import Bundle
 
 
-def ensure(authority: Authority, server_dir: Path, extra_names: Sequence[Host], *, now: datetime) -> Bundle:
+def ensure(
+    authority: Authority, server_dir: Path, extra_names: Sequence[Host], *, not_for: Sequence[Host], now: datetime
+) -> Bundle:
     """The certificate in that folder, with the chain it needs now.
 
-    It names localhost, 127.0.0.1, ::1, the host name, the addresses of this machine and `extra_names`. It is reissued
-    when less than a third of its life is left, a name is missing, another CA issued it than the one that signs now, or
-    its files are missing, damaged or do not fit each other. Raises `Environment` when it cannot be written,
-    `UsageError` for an impossible name.
+    It names localhost, 127.0.0.1, ::1, the host name, the addresses of this machine and `extra_names`, but none of
+    `not_for`. It is reissued when less than a third of its life is left, a name is missing or one too many, another CA
+    issued it than the one that signs now, or its files are missing, damaged or do not fit each other. Raises
+    `Environment` when it cannot be written, `UsageError` for an impossible name.
     """
-    wanted = list(dict.fromkeys([*machine_hosts(), *(check_host(name) for name in extra_names)]))
+    unwanted = {check_host(name) for name in not_for}
+    hosts = dict.fromkeys([*machine_hosts(), *(check_host(name) for name in extra_names)])
+    wanted = [host for host in hosts if host not in unwanted]
     present = _stored(server_dir)
-    if present is not None and _still_serves(authority, present.certificate, wanted, now):
+    if present is not None and _still_serves(authority, present.certificate, wanted, unwanted, now):
         chain = signing.certificate_pem(present.certificate, authority.server_issuer.certificate, *authority.bridges())
         if chain != present.cert_chain_pem:  # a rotation has gone a step further
             write_public(server_dir / "cert.pem", chain)
@@ -59,7 +63,9 @@ def _stored(server_dir: Path) -> Bundle | None:
     return bundle if fits else None
 
 
-def _still_serves(authority: Authority, certificate: x509.Certificate, wanted: list[Host], now: datetime) -> bool:
+def _still_serves(
+    authority: Authority, certificate: x509.Certificate, wanted: list[Host], unwanted: set[Host], now: datetime
+) -> bool:
     try:
         certificate.verify_directly_issued_by(authority.server_issuer.certificate)
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -67,4 +73,6 @@ def _still_serves(authority: Authority, certificate: x509.Certificate, wanted: l
         return False
     begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     fresh = begin <= now and end - now >= profiles.RENEW_BELOW * (end - begin)
+    if set(names) & set(signing.general_names(list(unwanted))):
+        return False
     return fresh and set(signing.general_names(wanted)) <= set(names)
