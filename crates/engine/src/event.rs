@@ -18,8 +18,12 @@ pub enum EndCause {
     SessionTakenOver,
     /// The client broke the protocol; slug and sentence of the offence.
     PeerFault(&'static str, String),
-    /// An operator or a revocation ended it.
+    /// An operator ended it.
     Administrative(String),
+    /// Its device, its certificate or its user was revoked; the sentence says which.
+    Revoked(String),
+    /// Its certificate reached the end of its validity.
+    CertificateExpired,
     ServerShutdown,
 }
 
@@ -33,6 +37,8 @@ impl EndCause {
             EndCause::SessionTakenOver => "session-taken-over",
             EndCause::PeerFault(slug, _) => slug,
             EndCause::Administrative(_) => "administrative",
+            EndCause::Revoked(_) => "revoked",
+            EndCause::CertificateExpired => "certificate-expired",
             EndCause::ServerShutdown => "server-shutdown",
         }
     }
@@ -44,7 +50,10 @@ impl EndCause {
             EndCause::NetworkClosed(how) => how.clone(),
             EndCause::KeepAliveTimeout => "client sent nothing for one and a half keep-alive intervals".into(),
             EndCause::SessionTakenOver => "a newer connection took over the client identifier".into(),
-            EndCause::PeerFault(_, sentence) | EndCause::Administrative(sentence) => sentence.clone(),
+            EndCause::PeerFault(_, sentence) | EndCause::Administrative(sentence) | EndCause::Revoked(sentence) => {
+                sentence.clone()
+            }
+            EndCause::CertificateExpired => "client certificate has reached the end of its validity".into(),
             EndCause::ServerShutdown => "broker is shutting down".into(),
         }
     }

@@ -17,6 +17,7 @@
 
 extern crate alloc;
 
+mod administer;
 mod conn;
 mod connect;
 mod engine;
@@ -37,6 +38,7 @@ mod sys;
 mod time;
 mod tree;
 
+pub use administer::Retain;
 pub use conn::ConnId;
 pub use connect::{ClientIds, Peer, Refusal, refusal_bytes};
 pub use engine::{Config, Engine, Intake, SessionView};

@@ -4,11 +4,15 @@
 
 use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::str::Chars;
 use sealmq_codec::topic;
+use who::{Identity, Who};
+
+mod who;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
@@ -34,22 +38,28 @@ impl Action {
     }
 }
 
-/// One rule as configured. `{id}` and `{client}` in `filter` stand for the device id and the client identifier.
+/// One rule as configured. In `filter`, `{id}` stands for the device id or the user's name, `{client}` for the client
+/// identifier and `{group}` for a group of the device: the rule then holds once for each.
 #[derive(Clone, Debug)]
 pub struct Rule {
     pub name: String,
     pub effect: Effect,
-    /// A glob over device ids; `anonymous` means clients without a certificate, and nobody else.
+    /// Whom it is about, as a glob: `PATTERN` over device ids, `group:PATTERN` over the groups of a device, `user:PATTERN`
+    /// over users with a password; `anonymous` means clients without any identity, and nobody else.
     pub who: String,
     pub publish: bool,
     pub subscribe: bool,
     pub filter: String,
 }
 
+/// The groups of each device that is in one.
+pub type Groups = BTreeMap<String, Vec<String>>;
+
 /// The compiled rule set of a broker.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
     rules: Vec<Rule>,
+    groups: Arc<Groups>,
     allow_all: bool,
 }
 
@@ -63,88 +73,106 @@ pub struct RuleFault {
 impl Rules {
     pub fn new(rules: Vec<Rule>) -> Result<Rules, RuleFault> {
         for rule in &rules {
-            let probe = rule.filter.replace("{id}", "id").replace("{client}", "client");
+            let mut probe = rule.filter.clone();
+            for placeholder in PLACEHOLDERS {
+                probe = probe.replace(placeholder, "x");
+            }
             if !topic::is_valid_filter(&probe) || probe.contains(['{', '}']) {
                 return Err(RuleFault {
                     rule: rule.name.clone(),
-                    what: format!("{} is no topic filter with {{id}} or {{client}}", rule.filter),
+                    what: format!(
+                        "{} is no topic filter with {{id}}, {{client}} or {{group}}",
+                        rule.filter
+                    ),
+                });
+            }
+            if rule.filter.contains(GROUP) && matches!(Who::of(&rule.who), Who::User(_) | Who::Anonymous) {
+                return Err(RuleFault {
+                    rule: rule.name.clone(),
+                    what: format!("{} has {{group}}, and {} is in no group", rule.filter, rule.who),
                 });
             }
         }
         Ok(Rules {
             rules,
+            groups: Arc::default(),
             allow_all: false,
+        })
+    }
+
+    /// The same rules with these groups. A group stands in topic filters, so its name must be one topic level without
+    /// wildcards.
+    pub fn with_groups(self, groups: Groups) -> Result<Rules, RuleFault> {
+        let unfit = |group: &&String| group.is_empty() || group.contains(['/', '+', '#', '{', '}', '\0']);
+        for (device, list) in &groups {
+            if let Some(group) = list.iter().find(unfit) {
+                return Err(RuleFault {
+                    rule: format!("of group {group:?}"),
+                    what: format!(
+                        "the group of {device} cannot stand in a topic: it is empty or has / + # {{ }} in it"
+                    ),
+                });
+            }
+        }
+        Ok(Rules {
+            groups: Arc::new(groups),
+            ..self
         })
     }
 
     /// Every action is allowed. Only `[dangerous] allow_all` leads here.
     pub fn dangerous_allow_all() -> Rules {
         Rules {
-            rules: Vec::new(),
             allow_all: true,
+            ..Rules::default()
         }
     }
 
-    /// The rules as they stand for one connection.
-    pub fn resolve(&self, device: Option<&str>, client_id: &str) -> Permit {
-        let resolved = self
-            .rules
-            .iter()
-            .filter(|rule| match device {
-                Some(device) => rule.who != "anonymous" && glob(&rule.who, device),
-                None => rule.who == "anonymous",
-            })
-            .filter_map(|rule| {
-                let id = device.unwrap_or("anonymous");
-                // An identifier with wildcards or separators must not widen the rule it is put into.
-                if rule.filter.contains("{client}") && client_id.contains(['/', '+', '#']) {
-                    return None;
-                }
-                let filter = rule.filter.replace("{id}", id).replace("{client}", client_id);
-                Some(Resolved {
+    /// The rules as they stand for one connection. `identity` is a device id, or `user:NAME`, or nothing for a client
+    /// without either.
+    pub fn resolve(&self, identity: Option<&str>, client_id: &str) -> Permit {
+        let identity = Identity::of(identity);
+        let groups = match identity {
+            Identity::Device(id) => self.groups.get(id).map_or(&[][..], Vec::as_slice),
+            Identity::User(_) | Identity::Anonymous => &[],
+        };
+        let mut resolved = Vec::new();
+        for rule in &self.rules {
+            // An identifier with wildcards or separators must not widen the rule it is put into.
+            if rule.filter.contains(CLIENT) && client_id.contains(['/', '+', '#']) {
+                continue;
+            }
+            let mut hold = |filter: String| {
+                resolved.push(Resolved {
                     effect: rule.effect,
                     publish: rule.publish,
                     subscribe: rule.subscribe,
                     filter: filter.into_boxed_str(),
                     name: rule.name.as_str().into(),
-                })
-            })
-            .collect();
+                });
+            };
+            let who = Who::of(&rule.who);
+            // What a client chose goes in last: a placeholder in it stays text.
+            let filled = |filter: &str| filter.replace(ID, identity.name()).replace(CLIENT, client_id);
+            if rule.filter.contains(GROUP) {
+                for group in groups.iter().filter(|group| who.fits_in(identity, group)) {
+                    hold(filled(&rule.filter.replace(GROUP, group)));
+                }
+            } else if who.fits(identity, groups) {
+                hold(filled(&rule.filter));
+            }
+        }
         Permit {
-            rules: resolved,
+            rules: resolved.into_boxed_slice(),
             allow_all: self.allow_all,
         }
     }
 }
 
-/// `*` matches any run of characters, `?` any one, everything else itself.
-fn glob(pattern: &str, text: &str) -> bool {
-    let (mut pattern, mut text) = (pattern.chars(), text.chars());
-    // Where to go on when it fails: behind the last `*`, with one more character given to it.
-    let mut retry: Option<(Chars<'_>, Chars<'_>)> = None;
-    loop {
-        let (before, mut after) = (text.clone(), text.clone());
-        match (pattern.next(), after.next()) {
-            (Some('*'), _) => {
-                retry = Some((pattern.clone(), before));
-                continue;
-            }
-            (None, None) => return true,
-            (Some(wanted), Some(found)) if wanted == '?' || wanted == found => {
-                text = after;
-                continue;
-            }
-            _ => {}
-        }
-        let Some((behind, given)) = &mut retry else {
-            return false;
-        };
-        if given.next().is_none() {
-            return false;
-        }
-        (pattern, text) = (behind.clone(), given.clone());
-    }
-}
+const ID: &str = "{id}";
+const CLIENT: &str = "{client}";
+const GROUP: &str = "{group}";
+const PLACEHOLDERS: [&str; 3] = [ID, CLIENT, GROUP];
 
 #[derive(Clone, Debug)]
 struct Resolved {
@@ -172,6 +200,15 @@ pub struct Denial {
     pub rule: Option<String>,
 }
 
+/// What a look at the rules found, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explanation {
+    pub is_allowed: bool,
+    /// The rule that decided.
+    pub rule: Option<String>,
+    pub why: String,
+}
+
 impl Denial {
     pub fn sentence(&self, action: Action, topic: &str) -> String {
         match &self.rule {
@@ -181,22 +218,86 @@ impl Denial {
     }
 }
 
+/// Trees that the broker alone writes (section 4.7.2), whatever a rule says.
+const OWN_TREES: [&str; 3] = ["$SYS", "$ca", "$sealmq"];
+
+/// The rule of the broker itself that stands before all others.
+fn own_tree(name: &str) -> Option<Denial> {
+    let (tree, _) = name.split_once('/')?;
+    OWN_TREES.contains(&tree).then(|| Denial {
+        rule: Some(format!("{tree} is written by the broker only")),
+    })
+}
+
 impl Permit {
     /// May this connection publish to `name`?
     pub fn publish(&self, name: &str) -> Result<Authorized, Denial> {
-        // $SYS is the broker's own tree (section 4.7.2), whatever a rule says.
-        if name.starts_with("$SYS/") {
-            return Err(Denial {
-                rule: Some("$SYS is written by the broker only".to_owned()),
-            });
+        match own_tree(name) {
+            Some(denial) => Err(denial),
+            None => self.decide(self.publish_rule(name)),
         }
-        self.decide(|rule| rule.publish && topic::matches(&rule.filter, name))
     }
 
     /// May this connection subscribe to `filter` (without its `$share` prefix)? An allowing rule has to cover all of
     /// the filter; a denying rule bites as soon as it overlaps.
     pub fn subscribe(&self, filter: &str) -> Result<Authorized, Denial> {
-        self.decide(|rule| {
+        self.decide(self.subscribe_rule(filter))
+    }
+
+    /// Which rule decides about an action on a topic name (publish, will) or topic filter (subscribe), and why.
+    pub fn explain(&self, action: Action, topic: &str) -> Explanation {
+        if action != Action::Subscribe
+            && let Some(denial) = own_tree(topic)
+        {
+            return Explanation {
+                is_allowed: false,
+                rule: None,
+                why: denial.sentence(action, topic),
+            };
+        }
+        if self.allow_all {
+            return Explanation {
+                is_allowed: true,
+                rule: None,
+                why: "dangerous.allow_all allows everything to everybody".to_owned(),
+            };
+        }
+        let rule = match action {
+            Action::Publish | Action::Will => self.publish_rule(topic),
+            Action::Subscribe => self.subscribe_rule(topic),
+        };
+        let why = match rule {
+            None => format!("no rule allows {} on {topic}", action.name()),
+            Some(rule) => {
+                let (verb, how) = match (rule.effect, action) {
+                    (Effect::Allow, Action::Subscribe) => ("allows", "covers"),
+                    (Effect::Deny, Action::Subscribe) => ("denies", "overlaps with"),
+                    (Effect::Allow, _) => ("allows", "matches"),
+                    (Effect::Deny, _) => ("denies", "matches"),
+                };
+                format!(
+                    "rule {} {verb} {} on {topic}: it is the first whose topic {how} it, with {}",
+                    rule.name,
+                    action.name(),
+                    rule.filter
+                )
+            }
+        };
+        Explanation {
+            is_allowed: rule.is_some_and(|rule| rule.effect == Effect::Allow),
+            rule: rule.map(|rule| rule.name.as_ref().into()),
+            why,
+        }
+    }
+
+    fn publish_rule(&self, name: &str) -> Option<&Resolved> {
+        self.rules
+            .iter()
+            .find(|rule| rule.publish && topic::matches(&rule.filter, name))
+    }
+
+    fn subscribe_rule(&self, filter: &str) -> Option<&Resolved> {
+        self.rules.iter().find(|rule| {
             rule.subscribe
                 && match rule.effect {
                     Effect::Allow => topic::covers(&rule.filter, filter),
@@ -205,11 +306,9 @@ impl Permit {
         })
     }
 
-    fn decide(&self, applies: impl Fn(&Resolved) -> bool) -> Result<Authorized, Denial> {
-        if self.allow_all {
-            return Ok(Authorized(()));
-        }
-        match self.rules.iter().find(|rule| applies(rule)) {
+    fn decide(&self, rule: Option<&Resolved>) -> Result<Authorized, Denial> {
+        match rule {
+            _ if self.allow_all => Ok(Authorized(())),
             Some(rule) if rule.effect == Effect::Allow => Ok(Authorized(())),
             Some(rule) => Err(Denial {
                 rule: Some(rule.name.as_ref().into()),
@@ -225,95 +324,4 @@ pub(crate) fn broker_itself() -> Authorized {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use alloc::vec;
-
-    fn rule(name: &str, effect: Effect, who: &str, filter: &str) -> Rule {
-        Rule {
-            name: name.into(),
-            effect,
-            who: who.into(),
-            publish: true,
-            subscribe: true,
-            filter: filter.into(),
-        }
-    }
-
-    #[test]
-    fn a_device_touches_only_its_own_topics() {
-        let rules = Rules::new(vec![rule("own", Effect::Allow, "*", "devices/{id}/#")]).unwrap();
-        let permit = rules.resolve(Some("a"), "a");
-        assert!(permit.publish("devices/a/up").is_ok());
-        assert_eq!(permit.publish("devices/b/up").unwrap_err(), Denial { rule: None });
-        assert!(permit.subscribe("devices/a/+").is_ok());
-        assert!(permit.subscribe("devices/+/up").is_err());
-        assert!(permit.subscribe("#").is_err());
-        assert!(permit.publish("$SYS/broker/uptime").is_err());
-    }
-
-    #[test]
-    fn no_rules_means_nothing_is_allowed() {
-        let permit = Rules::default().resolve(Some("a"), "a");
-        assert!(permit.publish("x").is_err());
-        assert!(permit.subscribe("x").is_err());
-    }
-
-    #[test]
-    fn the_first_match_decides_and_a_deny_names_itself() {
-        let rules = Rules::new(vec![
-            rule("secret", Effect::Deny, "*", "shared/secret/#"),
-            rule("shared", Effect::Allow, "gateway-*", "shared/#"),
-        ])
-        .unwrap();
-        let permit = rules.resolve(Some("gateway-7"), "gateway-7");
-        assert!(permit.publish("shared/x").is_ok());
-        assert_eq!(
-            permit.publish("shared/secret/x").unwrap_err().rule.as_deref(),
-            Some("secret")
-        );
-        // the filter reaches into what is denied
-        assert!(permit.subscribe("shared/#").is_err());
-        assert!(permit.subscribe("shared/open/#").is_ok());
-        assert!(rules.resolve(Some("sensor"), "sensor").publish("shared/x").is_err());
-        assert!(rules.resolve(None, "c").publish("shared/x").is_err());
-    }
-
-    #[test]
-    fn a_client_identifier_cannot_widen_a_rule() {
-        let rules = Rules::new(vec![rule("c", Effect::Allow, "*", "c/{client}/x")]).unwrap();
-        assert!(rules.resolve(Some("d"), "+").subscribe("c/+/x").is_err());
-        assert!(rules.resolve(Some("d"), "a/b").publish("c/a/b/x").is_err());
-        assert!(rules.resolve(Some("d"), "ab").publish("c/ab/x").is_ok());
-    }
-
-    #[test]
-    fn globs() {
-        for (pattern, text, expected) in [
-            ("*", "", true),
-            ("a*", "abc", true),
-            ("*c", "abc", true),
-            ("a*c", "ac", true),
-            ("a*b*c", "aXbYc", true),
-            ("a", "ab", false),
-            ("a*d", "abc", false),
-            ("ab*ba", "aba", false),
-            ("*a*b*", "xxaxxbxx", true),
-            ("a?c", "abc", true),
-            ("a?c", "ac", false),
-            ("?", "", false),
-            ("?*", "abc", true),
-            ("*??c", "abc", true),
-            ("*??c", "bc", false),
-        ] {
-            assert_eq!(glob(pattern, text), expected, "{pattern} {text}");
-        }
-    }
-
-    #[test]
-    fn a_broken_filter_names_its_rule() {
-        let fault = Rules::new(vec![rule("bad", Effect::Allow, "*", "a/#/b")]).unwrap_err();
-        assert_eq!(fault.rule, "bad");
-        assert!(Rules::new(vec![rule("bad", Effect::Allow, "*", "a/{oops}")]).is_err());
-    }
-}
+mod tests;
