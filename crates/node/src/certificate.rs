@@ -2,9 +2,14 @@
 //!
 //! Refuses to know whether the certificate is trusted; that was decided before, or was the reason to refuse.
 
+use aws_lc_rs::digest::{SHA256, digest};
 use rustls::pki_types::CertificateDer;
 use serde::Serialize;
-use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+use serde_json::{Value, json};
+use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate};
+
+/// SHA-256 of a certificate's DER.
+pub type Fingerprint = [u8; 32];
 
 /// The fields of a certificate that people need to find it again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -23,6 +28,30 @@ pub struct CertificateFacts {
     pub not_before_unix: i64,
     #[serde(skip)]
     pub not_after_unix: i64,
+    #[serde(skip)]
+    pub sha256: Fingerprint,
+    /// The key identifier of its issuer (RFC 5280 section 4.2.1.1), when it states one.
+    #[serde(skip)]
+    pub issuer_key_id: Option<String>,
+}
+
+impl CertificateFacts {
+    /// What a registry finds it by; times in seconds since the Unix epoch.
+    pub fn to_json(&self) -> Value {
+        json!({
+            "sha256": hex(&self.sha256),
+            "serial": self.serial,
+            "not_before": self.not_before_unix,
+            "not_after": self.not_after_unix,
+            "issuer_key_id": self.issuer_key_id,
+        })
+    }
+
+    /// Milliseconds since the Unix epoch from which on it is not valid: the second of notAfter still counts (RFC 5280
+    /// section 4.1.2.5).
+    pub fn ends_ms(&self) -> u64 {
+        u64::try_from(self.not_after_unix).map_or(0, |last| (last + 1) * 1000)
+    }
 }
 
 /// Why a certificate names no device.
@@ -64,7 +93,8 @@ impl IdentityFault {
     pub fn mend(&self, fleet: &str) -> String {
         match self {
             IdentityFault::Unfit(_) => {
-                "use 1 to 64 letters, digits, '-', '_', '.' or '@' as the device id, without : / + #".into()
+                "use 1 to 64 letters, digits, '-', '_', '.' or '@' as the device id, without : / + #, and not anonymous or user"
+                    .into()
             }
             _ => format!(
                 "issue it with `sealmq device add ID`, or put the URI spiffe://{fleet}/device/<id> into its SAN"
@@ -80,13 +110,31 @@ pub fn facts(der: &CertificateDer<'_>, fleet: &str) -> Option<CertificateFacts> 
     Some(CertificateFacts {
         subject: certificate.subject().to_string(),
         issuer: certificate.issuer().to_string(),
-        serial: certificate.raw_serial().iter().map(|b| format!("{b:02x}")).collect(),
+        serial: hex(certificate.raw_serial()),
         not_before: rfc3339(validity.not_before.timestamp()),
         not_after: rfc3339(validity.not_after.timestamp()),
         device: device_of(&certificate, fleet).ok(),
         not_before_unix: validity.not_before.timestamp(),
         not_after_unix: validity.not_after.timestamp(),
+        sha256: fingerprint(der),
+        issuer_key_id: certificate
+            .extensions()
+            .iter()
+            .find_map(|extension| match extension.parsed_extension() {
+                ParsedExtension::AuthorityKeyIdentifier(issuer) => Some(hex(issuer.key_identifier.as_ref()?.0)),
+                _ => None,
+            }),
     })
+}
+
+fn fingerprint(der: &[u8]) -> Fingerprint {
+    let mut sha256 = Fingerprint::default();
+    sha256.copy_from_slice(digest(&SHA256, der).as_ref());
+    sha256
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// The device that a verified certificate stands for: the URI SAN `spiffe://<fleet>/device/<id>`, or, without any URI
@@ -123,20 +171,25 @@ fn device_of(certificate: &X509Certificate<'_>, fleet: &str) -> Result<String, I
     name.map_or(Err(IdentityFault::Missing), fit)
 }
 
-/// A device id becomes part of topic filters and client identifiers, so it must not be able to mean more than itself; `:`
-/// parts it from the rest of a client identifier, and a device `a:b` would share those of device `a`.
 fn fit(id: &str) -> Result<String, IdentityFault> {
-    let is_fit = !id.is_empty()
-        && id.len() <= 64
-        && id != "anonymous"
-        && id
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '@' | ' '));
-    if is_fit {
+    if is_fit(id) {
         Ok(id.to_owned())
     } else {
         Err(IdentityFault::Unfit(id.chars().take(80).collect()))
     }
+}
+
+/// Whether a device or a user may have this name. It becomes part of topic filters and client identifiers, so it must not
+/// be able to mean more than itself: `:` parts it from the rest of a client identifier, and a device `a:b` would share
+/// those of device `a`, a device `user` those of every user.
+pub fn is_fit(id: &str) -> bool {
+    !id.is_empty()
+        && id.len() <= 64
+        && id != "anonymous"
+        && id != "user"
+        && id
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '@' | ' '))
 }
 
 /// Seconds since 1970 as `2026-11-20T12:00:00Z` (civil-from-days, proleptic Gregorian).
@@ -169,7 +222,18 @@ mod tests {
 
     #[test]
     fn an_identity_cannot_reach_beyond_itself() {
-        for bad in ["", "a/b", "+", "#", "anonymous", "a:b", "a\u{0}", "é", &"x".repeat(65)] {
+        for bad in [
+            "",
+            "a/b",
+            "+",
+            "#",
+            "anonymous",
+            "user",
+            "a:b",
+            "a\u{0}",
+            "é",
+            &"x".repeat(65),
+        ] {
             assert!(fit(bad).is_err(), "{bad:?}");
         }
         for good in ["sensor-9", "plant_7", "a.b", "Pump 3", "a@b"] {

@@ -41,6 +41,64 @@ pub struct TlsConfig {
     pub certificate_chain_pem: String,
     pub private_key_pem: String,
     pub client_ca_pem: String,
+    /// Further identities of the server, chosen by the name a client asks for (SNI, RFC 6066 section 3).
+    #[serde(default)]
+    pub also: Vec<ServerIdentityConfig>,
+    /// CRLs of client CAs; empty when there are none.
+    #[serde(default)]
+    pub client_crls_pem: String,
+    /// Newest first: the first seals, all open. Empty: random keys of this process.
+    #[serde(default)]
+    pub ticket_keys: Vec<TicketKeyConfig>,
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerIdentityConfig {
+    pub certificate_chain_pem: String,
+    pub private_key_pem: String,
+}
+
+/// A key of session tickets, in hexadecimal digits.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TicketKeyConfig {
+    /// 32 digits, public: a ticket says which key sealed it.
+    pub name: String,
+    /// 64 digits, secret.
+    pub key: String,
+}
+
+/// Who is refused although his certificate verifies.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RevokedConfig {
+    pub devices: Vec<String>,
+    /// SHA-256 of the DER in hexadecimal digits.
+    pub certificates: Vec<String>,
+}
+
+/// Who may come with a password in place of a certificate.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UserConfig {
+    pub name: String,
+    /// A PHC string of argon2id.
+    pub hash: String,
+}
+
+/// Decode exactly as many hexadecimal digits as fill `bytes`; `false` when the text is anything else.
+pub fn unhex(text: &str, bytes: &mut [u8]) -> bool {
+    let digits = text.as_bytes();
+    let digit = |d: u8| char::from(d).to_digit(16).map(|value| value as u8);
+    digits.len() == 2 * bytes.len()
+        && bytes.iter_mut().zip(digits.chunks_exact(2)).all(|(byte, pair)| {
+            let value = pair.iter().try_fold(0, |sum, &d| Some(sum << 4 | digit(d)?));
+            value.is_some_and(|value| {
+                *byte = value;
+                true
+            })
+        })
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -84,6 +142,16 @@ pub struct NodeConfig {
     pub limits: NodeLimits,
     #[serde(default)]
     pub version: String,
+    #[serde(default)]
+    pub revoked: RevokedConfig,
+    /// The groups of each device that is in one.
+    #[serde(default)]
+    pub groups: BTreeMap<String, Vec<String>>,
+    #[serde(default)]
+    pub users: Vec<UserConfig>,
+    /// Origins of web pages (`https://host[:port]`) that may open a WebSocket besides the broker's own host.
+    #[serde(default)]
+    pub origins: Vec<String>,
 }
 
 impl NodeConfig {
@@ -91,22 +159,18 @@ impl NodeConfig {
         if self.dangerous.allow_all {
             return Ok(Rules::dangerous_allow_all());
         }
-        Rules::new(
-            self.rules
-                .iter()
-                .map(|rule| Rule {
-                    name: rule.name.clone(),
-                    effect: match rule.effect {
-                        EffectConfig::Allow => Effect::Allow,
-                        EffectConfig::Deny => Effect::Deny,
-                    },
-                    who: rule.who.clone(),
-                    publish: rule.publish,
-                    subscribe: rule.subscribe,
-                    filter: rule.filter.clone(),
-                })
-                .collect(),
-        )
+        let rules = self.rules.iter().map(|rule| Rule {
+            name: rule.name.clone(),
+            effect: match rule.effect {
+                EffectConfig::Allow => Effect::Allow,
+                EffectConfig::Deny => Effect::Deny,
+            },
+            who: rule.who.clone(),
+            publish: rule.publish,
+            subscribe: rule.subscribe,
+            filter: rule.filter.clone(),
+        });
+        Rules::new(rules.collect())?.with_groups(self.groups.clone())
     }
 }
 

@@ -12,6 +12,7 @@ use crate::node::{Settings, Shared};
 use crate::recording::Tap;
 use crate::refusal::{Refusal, Stage};
 use crate::shard::{Arrival, Command, ShardHandle};
+use crate::users::{Answer, Logins};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events as Ready, Interest, Poll, Token};
 use rustls::HandshakeKind;
@@ -23,9 +24,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 mod causes;
+mod credentials;
 mod steps;
 
 /// Token of the waker; listeners come first, connections after them.
@@ -90,6 +93,8 @@ enum Step {
     Handshake,
     Http,
     Connect,
+    /// Its password is being verified.
+    Login,
     /// Refused; the peer may read why.
     Leaving,
 }
@@ -103,8 +108,11 @@ struct Pending {
     deadline: Instant,
     step: Step,
     hello: Option<Box<ClientHello>>,
-    certificate: Option<CertificateFacts>,
+    certificate: Option<Box<CertificateFacts>>,
     device: Option<Arc<str>>,
+    user: Option<Arc<str>>,
+    /// Of the login under way, and the bytes of its CONNECT.
+    login: Option<(u64, usize)>,
     tls: Option<TlsFacts>,
     /// Decoded bytes that are not a whole CONNECT or upgrade request yet.
     plain: Vec<u8>,
@@ -121,6 +129,10 @@ pub struct Gate {
     pending: Slab<Pending>,
     shared: Arc<Shared>,
     shards: Vec<ShardHandle>,
+    logins: Logins,
+    answers: Receiver<Answer>,
+    /// Logins so far: each gets its own number.
+    login_count: u64,
     scratch: Scratch,
     is_accepting: bool,
     accept_after: Option<Instant>,
@@ -135,6 +147,7 @@ impl Gate {
         mut listeners: Vec<Listener>,
         shared: Arc<Shared>,
         shards: Vec<ShardHandle>,
+        (logins, answers): (Logins, Receiver<Answer>),
     ) -> io::Result<Gate> {
         for (index, listener) in listeners.iter_mut().enumerate() {
             poll.registry()
@@ -146,6 +159,9 @@ impl Gate {
             pending: Slab::new(),
             shared,
             shards,
+            logins,
+            answers,
+            login_count: 0,
             scratch: Scratch::new(),
             is_accepting: true,
             accept_after: None,
@@ -190,6 +206,7 @@ impl Gate {
             for key in std::mem::take(&mut self.again) {
                 self.advance(key);
             }
+            self.take_answers();
             self.accept();
             self.patrol();
         }
@@ -265,6 +282,8 @@ impl Gate {
             hello: None,
             certificate: None,
             device: None,
+            user: None,
+            login: None,
             tls: None,
             plain: Vec::new(),
             received: 0,
@@ -314,6 +333,7 @@ impl Gate {
             peer: pending.peer.to_string(),
             listener: listener.map_or_else(|| "".into(), |l| Arc::clone(&l.name)),
             device: pending.device,
+            user: pending.user,
             certificate: pending.certificate,
             hello: pending.hello,
             tls: pending.tls,
@@ -337,7 +357,7 @@ impl Gate {
             &pending.peer.to_string(),
             listener,
             pending.hello.as_deref(),
-            pending.certificate.as_ref(),
+            pending.certificate.as_deref(),
             None,
         );
         self.shared.refused(refusal.cause, record.clone());

@@ -10,6 +10,7 @@
 pub mod certificate;
 mod client;
 mod config;
+mod denylist;
 pub mod describe;
 mod event;
 mod gate;
@@ -20,10 +21,13 @@ mod node;
 mod recording;
 mod refusal;
 mod shard;
+mod tickets;
 mod tls;
+mod users;
 pub mod ws;
 
 pub use client::{Client, ClientError, Message};
-pub use config::{ClientConfig, ListenerKind, NodeConfig, default_limits};
-pub use node::{Node, NodeError};
+pub use config::{ClientConfig, ListenerKind, NodeConfig, RevokedConfig, default_limits};
+pub use node::{Node, NodeError, explain_rule};
 pub use recording::Wanted;
+pub use sealmq_engine::Retain;

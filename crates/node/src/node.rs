@@ -2,29 +2,34 @@
 //!
 //! Refuses to know files, logging and people.
 
-use crate::config::{Dangerous, ListenerConfig, ListenerKind, NodeConfig, NodeLimits};
-use crate::event::Events;
-use crate::gate::{Gate, Listener};
-use crate::recording::{Recorder, ThreadKeyLog, Wanted};
+use crate::config::{ListenerKind, NodeConfig, RevokedConfig};
+use crate::denylist::Revocation;
+use crate::gate::Gate;
+use crate::recording::Wanted;
 use crate::shard::{Command, Shard, ShardHandle};
-use crate::tls::{self, ClientCertificate, TlsFault};
+use crate::tls::{Standing, TlsFault};
+use crate::users::{self, Logins};
 use crate::{gate, shard};
+use listen::listen;
 use mio::{Poll, Waker};
-use rustls::ServerConfig;
 use sealmq_codec::ReasonCode;
-use sealmq_engine::{Config as EngineConfig, Engine};
+use sealmq_codec::topic::{is_valid_name, parse_filter};
+use sealmq_engine::rules::Action;
+use sealmq_engine::{Config as EngineConfig, Engine, Retain};
 use sealmq_store::{MemoryLog, Shard as ShardNumber};
 use serde_json::{Value, json};
-use socket2::{Domain, Protocol, Socket, Type};
-use std::collections::BTreeMap;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::channel;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+mod listen;
+mod shared;
+
+pub use shared::{Settings, Shared};
 
 /// The node could not do what was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,93 +55,6 @@ impl From<TlsFault> for NodeError {
     }
 }
 
-/// What may change while the node runs; a connection keeps the generation it began with.
-pub struct Settings {
-    pub limits: NodeLimits,
-    pub fleet: String,
-    pub dangerous: Dangerous,
-    mqtts: Arc<ServerConfig>,
-    wss: Arc<ServerConfig>,
-}
-
-impl Settings {
-    fn new(config: &NodeConfig) -> Result<Settings, NodeError> {
-        if let Some(sentence) = config.limits.out_of_bounds() {
-            return Err(NodeError::new(
-                "config-invalid",
-                sentence,
-                "choose a value within the bounds",
-            ));
-        }
-        let certificate = if config.dangerous.anonymous {
-            ClientCertificate::Optional
-        } else {
-            ClientCertificate::Required
-        };
-        Ok(Settings {
-            limits: config.limits.clone(),
-            fleet: config.fleet.clone(),
-            dangerous: config.dangerous,
-            mqtts: tls::server_config(&config.tls, ListenerKind::Mqtts, certificate)?,
-            wss: tls::server_config(&config.tls, ListenerKind::Wss, certificate)?,
-        })
-    }
-
-    /// The same configuration, with the secrets of its handshakes handed to this thread's tap.
-    pub fn tls_recorded(&self, kind: ListenerKind) -> Arc<ServerConfig> {
-        let mut config = ServerConfig::clone(&self.tls(kind));
-        config.key_log = Arc::new(ThreadKeyLog);
-        Arc::new(config)
-    }
-
-    pub fn tls(&self, kind: ListenerKind) -> Arc<ServerConfig> {
-        Arc::clone(if kind == ListenerKind::Wss {
-            &self.wss
-        } else {
-            &self.mqtts
-        })
-    }
-}
-
-/// Counts that more than one thread adds to.
-#[derive(Default)]
-pub struct NodeCounters {
-    pub accepted: AtomicU64,
-    pub handshakes_full: AtomicU64,
-    pub handshakes_resumed: AtomicU64,
-    pub bytes_sent: AtomicU64,
-    refused: Mutex<BTreeMap<&'static str, u64>>,
-}
-
-/// What all threads of a node see.
-pub struct Shared {
-    pub events: Events,
-    pub counters: NodeCounters,
-    /// Connections from accept to close.
-    pub connections: AtomicUsize,
-    pub stopping: AtomicBool,
-    pub recorder: Recorder,
-    settings: RwLock<Arc<Settings>>,
-}
-
-impl Shared {
-    pub fn settings(&self) -> Arc<Settings> {
-        Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// One refused connection: counted by cause, recorded.
-    pub fn refused(&self, cause: &'static str, record: Value) {
-        *self
-            .counters
-            .refused
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .entry(cause)
-            .or_default() += 1;
-        self.events.push("refused", record);
-    }
-}
-
 pub struct Node {
     shared: Arc<Shared>,
     shards: Vec<ShardHandle>,
@@ -154,8 +72,10 @@ impl Node {
     /// Start listeners and threads; returns once every listener accepts.
     pub fn start(config: &NodeConfig) -> Result<Node, NodeError> {
         check(config)?;
-        let settings = Settings::new(config)?;
+        let standing = Standing::new()?;
+        let settings = Settings::new(config, &standing)?;
         let rules = compiled(config)?;
+        standing.denylist.replace(revocation(&config.revoked)?);
         let mut listeners = Vec::new();
         for listener in &config.listeners {
             listeners.push(listen(listener)?);
@@ -164,14 +84,7 @@ impl Node {
             .iter()
             .map(|(l, address)| (l.kind.name(), address.clone()))
             .collect();
-        let shared = Arc::new(Shared {
-            events: Events::default(),
-            counters: NodeCounters::default(),
-            connections: AtomicUsize::new(0),
-            stopping: AtomicBool::new(false),
-            recorder: Recorder::default(),
-            settings: RwLock::new(Arc::new(settings)),
-        });
+        let shared = Arc::new(Shared::new(settings, standing));
         let engine = Engine::new(
             EngineConfig {
                 limits: config.limits.for_engine(),
@@ -197,8 +110,20 @@ impl Node {
         let waker = Waker::new(poll.registry(), gate::WAKE).map_err(|e| broken("cannot make a waker", &e))?;
         let gate_waker = Arc::new(waker);
         let listeners = listeners.into_iter().map(|(l, _)| l).collect();
-        let gate = Gate::new(poll, listeners, Arc::clone(&shared), vec![handle.clone()])
-            .map_err(|e| broken("cannot watch the listeners", &e))?;
+        let (logins, line) = Logins::new();
+        let (answer, answers) = channel();
+        let waker = Arc::clone(&gate_waker);
+        threads.push(spawn("sealmq-logins", Arc::clone(&shared), move || {
+            users::serve(&line, &answer, || drop(waker.wake()));
+        })?);
+        let gate = Gate::new(
+            poll,
+            listeners,
+            Arc::clone(&shared),
+            vec![handle.clone()],
+            (logins, answers),
+        )
+        .map_err(|e| broken("cannot watch the listeners", &e))?;
         threads.push(spawn("sealmq-gate", Arc::clone(&shared), move || gate.run())?);
         Ok(Node {
             shared,
@@ -284,9 +209,12 @@ impl Node {
         let mut sessions = Vec::new();
         while let Ok(part) = receiver.recv_timeout(Duration::from_secs(5)) {
             sessions.extend(part.into_iter().map(|s| {
+                let identity = s.view.device.as_deref();
+                let user = identity.and_then(|identity| identity.strip_prefix("user:"));
                 json!({
                     "client_id": &*s.view.client_id,
-                    "device": s.view.device.as_deref(),
+                    "device": identity.filter(|_| user.is_none()),
+                    "user": user,
                     "connected": s.view.conn.is_some(),
                     "peer": s.peer,
                     "listener": s.listener.as_deref(),
@@ -328,12 +256,53 @@ impl Node {
         Ok(closed)
     }
 
-    /// Take new certificates, trust, rules and limits; all or nothing. New ticket keys end resumption of old trust.
+    /// Refuse these devices and certificates from now on, and close every live connection of theirs (MQTT 5: DISCONNECT 0x98
+    /// with a reason string): `closed` and `micros` (microseconds), once all that has happened.
+    pub fn revoke(&self, revoked: &RevokedConfig) -> Result<Value, NodeError> {
+        let began = Instant::now();
+        let revocation = Arc::new(revocation(revoked)?);
+        // First the list, then the question: see `denylist`.
+        self.shared.standing.denylist.add(&revocation);
+        let (sender, receiver) = channel();
+        for shard in &self.shards {
+            shard.send(Command::Revoke {
+                revocation: Arc::clone(&revocation),
+                reply: sender.clone(),
+            });
+        }
+        drop(sender);
+        let closed: usize = receiver.iter().sum();
+        Ok(json!({"closed": closed, "micros": began.elapsed().as_micros() as u64}))
+    }
+
+    /// Publish a message of the broker's own at QoS 1; no rule is asked.
+    pub fn publish(&self, topic: &str, payload: &[u8], retain: Retain) -> Result<(), NodeError> {
+        if !is_valid_name(topic) {
+            return Err(NodeError::new(
+                "config-invalid",
+                format!("{topic:?} is no topic name"),
+                "use 1 to 65,535 bytes without + # and null characters",
+            ));
+        }
+        for shard in &self.shards {
+            shard.send(Command::Publish {
+                topic: topic.into(),
+                payload: payload.into(),
+                retain,
+            });
+        }
+        Ok(())
+    }
+
+    /// Take new certificates, trust, rules, limits, users and revocations; all or nothing. Connections of those who may not
+    /// stay are closed; tickets of another set of client CAs open no more.
     pub fn reload(&self, config: &NodeConfig) -> Result<(), NodeError> {
         check(config)?;
-        let settings = Settings::new(config)?;
+        let settings = Settings::new(config, &self.shared.standing)?;
         let rules = compiled(config)?;
-        *self.shared.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+        let revocation = revocation(&config.revoked)?;
+        self.shared.standing.denylist.replace(revocation);
+        self.shared.set_settings(settings);
         for shard in &self.shards {
             shard.send(Command::Reload {
                 rules: Box::new(rules.clone()),
@@ -388,6 +357,46 @@ fn check(config: &NodeConfig) -> Result<(), NodeError> {
     Ok(())
 }
 
+fn revocation(config: &RevokedConfig) -> Result<Revocation, NodeError> {
+    Revocation::new(config).map_err(|text| {
+        NodeError::new(
+            "config-invalid",
+            format!("revoked certificate {text:?} is no SHA-256 digest"),
+            "give the digest of its DER in 64 hexadecimal digits",
+        )
+    })
+}
+
+/// Which rule of a configuration decides about an action (`publish` or `subscribe`) on a topic name or topic filter, and
+/// why: `allowed`, `rule` (null when none decides), `why` (a sentence). `identity` is a device id, `user:NAME`, or nothing
+/// for a client without either.
+pub fn explain_rule(
+    config: &NodeConfig,
+    identity: Option<&str>,
+    client_id: &str,
+    action: &str,
+    topic: &str,
+) -> Result<Value, NodeError> {
+    let unfit = |what: &str| NodeError::new("config-invalid", format!("{topic:?} is no {what}"), "");
+    let permit = compiled(config)?.resolve(identity, client_id);
+    let found = match action {
+        "publish" if is_valid_name(topic) => permit.explain(Action::Publish, topic),
+        "publish" => return Err(unfit("topic name")),
+        "subscribe" => {
+            let subscription = parse_filter(topic).ok_or_else(|| unfit("topic filter"))?;
+            permit.explain(Action::Subscribe, subscription.filter)
+        }
+        _ => {
+            return Err(NodeError::new(
+                "config-invalid",
+                format!("action {action:?} is neither publish nor subscribe"),
+                "",
+            ));
+        }
+    };
+    Ok(json!({"allowed": found.is_allowed, "rule": found.rule, "why": found.why}))
+}
+
 fn compiled(config: &NodeConfig) -> Result<sealmq_engine::rules::Rules, NodeError> {
     config.compiled_rules().map_err(|fault| {
         NodeError::new(
@@ -421,66 +430,4 @@ fn spawn(
         .name(name.into())
         .spawn(watched)
         .map_err(|e| broken("cannot start a thread", &e))
-}
-
-/// Bind and listen; the error says which address and what to do.
-fn listen(config: &ListenerConfig) -> Result<(Listener, String), NodeError> {
-    let text = &config.address;
-    let address: SocketAddr = text
-        .to_socket_addrs()
-        .ok()
-        .and_then(|mut found| found.next())
-        .ok_or_else(|| {
-            NodeError::new(
-                "address-invalid",
-                format!(
-                    "{} address {text} is not HOST:PORT, or the host has no address",
-                    config.kind.name()
-                ),
-                "give HOST:PORT such as 127.0.0.1:8883 or [::]:8883",
-            )
-        })?;
-    let failed = |e: io::Error| match e.kind() {
-        io::ErrorKind::AddrInUse => NodeError::new(
-            "address-in-use",
-            format!("{text} is in use by another program"),
-            format!(
-                "stop that program (`ss -ltnp | grep :{}` names it), or choose another address",
-                address.port()
-            ),
-        ),
-        io::ErrorKind::PermissionDenied => NodeError::new(
-            "permission-denied",
-            format!("{text} needs privileges that this process does not have"),
-            "choose a port above 1023, or give the process CAP_NET_BIND_SERVICE",
-        ),
-        io::ErrorKind::AddrNotAvailable => NodeError::new(
-            "address-not-available",
-            format!("{text} is no address of this machine"),
-            "choose an address of this machine, or 0.0.0.0 for all of them",
-        ),
-        _ => NodeError::new("environment", format!("cannot listen on {text}: {e}"), ""),
-    };
-    let bind = || -> io::Result<mio::net::TcpListener> {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_reuse_address(true)?;
-        socket.set_nonblocking(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(1024)?;
-        Ok(mio::net::TcpListener::from_std(socket.into()))
-    };
-    let socket = bind().map_err(failed)?;
-    let real = socket
-        .local_addr()
-        .map_err(|e| broken("cannot read the address of a listener", &e))?
-        .to_string();
-    let name: Arc<str> = format!("{} {real}", config.kind.name()).into();
-    Ok((
-        Listener {
-            socket,
-            kind: config.kind,
-            name,
-        },
-        real,
-    ))
 }

@@ -123,6 +123,21 @@ impl Refusal {
         }
     }
 
+    /// Revoked since its certificate was verified, or the certificate came back by a ticket.
+    pub fn revoked(certificate: Option<&CertificateFacts>) -> Refusal {
+        Refusal::from_tls(&TlsError::InvalidCertificate(CertificateError::Revoked), certificate)
+    }
+
+    /// A user name that is not known, or a password that is not his: which of both is for nobody to know.
+    pub fn bad_credentials() -> Refusal {
+        Refusal::new(
+            Stage::Connect,
+            "bad-credentials",
+            "user name or password is wrong",
+            "check both in the client; `sealmq user list` shows the users, `sealmq user add NAME` sets a password",
+        )
+    }
+
     fn from_certificate_error(fault: &CertificateError, who: &str, certificate: Option<&CertificateFacts>) -> Refusal {
         let refuse = |cause, summary: String, mend: &str| Refusal::new(Stage::Certificate, cause, summary, mend);
         let dates = certificate.map_or_else(String::new, |c| {
@@ -152,7 +167,7 @@ impl Refusal {
                 "issue a certificate with extended key usage clientAuth; a server certificate does not serve as a device's",
             ),
             CertificateError::Revoked => refuse(
-                "certificate-revoked",
+                "revoked",
                 format!("{who} was revoked"),
                 "enrol the device again if it should come back",
             ),

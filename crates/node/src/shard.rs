@@ -4,15 +4,16 @@
 //! know MQTT (that is the engine's) and handshakes (that is the gate's).
 
 use crate::certificate::CertificateFacts;
+use crate::denylist::Revocation;
 use crate::gate::TlsFacts;
-use crate::hello::ClientHello;
 use crate::link::{Ended, Link, LinkFault, Scratch};
 use crate::node::Shared;
 use mio::{Events as Ready, Poll, Token, Waker};
 use sealmq_codec::ReasonCode;
 use sealmq_engine::rules::Rules;
-use sealmq_engine::{ConnId, Counters, Engine, Gauges, Limits, Millis, SessionView};
+use sealmq_engine::{ConnId, Counters, Engine, Gauges, Limits, Millis, Retain, SessionView};
 use serde_json::json;
+use standing::{Expiries, Validity};
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
@@ -22,6 +23,9 @@ use std::time::{Duration, Instant};
 
 mod arrive;
 mod observe;
+mod standing;
+
+pub use arrive::Arrival;
 
 /// Token of the waker.
 pub const WAKE: Token = Token(usize::MAX);
@@ -33,21 +37,6 @@ const LINGER: Duration = Duration::from_secs(2);
 const LEAVING: Duration = Duration::from_millis(50);
 /// How long an outbox keeps its memory after its last use.
 const COOLING: Duration = Duration::from_secs(1);
-
-/// A connection with its CONNECT, from the gate.
-pub struct Arrival {
-    pub link: Link,
-    /// Decoded bytes, beginning with the CONNECT.
-    pub plain: Vec<u8>,
-    pub connect_size: usize,
-    pub peer: String,
-    pub listener: Arc<str>,
-    pub device: Option<Arc<str>>,
-    pub certificate: Option<CertificateFacts>,
-    /// For the record, should the engine refuse the CONNECT.
-    pub hello: Option<Box<ClientHello>>,
-    pub tls: Option<TlsFacts>,
-}
 
 pub struct ShardReport {
     pub counters: Counters,
@@ -68,6 +57,16 @@ pub enum Command {
         reason: ReasonCode,
         text: String,
         reply: Sender<usize>,
+    },
+    Revoke {
+        revocation: Arc<Revocation>,
+        /// How many connections were closed, once they are.
+        reply: Sender<usize>,
+    },
+    Publish {
+        topic: Box<str>,
+        payload: Box<[u8]>,
+        retain: Retain,
     },
     Reload {
         rules: Box<Rules>,
@@ -110,6 +109,10 @@ struct Seat {
     listener: Arc<str>,
     tls: Option<TlsFacts>,
     device: Option<Arc<str>>,
+    user: Option<Arc<str>>,
+    /// Until the record of the connection is written.
+    certificate: Option<Box<CertificateFacts>>,
+    validity: Option<Validity>,
     /// In the list of connections whose socket has more to read.
     is_ready: bool,
     /// In the list of connections whose outbox still has memory.
@@ -131,6 +134,7 @@ pub struct Shard {
     leaving: Vec<Leaving>,
     /// When those who leave are looked at next.
     leaving_at: Instant,
+    expiries: Expiries,
     ready: VecDeque<u32>,
     warm: Vec<(u32, Instant)>,
     scratch: Scratch,
@@ -148,6 +152,7 @@ impl Shard {
             seats: Vec::new(),
             leaving: Vec::new(),
             leaving_at: Instant::now(),
+            expiries: Expiries::default(),
             ready: VecDeque::new(),
             warm: Vec::new(),
             scratch: Scratch::new(),
@@ -196,6 +201,7 @@ impl Shard {
             }
             let now = self.now();
             self.engine.handle_tick(now);
+            self.end_expired(now);
             self.flush_all();
             self.forward_events();
             self.tidy();
@@ -228,6 +234,9 @@ impl Shard {
         if !self.warm.is_empty() {
             at_most(COOLING);
         }
+        if let Some(wait) = self.expiries.wait() {
+            at_most(wait);
+        }
         timeout
     }
 
@@ -244,9 +253,18 @@ impl Shard {
                 let closed = self.engine.disconnect_device(now, &device, reason, &text);
                 let _ = reply.send(closed);
             }
+            Command::Revoke { revocation, reply } => {
+                let closed = self.expel_revoked(&revocation);
+                let _ = reply.send(closed);
+            }
+            Command::Publish { topic, payload, retain } => {
+                let now = self.now();
+                self.engine.publish_own(now, &topic, &payload, retain);
+            }
             Command::Reload { rules, limits } => {
                 self.engine.set_limits(*limits);
                 self.engine.set_rules(*rules);
+                self.expel_unwelcome();
             }
             Command::Report { reply } => {
                 let _ = reply.send(ShardReport {
@@ -433,6 +451,9 @@ impl Shard {
         if let Some(slot) = self.seats.get_mut(id.index as usize)
             && let Some(mut seat) = slot.take_if(|s| s.id == id)
         {
+            if let Some(validity) = &seat.validity {
+                self.expiries.forget(validity, id);
+            }
             let _ = self.poll.registry().deregister(&mut seat.link.stream);
             self.leave(seat.link);
         }

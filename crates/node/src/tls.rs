@@ -4,19 +4,21 @@
 //! connections.
 
 use crate::config::{ListenerKind, TlsConfig};
+use crate::denylist::Denylist;
 use crate::hello::Policy;
-use rustls::client::danger::HandshakeSignatureValid;
+use crate::tickets::{Admission, Tickets, TrustDigest};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
-use rustls::server::WebPkiClientVerifier;
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig,
-    SignatureScheme,
-};
-use std::cell::RefCell;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ProducesTickets, VerifierBuilderError, WebPkiClientVerifier};
+use rustls::{ClientConfig, Error, RootCertStore, ServerConfig};
 use std::sync::Arc;
+
+mod identities;
+mod verifier;
+
+pub use verifier::{forget_last_seen, last_seen};
 
 /// Something in the TLS material cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,64 +65,124 @@ fn provider() -> Arc<CryptoProvider> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientCertificate {
     Required,
-    /// Only `[dangerous] anonymous`.
+    /// Only where users with passwords are configured, or `[dangerous] anonymous`.
     Optional,
 }
 
-/// The configuration of a listener. Every call makes new ticket keys: a change of trust ends all resumption.
+/// What outlives one configuration: it stays when certificates, trust and keys are replaced.
+pub struct Standing {
+    pub denylist: Arc<Denylist>,
+    /// Seals tickets where no keys are configured.
+    own_tickets: Arc<dyn ProducesTickets>,
+}
+
+impl Standing {
+    pub fn new() -> Result<Standing, TlsFault> {
+        Ok(Standing {
+            denylist: Arc::default(),
+            own_tickets: aws_lc_rs::Ticketer::new()
+                .map_err(|e| fault("config-invalid", format!("ticket keys cannot be made: {e}"), ""))?,
+        })
+    }
+}
+
+/// The configuration of the certificate listeners; what is left to set is ALPN, see [`alpn`].
 pub fn server_config(
     tls: &TlsConfig,
-    kind: ListenerKind,
+    fleet: &str,
     certificate: ClientCertificate,
-) -> Result<Arc<ServerConfig>, TlsFault> {
-    let chain = certificates(
-        &tls.certificate_chain_pem,
-        "certificate-invalid",
-        "the server certificate",
-    )?;
-    let key = private_key(&tls.private_key_pem, "the server key")?;
-    let roots = root_store(&tls.client_ca_pem, "client-ca-invalid", "the client CA")?;
+    standing: &Standing,
+) -> Result<ServerConfig, TlsFault> {
     let provider = provider();
-    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+    let identities = identities::Identities::new(tls, &provider)?;
+    let trusted = certificates(&tls.client_ca_pem, "client-ca-invalid", "the client CA")?;
+    let crls = revocation_lists(&tls.client_crls_pem)?;
+    let has_crls = !crls.is_empty();
+    let chain = chain_verifier(&trusted, crls, certificate, &provider)?;
+    let verifier = Arc::new(verifier::ClientVerifier {
+        chain: Arc::clone(&chain),
+        denylist: Arc::clone(&standing.denylist),
+        fleet: fleet.to_owned(),
+    });
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .map_err(|e| fault("config-invalid", format!("TLS versions cannot be set: {e}"), ""))?
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(Arc::new(identities));
+    let admission = Admission {
+        denylist: Arc::clone(&standing.denylist),
+        fleet: fleet.to_owned(),
+        // What a new CRL says about an old certificate is found out by verifying it again.
+        verifier: has_crls.then_some(chain),
+    };
+    let trust = TrustDigest::new(&trusted, certificate);
+    let tickets = Tickets::new(&tls.ticket_keys, &standing.own_tickets, trust, admission);
+    config.ticketer = Arc::new(tickets.map_err(|what| {
+        fault(
+            "ticket-key-invalid",
+            what,
+            "give each key a name of 32 and a key of 64 hexadecimal digits",
+        )
+    })?);
+    // One ticket is what a device uses; a second one is a kilobyte for nobody.
+    config.send_tls13_tickets = 1;
+    Ok(config)
+}
+
+/// The application protocols of a listener (RFC 7301).
+pub fn alpn(kind: ListenerKind) -> Vec<Vec<u8>> {
+    policy(kind).alpn.iter().map(|name| name.to_vec()).collect()
+}
+
+/// A certificate on a CRL is refused; one that no CRL speaks of is not, and a CRL past its nextUpdate still counts: a
+/// list that nobody renewed must not lock out a fleet.
+fn chain_verifier(
+    trusted: &[CertificateDer<'static>],
+    crls: Vec<CertificateRevocationListDer<'static>>,
+    certificate: ClientCertificate,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, TlsFault> {
+    let roots = root_store(trusted.to_vec(), "client-ca-invalid", "the client CA")?;
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
+        .with_crls(crls)
+        .allow_unknown_revocation_status();
     let builder = match certificate {
         ClientCertificate::Required => builder,
         ClientCertificate::Optional => builder.allow_unauthenticated(),
     };
-    let inner = builder.build().map_err(|e| {
-        fault(
+    builder.build().map_err(|e| match e {
+        VerifierBuilderError::InvalidCrl(e) => fault(
+            "client-crl-invalid",
+            format!("CRL of a client CA cannot be used: {e:?}"),
+            "check the file that tls.client_crl names: `sealmq cert show FILE`",
+        ),
+        e => fault(
             "client-ca-invalid",
             format!("client CA cannot be used: {e}"),
             "check the file that tls.client_ca names",
+        ),
+    })
+}
+
+fn revocation_lists(pem: &str) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsFault> {
+    let unreadable = |why: &str| {
+        fault(
+            "client-crl-invalid",
+            format!("the CRL of a client CA {why}"),
+            "give a PEM file with X509 CRL blocks",
         )
-    })?;
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-        .map_err(|e| fault("config-invalid", format!("TLS versions cannot be set: {e}"), ""))?
-        .with_client_cert_verifier(Arc::new(Remembering { inner }))
-        .with_single_cert(chain, key)
-        .map_err(|e| match e {
-            Error::InconsistentKeys(_) => fault(
-                "key-mismatch",
-                "server key does not belong to the server certificate",
-                "use the key that the certificate was issued for, or remove both and let sealmq make them",
-            ),
-            other => fault(
-                "certificate-invalid",
-                format!("server certificate cannot be used: {other}"),
-                "issue a new one",
-            ),
-        })?;
-    config.alpn_protocols = policy(kind).alpn.iter().map(|name| name.to_vec()).collect();
-    config.ticketer = aws_lc_rs::Ticketer::new()
-        .map_err(|e| fault("config-invalid", format!("ticket keys cannot be made: {e}"), ""))?;
-    // One ticket is what a device uses; a second one is a kilobyte for nobody.
-    config.send_tls13_tickets = 1;
-    Ok(Arc::new(config))
+    };
+    let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(pem.as_bytes()).collect();
+    match lists {
+        Ok(lists) if lists.is_empty() && !pem.trim().is_empty() => Err(unreadable("has no X509 CRL block")),
+        Ok(lists) => Ok(lists),
+        Err(e) => Err(unreadable(&format!("is not valid PEM: {e}"))),
+    }
 }
 
 /// The configuration of our own client: verified or not at all.
 pub fn client_config(ca_pem: &str, identity: Option<(&str, &str)>, alpn: &[u8]) -> Result<Arc<ClientConfig>, TlsFault> {
-    let roots = root_store(ca_pem, "ca-invalid", "the CA")?;
+    let roots = root_store(certificates(ca_pem, "ca-invalid", "the CA")?, "ca-invalid", "the CA")?;
     let builder = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .map_err(|e| fault("config-invalid", format!("TLS versions cannot be set: {e}"), ""))?
@@ -171,9 +233,13 @@ fn private_key(pem: &str, what: &str) -> Result<PrivateKeyDer<'static>, TlsFault
     })
 }
 
-fn root_store(pem: &str, code: &'static str, what: &str) -> Result<RootCertStore, TlsFault> {
+fn root_store(
+    trusted: Vec<CertificateDer<'static>>,
+    code: &'static str,
+    what: &str,
+) -> Result<RootCertStore, TlsFault> {
     let mut roots = RootCertStore::empty();
-    for certificate in certificates(pem, code, what)? {
+    for certificate in trusted {
         roots.add(certificate).map_err(|e| {
             fault(
                 code,
@@ -183,79 +249,4 @@ fn root_store(pem: &str, code: &'static str, what: &str) -> Result<RootCertStore
         })?;
     }
     Ok(roots)
-}
-
-thread_local! {
-    /// The leaf that the verifier saw last on this thread: a refused certificate is in no connection's state, and the
-    /// refusal record has to name it. Handshakes run to their end of a call on one thread, so the last one is theirs.
-    static LAST_SEEN: RefCell<Option<CertificateDer<'static>>> = const { RefCell::new(None) };
-}
-
-/// Forget what an earlier connection showed; call before each step of a handshake.
-pub fn forget_last_seen() {
-    LAST_SEEN.with(|cell| cell.borrow_mut().take());
-}
-
-/// The client certificate of the handshake step just taken, accepted or not.
-pub fn last_seen() -> Option<CertificateDer<'static>> {
-    LAST_SEEN.with(|cell| cell.borrow_mut().take())
-}
-
-/// The library's verifier, with a memory for the record.
-#[derive(Debug)]
-struct Remembering {
-    inner: Arc<dyn ClientCertVerifier>,
-}
-
-impl ClientCertVerifier for Remembering {
-    fn offer_client_auth(&self) -> bool {
-        self.inner.offer_client_auth()
-    }
-
-    fn client_auth_mandatory(&self) -> bool {
-        self.inner.client_auth_mandatory()
-    }
-
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.inner.root_hint_subjects()
-    }
-
-    fn verify_client_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<ClientCertVerified, Error> {
-        LAST_SEEN.with(|cell| cell.borrow_mut().replace(end_entity.clone().into_owned()));
-        match self.inner.verify_client_cert(end_entity, intermediates, now) {
-            // An issuer of the right name with another key: the CA was made anew. The client's own signature is checked
-            // elsewhere, so this is never about a key that does not fit its certificate.
-            Err(Error::InvalidCertificate(CertificateError::BadSignature)) => {
-                Err(Error::InvalidCertificate(CertificateError::UnknownIssuer))
-            }
-            other => other,
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls12_signature(message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls13_signature(message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
-    }
 }

@@ -7,7 +7,7 @@
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use sealmq_codec::{QoS, RetainHandling, SubscribeOptions};
-use sealmq_node::{ClientConfig, ClientError, NodeConfig, NodeError, Wanted, describe};
+use sealmq_node::{ClientConfig, ClientError, NodeConfig, NodeError, Retain, RevokedConfig, Wanted, describe};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -119,6 +119,19 @@ impl Node {
             .map_err(Failure::from)?)
     }
 
+    fn revoke(&self, py: Python<'_>, revocation: &str) -> PyResult<String> {
+        let revoked: RevokedConfig = serde_json::from_str(revocation).map_err(Failure::from)?;
+        let outcome = py.detach(|| self.inner.revoke(&revoked)).map_err(Failure::from)?;
+        Ok(outcome.to_string())
+    }
+
+    fn publish(&self, py: Python<'_>, topic: &str, payload: &[u8], retain: bool) -> PyResult<()> {
+        let retain = if retain { Retain::Keep } else { Retain::Pass };
+        Ok(py
+            .detach(|| self.inner.publish(topic, payload, retain))
+            .map_err(Failure::from)?)
+    }
+
     fn reload(&self, py: Python<'_>, config: &str) -> PyResult<()> {
         let config: NodeConfig = serde_json::from_str(config).map_err(Failure::from)?;
         Ok(py.detach(|| self.inner.reload(&config)).map_err(Failure::from)?)
@@ -132,6 +145,20 @@ impl Node {
 #[pyfunction]
 fn default_limits() -> String {
     serde_json::json!(sealmq_node::default_limits()).to_string()
+}
+
+#[pyfunction]
+#[pyo3(signature = (config_json, identity, client_id, action, topic))]
+fn explain_rule(
+    config_json: &str,
+    identity: Option<&str>,
+    client_id: &str,
+    action: &str,
+    topic: &str,
+) -> PyResult<String> {
+    let config: NodeConfig = serde_json::from_str(config_json).map_err(Failure::from)?;
+    let found = sealmq_node::explain_rule(&config, identity, client_id, action, topic).map_err(Failure::from)?;
+    Ok(found.to_string())
 }
 
 #[pyfunction]
@@ -272,7 +299,7 @@ impl Client {
 #[pymodule]
 mod _engine {
     #[pymodule_export]
-    use super::{Client, EngineError, Node, decode_packets, default_limits, encode_packet};
+    use super::{Client, EngineError, Node, decode_packets, default_limits, encode_packet, explain_rule};
 
     #[pymodule_export]
     const ENGINE_VERSION: &str = env!("CARGO_PKG_VERSION");

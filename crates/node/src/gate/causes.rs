@@ -94,6 +94,12 @@ pub(super) fn stalled(step: Step, received: usize) -> Refusal {
             "peer finished the TLS handshake and sent no whole CONNECT within limits.connect_timeout_ms",
             "an MQTT client sends CONNECT at once",
         ),
+        Step::Login => Refusal::new(
+            Stage::Connect,
+            "login-stalled",
+            "password was not verified within limits.connect_timeout_ms",
+            "too many logins wait, or their hashes ask for much: raise the limit, or add users with cheaper hashes",
+        ),
         _ => Refusal::new(
             Stage::Handshake,
             "handshake-stalled",
@@ -101,6 +107,16 @@ pub(super) fn stalled(step: Step, received: usize) -> Refusal {
             "look for packet loss, a path MTU problem, or a device that needs longer: limits.handshake_timeout_ms",
         ),
     }
+}
+
+/// The line before the verification of passwords is full.
+pub(super) fn too_many_logins() -> Refusal {
+    Refusal::new(
+        Stage::Connect,
+        "too-many-logins",
+        "too many passwords wait to be verified",
+        "look for a flood of logins in the records around this one; certificates cost the broker less than passwords",
+    )
 }
 
 /// Not a byte so far, and others wait.

@@ -3,9 +3,11 @@
 //! Each step takes what has arrived and either goes on, waits for more, or ends in a refusal.
 
 use super::causes::{bad_connect, closed_early, defect, internal, unfinished};
+use super::credentials::credentials;
 use super::{Gate, Step, TlsFacts};
 use crate::certificate;
 use crate::config::ListenerKind;
+use crate::event::now_ms;
 use crate::hello::{HelloLimits, Sniff, alert_record, sniff};
 use crate::http::{HttpLimits, Upgrade, UpgradeRules, upgrade};
 use crate::link::{Ended, LinkFault, ReadOutcome};
@@ -41,6 +43,8 @@ impl Gate {
                     }
                     return;
                 }
+                // What it sends meanwhile waits in the socket; its seat in the shard looks there again.
+                Step::Login => return,
                 Step::Hello => self.read_hello(key),
                 Step::Handshake | Step::Http | Step::Connect => self.read(key),
             };
@@ -146,11 +150,11 @@ impl Gate {
             tap.add_keys(take_keys());
         }
         if let Some(seen) = tls::last_seen() {
-            pending.certificate = certificate::facts(&seen, &fleet.fleet);
+            pending.certificate = certificate::facts(&seen, &fleet.fleet).map(Box::new);
         }
         let outcome = match outcome {
             Ok(outcome) => outcome,
-            Err(LinkFault::Tls(e)) => return Err(Refusal::from_tls(&e, pending.certificate.as_ref())),
+            Err(LinkFault::Tls(e)) => return Err(Refusal::from_tls(&e, pending.certificate.as_deref())),
             Err(LinkFault::Panicked) => return Err(defect(&LinkFault::Panicked.sentence())),
             Err(other) => return Err(unfinished(pending.step, &other.sentence(), pending.received)),
         };
@@ -193,7 +197,7 @@ impl Gate {
         pending.tls = Some(facts);
         if let Some(leaf) = server.peer_certificates().and_then(|chain| chain.first()) {
             let fleet = &pending.settings.fleet;
-            pending.certificate = certificate::facts(leaf, fleet);
+            pending.certificate = certificate::facts(leaf, fleet).map(Box::new);
             match certificate::device_id(leaf, fleet) {
                 Ok(id) => pending.device = Some(id.into()),
                 Err(fault) => {
@@ -205,12 +209,15 @@ impl Gate {
                     ));
                 }
             }
-            // A resumed session brings the certificate of its first handshake: its end is looked at again.
-            if let Some(facts) = &pending.certificate
-                && facts.not_after_unix * 1000 < crate::event::now_ms() as i64
-            {
-                let expired = TlsError::InvalidCertificate(rustls::CertificateError::Expired);
-                pending.verdict = Some(Refusal::from_tls(&expired, Some(facts)));
+            // A resumed session brings the certificate of its first handshake, which was not verified now. Its ticket was
+            // looked at when it was opened; what counts is what is looked at here.
+            if let Some(facts) = &pending.certificate {
+                if self.shared.standing.denylist.denies(facts) {
+                    pending.verdict = Some(Refusal::revoked(Some(facts)));
+                } else if facts.ends_ms() <= now_ms() {
+                    let expired = TlsError::InvalidCertificate(rustls::CertificateError::Expired);
+                    pending.verdict = Some(Refusal::from_tls(&expired, Some(facts)));
+                }
             }
         }
         let kind = self.listeners.get(pending.listener).map(|l| l.kind);
@@ -231,7 +238,7 @@ impl Gate {
         if pending.step == Step::Http && !pending.plain.is_empty() {
             let rules = UpgradeRules {
                 path: "/mqtt",
-                origins: &[],
+                origins: &pending.settings.origins,
                 limits: HttpLimits::default(),
             };
             match upgrade(&pending.plain, &rules) {
@@ -288,13 +295,20 @@ impl Gate {
                     flags: whole.first & 0x0f,
                 })),
                 Ok(connect) => {
-                    if let Some(refusal) = pending.verdict.take() {
-                        let bytes = refusal_bytes(&connect, ReasonCode::NotAuthorized, &refusal.summary);
-                        let _ = pending.link.queue(&bytes);
-                        return Err(refusal);
-                    }
+                    let admitted = match pending.verdict.take() {
+                        Some(refusal) => Err(refusal),
+                        None => credentials(pending, &connect),
+                    };
                     let size = whole.size;
-                    self.hand_over(key, size);
+                    match admitted {
+                        Ok(None) => self.hand_over(key, size),
+                        Ok(Some(login)) => self.log_in(key, size, login)?,
+                        Err(refusal) => {
+                            let bytes = refusal_bytes(&connect, ReasonCode::NotAuthorized, &refusal.summary);
+                            let _ = pending.link.queue(&bytes);
+                            return Err(refusal);
+                        }
+                    }
                     Ok(())
                 }
                 Err(fault) => {

@@ -1,11 +1,53 @@
 //! How a connection from the gate gets its seat, or its refusal.
 
-use super::{Arrival, Seat, Shard};
+use super::{Seat, Shard, Validity};
+use crate::certificate::CertificateFacts;
+use crate::gate::TlsFacts;
+use crate::hello::ClientHello;
+use crate::link::Link;
+use crate::node::{Settings, Shared};
 use crate::refusal::{Refusal, Stage};
 use mio::{Interest, Token};
-use sealmq_codec::{Connect, Framed, frame};
-use sealmq_engine::{ClientIds, ConnId, Peer};
+use sealmq_codec::{Connect, Framed, ReasonCode, frame};
+use sealmq_engine::{ClientIds, ConnId, Peer, refusal_bytes};
 use serde_json::json;
+use std::sync::Arc;
+
+/// A connection with its CONNECT, from the gate.
+pub struct Arrival {
+    pub link: Link,
+    /// Decoded bytes, beginning with the CONNECT.
+    pub plain: Vec<u8>,
+    pub connect_size: usize,
+    pub peer: String,
+    pub listener: Arc<str>,
+    pub device: Option<Arc<str>>,
+    /// Who has shown a password in place of a certificate.
+    pub user: Option<Arc<str>>,
+    pub certificate: Option<Box<CertificateFacts>>,
+    /// For the record, should the engine refuse the CONNECT.
+    pub hello: Option<Box<ClientHello>>,
+    pub tls: Option<TlsFacts>,
+}
+
+impl Arrival {
+    /// As rules and sessions know him: the device id, or `user:NAME`.
+    fn identity(&self) -> Option<Arc<str>> {
+        let user = || self.user.as_deref().map(|name| format!("user:{name}").into());
+        self.device.clone().or_else(user)
+    }
+
+    /// What changed while he was on his way from the gate, where he was looked at first.
+    fn revoked(&self, shared: &Shared, settings: &Settings) -> Option<Refusal> {
+        match (&self.certificate, &self.user) {
+            (Some(certificate), _) if shared.standing.denylist.denies(certificate) => {
+                Some(Refusal::revoked(Some(certificate)))
+            }
+            (None, Some(user)) if !settings.users.knows(user) => Some(Refusal::bad_credentials()),
+            _ => None,
+        }
+    }
+}
 
 impl Shard {
     /// A newcomer: its CONNECT goes to the engine.
@@ -20,6 +62,8 @@ impl Shard {
             peer,
             listener,
             device,
+            user,
+            certificate,
             tls,
             ..
         } = arrival;
@@ -37,6 +81,10 @@ impl Shard {
         }
         plain.drain(..connect_size);
         let partial = if plain.is_empty() { Vec::new() } else { plain };
+        let validity = certificate.as_deref().map(Validity::of);
+        if let Some(validity) = &validity {
+            self.expiries.await_end(validity, id);
+        }
         let seat = Seat {
             id,
             link,
@@ -46,6 +94,9 @@ impl Shard {
             listener,
             tls,
             device,
+            user,
+            certificate,
+            validity,
             is_ready: false,
             is_warm: false,
         };
@@ -65,9 +116,10 @@ impl Shard {
     /// Ask the engine; `None` after a refusal, whose CONNACK is on its way and whose record is written.
     fn introduce(&mut self, arrival: &mut Arrival) -> Option<ConnId> {
         let settings = self.shared.settings();
-        // Only a plaintext listener lets somebody without identity come this far, and it does not start without
-        // `anonymous`; while shutting down nobody is seated any more.
-        if self.stop_at.is_some() || (arrival.device.is_none() && !settings.dangerous.anonymous) {
+        // Nobody without identity comes this far, except where `anonymous` lets him, and that may have ended since; while
+        // shutting down nobody is seated any more.
+        let has_identity = arrival.device.is_some() || arrival.user.is_some();
+        if self.stop_at.is_some() || (!has_identity && !settings.dangerous.anonymous) {
             return None;
         }
         let Ok(Framed::Whole(whole)) = frame(&arrival.plain, u32::MAX) else {
@@ -80,23 +132,32 @@ impl Shard {
             ClientIds::OwnOnly
         };
         let who = Peer {
-            device: arrival.device.clone(),
+            device: arrival.identity(),
             client_ids,
         };
         let now = self.now();
-        let refused = match self.engine.handle_connect(now, &connect, &who) {
-            Ok(id) => return Some(id),
-            Err(refused) => refused,
+        let (refusal, bytes) = match arrival.revoked(&self.shared, &settings) {
+            Some(refusal) => {
+                let bytes = refusal_bytes(&connect, ReasonCode::NotAuthorized, &refusal.summary);
+                (refusal, bytes)
+            }
+            None => match self.engine.handle_connect(now, &connect, &who) {
+                Ok(id) => return Some(id),
+                Err(refused) => (
+                    Refusal::new(Stage::Connect, refused.cause, refused.summary, refused.mend),
+                    refused.bytes,
+                ),
+            },
         };
-        let record = Refusal::new(Stage::Connect, refused.cause, refused.summary, refused.mend).record(
+        let record = refusal.record(
             &arrival.peer,
             &arrival.listener,
             arrival.hello.as_deref(),
-            arrival.certificate.as_ref(),
+            arrival.certificate.as_deref(),
             Some(connect.client_id),
         );
-        self.shared.refused(refused.cause, record.clone());
-        let _ = arrival.link.write(&refused.bytes, &mut self.scratch);
+        self.shared.refused(refusal.cause, record.clone());
+        let _ = arrival.link.write(&bytes, &mut self.scratch);
         if let Some(tap) = arrival.link.tap.take() {
             let facts = json!({"outcome": "refused", "refusal": record});
             self.shared.recorder.offer(&tap, arrival.device.as_deref(), facts);

@@ -18,6 +18,8 @@ impl Shard {
                     clean_start,
                     session_present,
                 } => {
+                    let seat = self.seats.get_mut(conn.index as usize).and_then(Option::as_deref_mut);
+                    let certificate = seat.and_then(|s| s.certificate.take());
                     let seat = self.seats.get(conn.index as usize).and_then(Option::as_deref);
                     self.shared.events.push(
                         "connected",
@@ -26,6 +28,8 @@ impl Shard {
                             "listener": seat.map(|s| &*s.listener),
                             "client_id": &*client_id,
                             "device": seat.and_then(|s| s.device.as_deref()),
+                            "user": seat.and_then(|s| s.user.as_deref()),
+                            "certificate": certificate.map(|c| c.to_json()),
                             "protocol": version.name(),
                             "keep_alive": keep_alive_s,
                             "clean_start": clean_start,
@@ -56,10 +60,14 @@ impl Shard {
                     suppressed,
                 } => {
                     let seat = self.seats.get(conn.index as usize).and_then(Option::as_deref);
-                    let who = seat.and_then(|s| s.device.as_deref()).unwrap_or("anonymous");
+                    let (device, user) = (
+                        seat.and_then(|s| s.device.as_deref()),
+                        seat.and_then(|s| s.user.as_deref()),
+                    );
+                    let who = device.or(user).unwrap_or("anonymous");
                     self.shared.events.push("denied", json!({
                         "client_id": &*client_id,
-                        "device": seat.and_then(|s| s.device.as_deref()),
+                        "device": device,
                         "action": action.name(),
                         "topic": topic,
                         "rule": why,
