@@ -6,7 +6,16 @@ Only `sealmq.broker`, `sealmq.client` and `sealmq.testing` import this module (c
 
 from typing import final
 
-__all__ = ["ENGINE_VERSION", "Client", "EngineError", "Node", "decode_packets", "default_limits", "encode_packet"]
+__all__ = [
+    "ENGINE_VERSION",
+    "Client",
+    "EngineError",
+    "Node",
+    "decode_packets",
+    "default_limits",
+    "encode_packet",
+    "explain_rule",
+]
 
 class EngineError(Exception):
     """The data plane could not do what was asked.
@@ -27,19 +36,35 @@ class Node:
 
         ```
         {"listeners": [{"kind": "mqtts" | "wss" | "plaintext", "address": "127.0.0.1:8883"}, ...],
-         "tls": {"certificate_chain_pem": str, "private_key_pem": str, "client_ca_pem": str},
+         "tls": {"certificate_chain_pem": str, "private_key_pem": str, "client_ca_pem": str,
+                 "also": [{"certificate_chain_pem": str, "private_key_pem": str}, ...],   # further identities by SNI: the DNS names in
+                                            # each certificate; the one above stays the answer to no name and to an unknown one
+                 "client_crls_pem": str,    # "": none. A certificate on a CRL is refused (`revoked`); one of unknown status is not, and a
+                                            # CRL past its nextUpdate still counts
+                 "ticket_keys": [{"name": 32 hex, "key": 64 hex}, ...]},  # newest first: the first seals, all open; []: random keys of this
+                                            # process. A ticket given under another set of client CAs, or with a certificate that is revoked
+                                            # or past notAfter, never resumes: a full handshake follows
          "fleet": str,                      # the host part of spiffe://<fleet>/device/<id>
+         "revoked": {"devices": [str, ...], "certificates": [sha256 of the DER in hex, ...]},  # refused with the cause `revoked`
+         "groups": {device id: [group, ...]},
+         "users": [{"name": str, "hash": "$argon2id$..."}, ...],  # clients without certificate that give user name and password in CONNECT;
+                                            # a listener with users asks for a client certificate and does not demand one. A user's client
+                                            # identifier is user:NAME, or begins with user:NAME:, or is assigned
+         "origins": [str, ...],             # of web pages (https://host[:port]) that may open a WebSocket, besides the broker's own host
          "rules": [{"name": str,            # named in denial records
                     "effect": "allow" | "deny",
-                    "who": str,             # a glob over device ids ("*", "gateway-*"); "anonymous" for clients without certificate
+                    "who": str,             # a glob over device ids ("*", "gateway-*"); "group:GLOB" over a device's groups; "user:GLOB" over users
+                                            # (no other rule is for them); "anonymous" for clients without either
                     "publish": bool, "subscribe": bool,
-                    "filter": str}],        # a topic filter; {id} and {client} are replaced; first match decides, none = denied
+                    "filter": str}],        # a topic filter; {id} (device or user), {client} and {group} (once for each group that `who` covers)
+                                            # are replaced; first match decides, none = denied
          "dangerous": {"anonymous": bool, "any_client_id": bool, "allow_all": bool},
          "limits": {...},                   # see `default_limits`
          "version": str}                    # shown at $SYS/broker/version
         ```
         Raises EngineError with code `address-in-use`, `address-invalid`, `address-not-available`, `permission-denied`,
-        `certificate-invalid`, `key-invalid`, `key-mismatch`, `client-ca-invalid`, `rule-invalid`, `config-invalid`.
+        `certificate-invalid`, `key-invalid`, `key-mismatch`, `client-ca-invalid`, `client-crl-invalid`, `ticket-key-invalid`,
+        `user-invalid`, `rule-invalid`, `config-invalid`.
         """
 
     def addresses(self) -> list[tuple[str, str]]:
@@ -53,9 +78,10 @@ class Node:
         * `refused`: `peer`, `listener`, `stage` (`tcp`|`client-hello`|`handshake`|`certificate`|`http`|`connect`), `cause` (slug),
           `summary`, `mend`, and, where known, `certificate` {`subject`, `issuer`, `serial`, `not_before`, `not_after`, `device`},
           `hello` {`versions`, `ciphers`, `groups`, `alpn`, `server_name`}, `client_id`
-        * `connected`: `peer`, `listener`, `client_id`, `device`, `protocol` (`3.1.1`|`5.0`), `keep_alive`, `clean_start`,
-          `session_present`, `tls` {`version`, `cipher`, `group`, `resumed`} or null
-        * `disconnected`: `peer`, `client_id`, `device`, `cause` (slug), `summary`
+        * `connected`: `peer`, `listener`, `client_id`, `device`, `user` (name or null), `certificate` {`sha256`, `serial`, `not_before`,
+          `not_after` (seconds since the epoch), `issuer_key_id` (hex or null)} or null, `protocol` (`3.1.1`|`5.0`), `keep_alive`,
+          `clean_start`, `session_present`, `tls` {`version`, `cipher`, `group`, `resumed`} or null
+        * `disconnected`: `peer`, `client_id`, `device`, `cause` (slug; `revoked`, `certificate-expired`, ...), `summary`
         * `denied`: `client_id`, `device`, `action` (`publish`|`subscribe`|`will`), `topic`, `rule` (which rule said no, or that none
           said yes), `mend`
         * `dropped`: `client_id`, `cause` (slug), `count`
@@ -65,7 +91,7 @@ class Node:
         """JSON: counters and gauges since start (`connections`, `sessions`, `subscriptions`, `retained`, `messages_received`, ...)."""
 
     def sessions(self) -> str:
-        """JSON list: `client_id`, `device`, `connected`, `peer`, `listener`, `protocol`, `subscriptions`, `queued`, `inflight`."""
+        """JSON list: `client_id`, `device`, `user`, `connected`, `peer`, `listener`, `protocol`, `subscriptions`, `queued`, `inflight`."""
 
     def record_next(self, device: str | None, timeout_ms: int) -> str | None:
         """Record the next connection whose certificate names `device` (None: whoever comes next), accepted or refused.
@@ -79,14 +105,39 @@ class Node:
     def disconnect_device(self, device: str, reason_code: int, reason: str) -> int:
         """Close every live connection of `device` (MQTT 5: DISCONNECT with the code and string); how many were closed."""
 
+    def revoke(self, revocation: str) -> str:
+        """Refuse devices and certificates from now on and close every live connection of theirs (MQTT 5: DISCONNECT 0x98).
+
+        JSON in: `{"devices": [...], "certificates": [...]}` as `revoked` of a NodeConfig; it adds to what is refused, until a
+        reload states the whole list anew. JSON out, once all that has happened: `{"closed": int, "micros": int}`. A
+        handshake under way on another thread does not slip by. Raises EngineError `config-invalid`.
+        """
+
+    def publish(self, topic: str, payload: bytes, retain: bool) -> None:
+        """Publish a message of the broker's own at QoS 1; no rule is asked. An empty `payload` with `retain` removes what was kept.
+
+        Raises EngineError `config-invalid` when `topic` is no topic name.
+        """
+
     def reload(self, config: str) -> None:
-        """Take new `tls`, `rules` and `limits` from a NodeConfig; listeners stay. Nothing changes when it raises."""
+        """Take everything but `listeners` from a new NodeConfig. Nothing changes when it raises.
+
+        Connections of devices and certificates that `revoked` names now, and of users that are gone, are closed.
+        """
 
     def stop(self, grace_ms: int) -> None:
         """Stop accepting, send DISCONNECT 0x8B to MQTT 5 clients, close all within `grace_ms`. Idempotent."""
 
 def default_limits() -> str:
     """JSON: every limit of the data plane with its default, unit, bound and reason: `{name: {default, min, max, unit, reason}}`."""
+
+def explain_rule(config_json: str, identity: str | None, client_id: str, action: str, topic: str) -> str:
+    """Which rule of a NodeConfig decides about `action` (`publish` or `subscribe`) on a topic name or topic filter, and why.
+
+    `identity` is a device id, `user:NAME`, or None for a client without either. JSON: `{"allowed": bool, "rule": name or null,
+    "why": sentence}`; `rule` is null when no rule decides. The same compiled rules as in a running node. Raises EngineError
+    `config-invalid` (also for a malformed topic), `rule-invalid`.
+    """
 
 def decode_packets(version: str, data: bytes) -> tuple[list[str], int, str | None]:
     """The MQTT packets at the start of `data`: a JSON object each, the bytes used, and what ended it if that was a fault.

@@ -123,9 +123,16 @@ impl Refusal {
         }
     }
 
-    /// Revoked since its certificate was verified, or the certificate came back by a ticket.
-    pub fn revoked(certificate: Option<&CertificateFacts>) -> Refusal {
-        Refusal::from_tls(&TlsError::InvalidCertificate(CertificateError::Revoked), certificate)
+    /// Revoked since the certificate was verified.
+    pub fn revoked(certificate: &CertificateFacts) -> Refusal {
+        let revoked = TlsError::InvalidCertificate(CertificateError::Revoked);
+        Refusal::from_tls(&revoked, Some(certificate))
+    }
+
+    /// Expired since the certificate was verified.
+    pub fn expired(certificate: &CertificateFacts) -> Refusal {
+        let expired = TlsError::InvalidCertificate(CertificateError::Expired);
+        Refusal::from_tls(&expired, Some(certificate))
     }
 
     /// A user name that is not known, or a password that is not his: which of both is for nobody to know.

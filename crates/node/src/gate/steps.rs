@@ -14,7 +14,6 @@ use crate::link::{Ended, LinkFault, ReadOutcome};
 use crate::recording::take_keys;
 use crate::refusal::{Refusal, Stage};
 use crate::tls;
-use rustls::Error as TlsError;
 use rustls::server::UnbufferedServerConnection;
 use sealmq_codec::{Connect, Fault, Framed, ReasonCode, frame};
 use sealmq_engine::refusal_bytes;
@@ -213,10 +212,9 @@ impl Gate {
             // looked at when it was opened; what counts is what is looked at here.
             if let Some(facts) = &pending.certificate {
                 if self.shared.standing.denylist.denies(facts) {
-                    pending.verdict = Some(Refusal::revoked(Some(facts)));
+                    pending.verdict = Some(Refusal::revoked(facts));
                 } else if facts.ends_ms() <= now_ms() {
-                    let expired = TlsError::InvalidCertificate(rustls::CertificateError::Expired);
-                    pending.verdict = Some(Refusal::from_tls(&expired, Some(facts)));
+                    pending.verdict = Some(Refusal::expired(facts));
                 }
             }
         }

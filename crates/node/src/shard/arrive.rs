@@ -2,6 +2,7 @@
 
 use super::{Seat, Shard, Validity};
 use crate::certificate::CertificateFacts;
+use crate::event::now_ms;
 use crate::gate::TlsFacts;
 use crate::hello::ClientHello;
 use crate::link::Link;
@@ -38,11 +39,12 @@ impl Arrival {
     }
 
     /// What changed while he was on his way from the gate, where he was looked at first.
-    fn revoked(&self, shared: &Shared, settings: &Settings) -> Option<Refusal> {
+    fn outdated(&self, shared: &Shared, settings: &Settings) -> Option<Refusal> {
         match (&self.certificate, &self.user) {
             (Some(certificate), _) if shared.standing.denylist.denies(certificate) => {
-                Some(Refusal::revoked(Some(certificate)))
+                Some(Refusal::revoked(certificate))
             }
+            (Some(certificate), _) if certificate.ends_ms() <= now_ms() => Some(Refusal::expired(certificate)),
             (None, Some(user)) if !settings.users.knows(user) => Some(Refusal::bad_credentials()),
             _ => None,
         }
@@ -136,7 +138,7 @@ impl Shard {
             client_ids,
         };
         let now = self.now();
-        let (refusal, bytes) = match arrival.revoked(&self.shared, &settings) {
+        let (refusal, bytes) = match arrival.outdated(&self.shared, &settings) {
             Some(refusal) => {
                 let bytes = refusal_bytes(&connect, ReasonCode::NotAuthorized, &refusal.summary);
                 (refusal, bytes)
