@@ -106,9 +106,7 @@ class Acme(Table):
     """
 
     names: list[str] = _setting([], "public names to certify; empty means no ACME", unit="DNS")
-    directory: str = _setting(
-        "https://acme-v02.api.letsencrypt.org/directory", "directory of the ACME server", unit="URL"
-    )
+    directory: str = _setting("", "directory of the ACME server; empty means Let's Encrypt", unit="URL")
     email: str = _setting("", "contact of the account, for warnings of the ACME server", unit="mail address")
     ca_file: str = _setting("", "trust anchors for the ACME server instead of the system's", unit="PEM file")
     challenge: Literal["http-01", "dns-01"] = _setting("http-01", "how the control of a name is shown")
