@@ -14,6 +14,10 @@ _TEXTS = {
         "TCP gives a reliable stream of bytes and nothing else. Nobody has shown who they are, and everyone on the "
         "way can read and change what crosses it."
     ),
+    "accept": (
+        "The operating system took a connection. All that is known of the other side is an address; who it is, its"
+        " certificate will have to show."
+    ),
     "ClientHello": (
         "The client opens with all it can do, so that the server can choose: versions, cipher suites, groups for "
         "the key agreement, and in TLS 1.3 already its half of that agreement, to save a round trip. It also names "
@@ -123,11 +127,20 @@ _TEXTS = {
     "DISCONNECT": "An orderly end of the session: the broker does not send the will.",
     "PINGREQ": "A sign of life when nothing else is to be said.",
     "PINGRESP": "The answer to a sign of life.",
+    "NotTls": (
+        "Every record of TLS begins with its type, a version and a length. What came begins otherwise: something else"
+        " speaks here, and its first bytes most often tell what."
+    ),
+    "UnreadableRecord": (
+        "A record that its key does not open was changed on the way, or was made with a key that is not known here."
+    ),
+    "not MQTT": "What the channel carries must be MQTT packets from the first byte on; these are none.",
+    "not WebSocket": "What the channel carries must be HTTP first and frames after that; this is neither.",
     "close": "TCP is taken down last. What was said stays secret: the session keys are forgotten on both sides.",
     "ended": "The connection ended here, without another message.",
 }
 
 
 def why(message: str) -> str:
-    """The text for a message or a step of this side; empty when there is none."""
+    """The text for a message, a step of this side, or `ended`; empty when there is none."""
     return _TEXTS.get(message, "")

@@ -70,13 +70,14 @@ class Story:
             direction = "received" if direction == SENT else "sent"
         told = says.from_seat(said, message, is_broker=self.is_broker)
         size = (message.wire, message.records)
-        self._append(event, who_of(message), name, told, direction, size, message.epoch, fields, name, is_bad=is_bad)
+        self._append(
+            event, who_of(message), name, told, direction, size, message.epoch, fields, explain.why(name), is_bad=is_bad
+        )
 
     def add(self, event: Event, who: Who, name: str, said: says.Said, *, is_bad: bool = False) -> None:
         """A step with nothing on the wire: of this side, or the end that another made."""
-        self._append(
-            event, who, name, said, "none", (0, 0), "none", (), name if who == "here" else "ended", is_bad=is_bad
-        )
+        why = (explain.why(name) if who == "here" else "") or explain.why("ended")
+        self._append(event, who, name, said, "none", (0, 0), "none", (), why, is_bad=is_bad)
 
     def _append(
         self,
@@ -88,7 +89,7 @@ class Story:
         size: tuple[int, int],
         protection: Protection,
         fields: tuple[Field, ...],
-        kind: str,
+        why: str,
         *,
         is_bad: bool,
     ) -> None:
@@ -107,7 +108,7 @@ class Story:
                 said.says,
                 said.result,
                 said.next,
-                explain.why(kind) or explain.why("ended"),
+                why,
                 self.tracker.state,
                 fields,
                 is_bad,

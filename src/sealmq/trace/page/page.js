@@ -108,7 +108,11 @@
 
   // --- bytes and fields on hover and on focus
 
+  let told = null; // the link that the tip is about
+  let pointer = ""; // where the mouse was last seen to be
+
   function tell(link) {
+    told = link;
     const number = link.getAttribute("data-step");
     const step = steps[number - 1];
     const head = document.createElement("p");
@@ -133,15 +137,22 @@
     link.setAttribute("aria-describedby", "tip");
   }
   function hush(link) {
-    tip.hidden = true;
+    if (link === told) tip.hidden = true;
     link.removeAttribute("aria-describedby");
   }
   for (const link of document.querySelectorAll("a[data-step]")) {
-    link.addEventListener("pointerenter", (event) => event.pointerType === "mouse" && tell(link));
-    link.addEventListener("pointerleave", () => hush(link));
-    link.addEventListener("focus", () => link.matches(":focus-visible") && tell(link));
+    link.addEventListener("pointerenter", (event) => {
+      // a link that was scrolled under a resting mouse was not pointed at
+      if (event.pointerType === "mouse" && `${event.clientX} ${event.clientY}` !== pointer) tell(link);
+    });
+    const isFocused = () => link.matches(":focus-visible");
+    link.addEventListener("pointerleave", () => isFocused() || hush(link));
+    link.addEventListener("focus", () => isFocused() && tell(link));
     link.addEventListener("blur", () => hush(link));
   }
+  addEventListener("pointermove", (event) => {
+    pointer = `${event.clientX} ${event.clientY}`;
+  }, { passive: true });
   addEventListener("scroll", () => {
     if (tip.hidden) return;
     const link = document.activeElement;
