@@ -14,7 +14,7 @@ from tiny_disk import tiny_disk
 
 from sealmq.datafolder import DataFolder
 from sealmq.errors import Environment, NotSo, UsageError
-from sealmq.pki import signing
+from sealmq.pki import requests, signing
 from sealmq.pki.authority import Authority
 from sealmq.pki.operations import OPERATIONS, device_add, device_files, device_list, device_show
 from sealmq.pki.registry import Approval, ApprovalState, Registry
@@ -143,10 +143,14 @@ def test_every_operation_speaks_json_and_gives_no_key_away(three):
     _, _, registry = three
     asked = Approval("aa" * 32, "from-the-factory", "CN=x", "CN=y", "192.0.2.7:1", ApprovalState.WAITING, NOW)
     registry.approvals.ask(asked, at_most=1)
+    request = requests.build(signing.new_key(), subject=x509.Name([]), names=[]).decode()
+    known = {"id": "sensor-1", "request": request, "names": ["DNS:localhost"], "common_name": None, "days": 1}
+    ids = dict.fromkeys(("device-approve", "device-deny"), "from-the-factory")
+    ids |= dict.fromkeys(("device-revoke", "device-retire"), "other")
+    device_add(*three, id="other")
     for verb, operation in OPERATIONS.items():
-        device = "from-the-factory" if verb in {"device-approve", "device-deny"} else "sensor-1"
-        takes_id = "id" in inspect.signature(operation).parameters
-        args = {"id": device} if takes_id else {"kind": "servers"} if verb == "ca-rotate" else {}
+        args = {name: value for name, value in known.items() if name in inspect.signature(operation).parameters}
+        args |= {"id": ids[verb]} if verb in ids else {"kind": "servers"} if verb == "ca-rotate" else {}
         text = json.dumps(operation(*three, **args))
         assert "PRIVATE KEY" not in text, verb
 

@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 
     Event = dict[str, Any]
 
+CAUSE_HEADER = "Sealmq-Cause"
+"""The header of an answer that is no certificate: the slug of the cause, as in the log."""
+
 ASK_AGAIN_SECONDS = 60
 """How long a device that waits for an approval should wait before it asks again (RFC 7030, 4.2.3)."""
 
@@ -169,7 +172,8 @@ class Registrar:
             return self._refuse(request, error)
         if isinstance(found, Approval):
             text = f"device {found.device_id} waits for an operator to approve it\n"
-            return PlainTextResponse(text, status_code=202, headers={"Retry-After": str(ASK_AGAIN_SECONDS)})
+            headers = {"Retry-After": str(ASK_AGAIN_SECONDS), CAUSE_HEADER: "approval-waiting"}
+            return PlainTextResponse(text, status_code=202, headers=headers)
         return form(found)
 
     def _by_credentials(self, request: Request, body: bytes) -> Issued | Approval:
@@ -250,7 +254,9 @@ class Registrar:
             mend=error.mend,
         )
         status = _status(error)
-        headers = {"WWW-Authenticate": 'Basic realm="sealmq enrolment", charset="UTF-8"'} if status == 401 else {}
+        headers = {CAUSE_HEADER: error.code}
+        if status == 401:
+            headers["WWW-Authenticate"] = 'Basic realm="sealmq enrolment", charset="UTF-8"'
         lines = [error.message, *([f"mend: {error.mend}"] if error.mend else [])]
         return PlainTextResponse("\n".join(lines) + "\n", status_code=status, headers=headers)
 

@@ -29,7 +29,8 @@ class Verb(NamedTuple):
 VERBS = {
     "up": Verb("sealmq.cli.up", "Start the broker; the first start makes its CA and certificates."),
     "status": Verb("sealmq.cli.status", "What the running broker serves, and whom it refused and why."),
-    "device": Verb("sealmq.cli.device", "Devices of the fleet: add, list, show.", group=True),
+    "device": Verb("sealmq.cli.device", "Devices of the fleet, from add and token to revoke and retire.", group=True),
+    "agent": Verb("sealmq.cli.agent", "On a device: enrol once, then renew the certificate in time."),
     "pub": Verb("sealmq.cli.pub", "Publish messages, options as in mosquitto_pub."),
     "sub": Verb("sealmq.cli.sub", "Subscribe and print messages, options as in mosquitto_sub."),
     "trace": Verb("sealmq.cli.trace", "Walk through a real handshake and MQTT session, and say why one failed."),

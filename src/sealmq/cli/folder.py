@@ -44,6 +44,15 @@ def perform(data: Path, verb: str, args: dict[str, Any], *, create: bool = False
 
 def broker_address(data: Path) -> tuple[str, int]:
     """Host and port under which a device on this machine reaches the broker: the running one's, else the default."""
+    return _listener(data, "mqtts", 8883)
+
+
+def https_address(data: Path) -> tuple[str, int]:
+    """Host and port of the broker's HTTPS door, likewise."""
+    return _listener(data, "https", 8443)
+
+
+def _listener(data: Path, scheme: str, default: int) -> tuple[str, int]:
     from urllib.parse import urlsplit
 
     folder = DataFolder.open(data)
@@ -57,10 +66,10 @@ def broker_address(data: Path) -> tuple[str, int]:
             listeners = []
         for listener in listeners:
             url = urlsplit(str(listener))
-            if url.scheme == "mqtts" and url.hostname and url.port:
+            if url.scheme == scheme and url.hostname and url.port:
                 here = url.hostname in {"127.0.0.1", "::1", "0.0.0.0", "::"}  # noqa: S104 - read, not bound
                 return ("localhost" if here else url.hostname), url.port
-    return "localhost", 8883
+    return "localhost", default
 
 
 def running(data: Path) -> DataFolder:

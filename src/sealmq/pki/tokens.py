@@ -61,9 +61,17 @@ class EnrolmentUri:
         return cls(host, port, check_device_id(device_id), token, matched[1])
 
     def __str__(self) -> str:
-        where = f"[{self.host}]" if ":" in self.host else self.host
         query = urlencode({"id": self.device_id, "token": self.token, "pin": f"sha256:{self.pin}"}, safe=":")
-        return f"{SCHEME}://{where}:{self.port}/?{query}"
+        return f"{SCHEME}://{self._where}/?{query}"
+
+    @property
+    def server_url(self) -> str:
+        """Where to enrol."""
+        return f"https://{self._where}"
+
+    @property
+    def _where(self) -> str:
+        return f"{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
 
 def _invalid() -> UsageError:
