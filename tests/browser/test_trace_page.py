@@ -204,6 +204,7 @@ def test_a_link_leads_to_its_step(browser: Chromium, tmp_path: Path, traces: dic
     shown.click("a.jump")
     stopped = next(step.number for step in seen.steps if step.is_bad and step.message == seen.stopped_at)
     is_at(shown, stopped, len(seen.steps))
+    assert shown.evaluate("document.getElementById('back').getBoundingClientRect().top") >= 0  # and the way on is there
     assert "It stopped here" in shown.evaluate("document.querySelector('#process tbody.current').textContent")
     assert shown.complaints == []
 

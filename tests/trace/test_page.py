@@ -155,7 +155,7 @@ def test_a_failure_is_marked_where_it_stopped(traces: dict[str, Trace], kind: st
     assert text.count("It stopped here") == body[0].count("It stopped here") == 1
     for words in (seen.cause, seen.mend, seen.evidence, seen.command, *seen.not_done):
         assert html.escape(words or "?") in body[0]
-    assert f'href="#step-{stopped.number}">Go to step {stopped.number}' in text
+    assert f'href="#step-{stopped.number}" data-step="{stopped.number}">Go to step {stopped.number}' in text
     drawn = page.svg(seen)
     assert f"✕ stopped here: {seen.cause}" in drawn
     after = drawn.partition("✕ stopped here")[0].count('class="step ')

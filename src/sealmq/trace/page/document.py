@@ -122,7 +122,8 @@ def _verdict(trace: Trace) -> str:
     if trace.outcome == "ok":
         return '<p class="verdict"><strong>✓ OK.</strong> All that was wanted came about.</p>'
     at = stop(trace)
-    jump = f' <a class="jump" href="#step-{at.number}">Go to step {at.number}, where it stopped</a>' if at else ""
+    href = f'href="#step-{at.number}" data-step="{at.number}"' if at else ""
+    jump = f' <a class="jump" {href}>Go to step {at.number}, where it stopped</a>' if at else ""
     return (
         f'<div class="verdict failed"><p><strong>✕ Failed</strong> at {escaped(trace.stopped_at or "")}, ended by '
         f"{stopped_by(trace)} <code>[{escaped(trace.cause or '')}]</code>.{jump}</p>"

@@ -140,7 +140,7 @@
     if (link === told) tip.hidden = true;
     link.removeAttribute("aria-describedby");
   }
-  for (const link of document.querySelectorAll("a[data-step]")) {
+  for (const link of document.querySelectorAll("#rungs a[data-step], #process a[data-step]")) {
     link.addEventListener("pointerenter", (event) => {
       // a link that was scrolled under a resting mouse was not pointed at
       if (event.pointerType === "mouse" && `${event.clientX} ${event.clientY}` !== pointer) tell(link);
