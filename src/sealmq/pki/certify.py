@@ -112,9 +112,9 @@ def _check(leaf: x509.Certificate, by: Signer, question: Question) -> None:
     if report.is_valid:
         return
     step = report.best.failed[0]
-    whose = "certificate" if step.position == 0 else "CA"
+    whose = "certificate" if step.position == 0 else f"CA {by.issuer.certificate.subject.rfc4514_string()}"
     raise NotSo(
-        f"{whose} {report.best.certificates[step.position].subject.rfc4514_string()} would not verify: {step.what}",
+        f"{whose} would not verify: {step.what}",
         mend=step.mend,
         code="would-not-verify",
     )

@@ -5,6 +5,7 @@ It knows nothing of files, of the registry, or of who may have what; it signs wh
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -158,8 +159,6 @@ def _builder(
     if issuer is not None:  # a chain is only valid while all of it is
         not_before = max(not_before, issuer.certificate.not_valid_before_utc)
         not_after = min(not_after, issuer.certificate.not_valid_after_utc)
-    # keyid form alone: with issuer and serial in it, an issuing CA could not be reissued with the same key
-    signer = issuer.key.public_key() if issuer else public_key
     builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -169,7 +168,7 @@ def _builder(
         .not_valid_before(not_before)
         .not_valid_after(not_after)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
-        .add_extension(_authority_key_identifier(signer), critical=False)
+        .add_extension(_authority_key_identifier(issuer, public_key), critical=False)
     )
     if profile.usage is not Usage.NONE:
         builder = builder.add_extension(x509.ExtendedKeyUsage([_USAGE_OIDS[profile.usage]]), critical=False)
@@ -196,10 +195,16 @@ def _leaf_builder(
     return builder
 
 
-def _authority_key_identifier(signer: CertificatePublicKeyTypes) -> x509.AuthorityKeyIdentifier:
-    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(
-        x509.SubjectKeyIdentifier.from_public_key(signer)
-    )
+def _authority_key_identifier(issuer: Issuer | None, own: CertificatePublicKeyTypes) -> x509.AuthorityKeyIdentifier:
+    """What the issuer calls its key, which a foreign CA may have computed in another way (RFC 5280, 4.2.1.2).
+
+    The key identifier alone: with issuer and serial in it, an issuing CA could not be reissued with the same key.
+    """
+    called = x509.SubjectKeyIdentifier.from_public_key(issuer.key.public_key() if issuer else own)
+    if issuer is not None:
+        with contextlib.suppress(x509.ExtensionNotFound):
+            called = issuer.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(called)
 
 
 def _key_usage(*, ca: bool) -> x509.KeyUsage:
