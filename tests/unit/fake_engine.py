@@ -23,6 +23,7 @@ class Node:
         self.config = config
         self.reloaded = []
         self.published = []
+        self.revoked = []
         self.stopped = None
         self.events = queue.Queue()
         Node.started.append(self)
@@ -53,6 +54,13 @@ class Node:
 
     def disconnect_device(self, device, reason_code, reason):
         return len(device)
+
+    def revoke(self, revocation):
+        self.revoked.append(json.loads(revocation))
+        return json.dumps({"closed": 2, "micros": 1234})
+
+    def purge_device(self, device):
+        return json.dumps({"sessions": 1, "retained": 3})
 
     def publish(self, topic, payload, retain):
         self.published.append((topic, payload, retain))
