@@ -136,7 +136,7 @@ def test_on_the_wire(recordings: dict[str, Recording], form: str, capsys: pytest
         causes[str(seen.cause)] = causes.get(str(seen.cause), 0) + 1
         assert "\x1b[2J" not in capsys.readouterr().out
     sys.stderr.write(f"{form}: {COUNT} on the wire: {dict(sorted(causes.items()))}\n")
-    assert len(causes) > 2
+    assert form == "broker" or len(causes) > 2  # a broker says itself what became of it
 
 
 @pytest.mark.timeout(3600 if COUNT > 1000 else 60)
