@@ -52,6 +52,29 @@ def test_a_file_expands_in_order_one_entry_per_filter(tmp_path):
     ]
 
 
+def test_groups_and_users_are_named_with_a_prefix(tmp_path):
+    found = rules(
+        tmp_path,
+        """
+        [[rule]]
+        name = "groups"
+        who = "group:press-*"
+        actions = ["publish"]
+        topics = ["groups/{group}/{id}"]
+
+        [[rule]]
+        name = "people"
+        who = "user:anna@example.org"
+        actions = ["subscribe"]
+        topics = ["users/{id}/#"]
+        """,
+    )
+    assert [(entry["who"], entry["filter"]) for entry in for_engine(found)] == [
+        ("group:press-*", "groups/{group}/{id}"),
+        ("user:anna@example.org", "users/{id}/#"),
+    ]
+
+
 def test_an_empty_file_allows_nothing(tmp_path):
     assert rules(tmp_path, "") == ()
 
@@ -67,7 +90,9 @@ GOOD = 'name = "r"\nactions = ["publish"]\ntopics = ["a"]\n'
         ('[[rule]]\nactions = ["publish"]\ntopics = ["a"]\n', "rule 1 in"),
         ("[[rule]]\n" + GOOD + 'topic = ["b"]\n', "unknown key 'topic'"),
         ("[[rule]]\n" + GOOD + 'effect = "permit"\n', "effect of rule 'r'"),
-        ("[[rule]]\n" + GOOD + 'who = "a b"\n', "who of rule 'r'"),
+        ("[[rule]]\n" + GOOD + 'who = "a/b"\n', "who of rule 'r'"),
+        ("[[rule]]\n" + GOOD + 'who = "group:"\n', "who of rule 'r'"),
+        ("[[rule]]\n" + GOOD + 'who = "role:x"\n', "who of rule 'r'"),
         ("[[rule]]\n" + GOOD + 'who = ""\n', "who of rule 'r'"),
         ('[[rule]]\nname = "r"\ntopics = ["a"]\n', "actions of rule 'r' in"),
         ('[[rule]]\nname = "r"\nactions = []\ntopics = ["a"]\n', "is empty"),
@@ -79,6 +104,7 @@ GOOD = 'name = "r"\nactions = ["publish"]\ntopics = ["a"]\n'
             '[[rule]]\nname = "r"\nwho = "anonymous"\nactions = ["publish"]\ntopics = ["devices/{id}"]\n',
             "has no device id",
         ),
+        ('[[rule]]\nname = "r"\nwho = "user:*"\nactions = ["publish"]\ntopics = ["{group}"]\n', "only devices are in"),
         ("[[rule]]\nname = \n", "is not TOML"),
     ],
 )
@@ -97,7 +123,7 @@ def test_a_missing_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["#", "+", "a/#", "+/b/+", "/", "a//b", "$SYS/broker/#", "devices/{id}/{client}/#", "é"]
+    "text", ["#", "+", "a/#", "+/b/+", "/", "a//b", "$SYS/broker/#", "devices/{id}/{client}/#", "{group}/+", "é"]
 )
 def test_filters_that_hold(text):
     assert check_filter(text) == ""

@@ -141,7 +141,16 @@ class Identities:
             "device-approve": lambda args: self._entered("device-approve", args),
             "device-revoke": lambda args: self._ended("device-revoke", args),
             "device-retire": lambda args: self._ended("device-retire", args, purge=self._purge),
+            "user-add": lambda args: self._changed("user-add", args),
+            "user-remove": lambda args: self._changed("user-remove", args),
         }
+
+    def _changed(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:
+        """Live when this returns: connections of users that are gone are closed by the data plane."""
+        with self._changing:
+            result = OPERATIONS[verb](self._folder, self._authority, self._registry, **args)
+            self._reconfigure()
+        return result
 
     def _entered(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:
         result = OPERATIONS[verb](self._folder, self._authority, self._registry, **args)

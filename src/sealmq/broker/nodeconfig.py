@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sealmq.broker import bundle
 from sealmq.config import rules as rule_file
+from sealmq.pki import users
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,13 +48,12 @@ def compose(
     *,
     ticket_keys: Sequence[Mapping[str, str]] = (),
     revoked: Mapping[str, Sequence[str]] | None = None,
+    groups: Mapping[str, Sequence[str]] | None = None,
 ) -> str:
-    """The `NodeConfig` as JSON, `ticket_keys` and `revoked` as it has them.
+    """The `NodeConfig` as JSON; `ticket_keys`, `revoked` and `groups` (device id to names) as it has them.
 
-    Raises `ConfigError` when the rule file is not whole.
+    Raises `ConfigError` when the rule file or the file of users is not whole.
     """
-    rules = rule_file.load_rules(rules_path(settings, folder))
-    dangerous = settings.config.dangerous
     config: dict[str, Any] = {
         "listeners": listeners(settings),
         "tls": {
@@ -64,17 +64,30 @@ def compose(
             "ticket_keys": list(ticket_keys),
         },
         "fleet": folder.fleet,
-        "rules": [*rule_file.for_engine(rules), bundle.RULE],
-        "dangerous": {
-            "anonymous": dangerous.anonymous,
-            "any_client_id": dangerous.any_client_id,
-            "allow_all": dangerous.allow_all,
-        },
+        **authorisation(settings, folder, groups=groups or {}),
+        "users": users.for_engine(folder),
         "limits": settings.config.limits.model_dump(),
         "version": version,
         "revoked": {"devices": [], "certificates": []} if revoked is None else revoked,
     }
     return json.dumps(config)
+
+
+def authorisation(settings: Settings, folder: DataFolder, *, groups: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """The part of a `NodeConfig` that decides who may do what: `rules`, `groups`, `dangerous`.
+
+    Raises `ConfigError` when the rule file is not whole.
+    """
+    dangerous = settings.config.dangerous
+    return {
+        "rules": [*rule_file.for_engine(rule_file.load_rules(rules_path(settings, folder))), bundle.RULE],
+        "groups": {device: list(names) for device, names in groups.items()},
+        "dangerous": {
+            "anonymous": dangerous.anonymous,
+            "any_client_id": dangerous.any_client_id,
+            "allow_all": dangerous.allow_all,
+        },
+    }
 
 
 def _identity(identity: Identity) -> dict[str, str]:

@@ -228,6 +228,7 @@ class Service:
             _version(),
             revoked=denylist(self.registry, now=utc_now()),
             ticket_keys=self.ticket_keys.for_engine(),
+            groups=self.registry.groups(),
         )
 
     def _counts(self) -> dict[str, Any]:

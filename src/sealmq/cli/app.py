@@ -36,7 +36,13 @@ VERBS = {
     "trace": Verb("sealmq.cli.trace", "Walk through a real handshake and MQTT session, and say why one failed."),
     "log": Verb("sealmq.cli.log", "What the running broker remembers: whom it refused and why.", group=True),
     "ca": Verb("sealmq.cli.ca", "The built-in certificate authority: show, export, rotate.", group=True),
-    "cert": Verb("sealmq.cli.cert", "Keys, requests and certificates in files: key, csr, sign, show, verify.", group=True),
+    "cert": Verb(
+        "sealmq.cli.cert", "Keys, requests and certificates in files: key, csr, sign, show, verify.", group=True
+    ),
+    "user": Verb(
+        "sealmq.cli.user", "Users with passwords, for clients without certificate: add, list, remove.", group=True
+    ),
+    "acl": Verb("sealmq.cli.acl", "Which rule decides what a client may publish and subscribe.", group=True),
     "config": Verb("sealmq.cli.config", "The settings in force and where each came from.", group=True),
 }
 

@@ -30,7 +30,7 @@ matches, the answer is no. Without a file these rules hold:
 ```toml
 [[rule]]
 name = "own topics"
-who = "*"                          # a glob over device ids; "anonymous" for clients without certificate
+who = "*"                          # a glob over device ids
 actions = ["publish", "subscribe"]
 topics = ["devices/{id}/#"]        # {id} is the device id, {client} the client id
 
@@ -42,6 +42,16 @@ topics = ["shared/#"]
 ```
 
 `effect = "deny"` makes a rule an exception to those below it; `effect` is `"allow"` when it is not written.
+
+| `who` | whom it is about |
+|---|---|
+| `"sensor-7"`, `"gateway-*"`, `"*"` | devices, by id; `*` is any text, `?` one character |
+| `"group:press-shop"`, `"group:*"` | devices in a group of that name (`sealmq device add ID --group NAME`) |
+| `"user:anna"`, `"user:*"` | users with passwords (`sealmq user add NAME`); no other rule is about them |
+| `"anonymous"` | clients without either, where `[dangerous]` lets them in |
+
+`{id}` in a topic is the device id or the user's name, `{client}` the client id. `{group}` stands for each group of the
+device that `who` covers. `sealmq acl explain ID publish|subscribe TOPIC` says which rule decides.
 """
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ANONYMOUS = "anonymous"
+GROUP, USER = "group:", "user:"
 _KEYS = ["name", "effect", "who", "actions", "topics"]
 _ACTIONS = ["publish", "subscribe"]
 _EFFECTS = ["allow", "deny"]
@@ -27,7 +28,11 @@ _MAX_FILTER_BYTES = 65_535
 
 @dataclass(frozen=True)
 class Rule:
-    """One `[[rule]]`: an effect for some devices (`who`, a glob over device ids), actions and topic filters."""
+    """One `[[rule]]`: an effect for some clients, actions and topic filters.
+
+    `who` is a glob over device ids, `group:GLOB` over the groups of a device, `user:GLOB` over users with passwords, or
+    `anonymous`.
+    """
 
     name: str
     who: str
@@ -79,7 +84,7 @@ def for_engine(rules: tuple[Rule, ...]) -> list[dict[str, object]]:
 
 
 def check_filter(text: str) -> str:
-    """What is wrong with a topic filter of a rule, empty when nothing is; `{id}` and `{client}` stand for text.
+    """What is wrong with a topic filter of a rule, empty when nothing is; `{id}`, `{client}`, `{group}` stand for text.
 
     MQTT 5.0 section 4.7: `#` only as the whole last level, `+` only as a whole level.
     """
@@ -98,8 +103,8 @@ def check_filter(text: str) -> str:
         if "+" in level and level != "+":
             return "has + beside other text in one level"  # [MQTT-4.7.1-2]
     for placeholder in _PLACEHOLDER.findall(text):
-        if placeholder not in ("{id}", "{client}"):
-            return f"has {placeholder}; only {{id}} (device id) and {{client}} (client id) are replaced"
+        if placeholder not in ("{id}", "{client}", "{group}"):
+            return f"has {placeholder}; {{id}} (device or user), {{client}} (client id) and {{group}} are replaced"
     if re.search(r"[{}]", _PLACEHOLDER.sub("", text)):
         return "has a brace without its partner"
     return ""
@@ -155,16 +160,23 @@ def _rule(entry: object, place: str, path: Path) -> Rule:
                 f"topic filter {topic!r} of {place} has {{id}}, and a client without certificate has no device id",
                 "use {client} or a fixed topic",
             )
+        if "{group}" in topic and (who == ANONYMOUS or who.startswith(USER)):
+            raise _bad(
+                f"topic filter {topic!r} of {place} has {{group}}, and only devices are in groups",
+                'use {id} or a fixed topic, or who = "group:*"',
+            )
     return Rule(name, who, actions, topics, effect)
 
 
 def _who(who: object, place: str) -> str:
-    if not isinstance(who, str) or not re.fullmatch(r"[A-Za-z0-9_*?-]{1,64}", who):
-        raise _bad(
-            f"who of {place} is {who!r}",
-            'write a device id, a pattern with * and ? such as "gateway-*", or "anonymous"',
-        )
-    return who
+    if isinstance(who, str):
+        prefix = next((prefix for prefix in (GROUP, USER) if who.startswith(prefix)), "")
+        if re.fullmatch(r"[A-Za-z0-9_.@ *?-]{1,64}", who.removeprefix(prefix)):
+            return who
+    raise _bad(
+        f"who of {place} is {who!r}",
+        'write a device id or a pattern such as "gateway-*"; "group:NAME", "user:NAME" or "anonymous"',
+    )
 
 
 def _words(entry: dict[str, Any], key: str, place: str, mend: str) -> tuple[str, ...]:

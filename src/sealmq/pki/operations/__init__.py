@@ -17,6 +17,7 @@ from sealmq.pki.operations.certificates import cert_sign_device, cert_sign_serve
 from sealmq.pki.operations.devices import device_add, device_list, device_show
 from sealmq.pki.operations.life import device_renew, device_retire, device_revoke, device_token
 from sealmq.pki.operations.rotation import ca_rotate, ca_rotation
+from sealmq.pki.operations.users import user_add, user_list, user_remove
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,6 +44,9 @@ __all__ = [
     "device_revoke",
     "device_show",
     "device_token",
+    "user_add",
+    "user_list",
+    "user_remove",
 ]
 
 OPERATIONS: dict[str, Callable[..., Result]] = {
@@ -58,6 +62,9 @@ OPERATIONS: dict[str, Callable[..., Result]] = {
     "device-retire": device_retire,
     "cert-sign-device": cert_sign_device,
     "cert-sign-server": cert_sign_server,
+    "user-add": user_add,
+    "user-list": user_list,
+    "user-remove": user_remove,
     "ca-show": ca_show,
     "ca-export": ca_export,
     "ca-rotate": ca_rotate,
