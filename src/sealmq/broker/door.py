@@ -119,7 +119,7 @@ class DoorProtocol(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """Bytes of a request; the last ones stop the clock."""
         super().data_received(data)
-        if self.cycle is not None and not self.cycle.more_body:
+        if self.cycle is not None and not self.cycle.more_body and not self.cycle.response_complete:
             self._request_is_here()
 
     def on_response_complete(self) -> None:
