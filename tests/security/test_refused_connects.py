@@ -227,7 +227,7 @@ def test_closed_before_connect(broker, refusal):
     ended = run(*_s_client(broker), stdin=b"")  # ends with its input
     assert ended.status == 0
     record = refusal(broker, "closed-before-connect", stage="connect")
-    assert "before CONNECT" in record["summary"]
+    assert "before it sent a whole CONNECT" in record["summary"]
     assert record["certificate"]["device"] == "sensor-1"
 
 

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 CRATES = ROOT / "crates"
 NODE = CRATES / "node" / "src"
 LITERAL = r'"((?:[^"\\]|\\.)*)"'
-SLUG = r"[a-z0-9]+(?:-[a-z0-9]+)+|internal"
+SLUG = r"[a-z0-9]+(?:-[a-z0-9]+)+|internal|revoked"
 Causes = dict[str, set[str]]
 
 

@@ -62,8 +62,8 @@ pub(super) fn unfinished(step: Step, how: &str, received: usize) -> Refusal {
         Step::Connect => Refusal::new(
             Stage::Connect,
             "closed-before-connect",
-            format!("{how} after the secure channel was up and before CONNECT"),
-            "a TLS test looks like this; an MQTT client sends CONNECT",
+            format!("{how} before it sent a whole CONNECT"),
+            "a test of the port looks like this; an MQTT client sends CONNECT",
         ),
         _ => Refusal::new(
             Stage::Handshake,
@@ -91,7 +91,7 @@ pub(super) fn stalled(step: Step, received: usize) -> Refusal {
         Step::Connect => Refusal::new(
             Stage::Connect,
             "connect-stalled",
-            "peer finished the TLS handshake and sent no whole CONNECT within limits.connect_timeout_ms",
+            "peer sent no whole CONNECT within limits.connect_timeout_ms",
             "an MQTT client sends CONNECT at once",
         ),
         Step::Login => Refusal::new(

@@ -133,7 +133,7 @@ CERTIFICATE = {
         "client certificate may not be used as one",
         "issue a certificate with extended key usage clientAuth; a server certificate does not serve as a device's",
     ),
-    "certificate-revoked": Refused("client certificate was revoked", "enrol the device again if it should come back"),
+    "revoked": Refused("client certificate was revoked", "enrol the device again if it should come back"),
     "certificate-bad-signature": Refused(
         "client certificate or a signature made with its key does not verify",
         "check that certificate and key of the device belong together, and that neither was altered",
@@ -146,7 +146,7 @@ CERTIFICATE = {
     "certificate-without-identity": Refused("client certificate names no device", _DEVICE_URI),
     "certificate-unfit-identity": Refused(
         "client certificate names something that cannot be a device id",
-        "use 1 to 64 letters, digits, '-', '_', '.' or '@' as the device id, without : / + #",
+        "use 1 to 64 letters, digits, '-', '_', '.' or '@' as the device id, without : / + #, and not anonymous or user",
     ),
 }
 
@@ -185,12 +185,25 @@ CONNECT = {
     "not-connect": Refused(
         "first packet is not CONNECT", "speak MQTT 3.1.1 or 5.0 on this port, beginning with CONNECT"
     ),
-    "connect-stalled": Refused(
-        "peer finished the TLS handshake and sent no whole CONNECT in time", "an MQTT client sends CONNECT at once"
-    ),
+    "connect-stalled": Refused("peer sent no whole CONNECT in time", "an MQTT client sends CONNECT at once"),
     "closed-before-connect": Refused(
-        "peer left after the secure channel was up and before CONNECT",
-        "a TLS test looks like this; an MQTT client sends CONNECT",
+        "peer left before it sent a whole CONNECT", "a test of the port looks like this; an MQTT client sends CONNECT"
+    ),
+    "no-credentials": Refused(
+        "client shows neither a certificate nor a user name with a password",
+        "give the client the certificate of a device (`sealmq device add ID`), or a user (`sealmq user add NAME`)",
+    ),
+    "bad-credentials": Refused(
+        "user name or password is wrong",
+        "check both in the client; `sealmq user list` shows the users, `sealmq user add NAME` sets a password",
+    ),
+    "too-many-logins": Refused(
+        "too many passwords wait to be verified",
+        "look for a flood of logins in the records around this one; certificates cost the broker less than passwords",
+    ),
+    "login-stalled": Refused(
+        "password was not verified in time",
+        "too many logins wait, or their hashes ask for much: raise the limit, or add users with cheaper hashes",
     ),
     "unsupported-protocol-version": Refused("CONNECT is of another MQTT version", "use MQTT 3.1.1 or 5.0"),
     "packet-too-large": Refused(
