@@ -126,6 +126,16 @@ def gnutls(_: Path, files: Files) -> Iterator[str]:
 Server = Callable[[Path, Files], contextlib.AbstractContextManager[str]]
 
 
+def altered(files: Files) -> Files:
+    """The last byte of the signature is another."""
+    made = x509.load_pem_x509_certificate(files.cert.read_bytes())
+    der = bytearray(made.public_bytes(serialization.Encoding.DER))
+    der[-1] ^= 1
+    changed = x509.load_der_x509_certificate(bytes(der))
+    files.cert.write_bytes(changed.public_bytes(serialization.Encoding.PEM))
+    return files
+
+
 def offered(authority: Authority, directory: Path) -> dict[str, Files | None]:
     """What a client may come with, by the cause that it is to be refused for."""
     other = directory / "other"
@@ -137,6 +147,7 @@ def offered(authority: Authority, directory: Path) -> dict[str, Files | None]:
         "certificate-not-yet-valid": authority.issue("early", starts=NOW + DAY, lasts=DAY),
         "certificate-wrong-purpose": authority.issue("misused", usage=FOR_SERVERS),
         "certificate-revoked": authority.issue("revoked"),
+        "certificate-bad-signature": altered(authority.issue("altered")),
     }
 
 
@@ -147,6 +158,7 @@ CAUSES = (
     "certificate-not-yet-valid",
     "certificate-wrong-purpose",
     "certificate-revoked",
+    "certificate-bad-signature",
 )
 
 

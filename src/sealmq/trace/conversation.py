@@ -50,20 +50,25 @@ class Conversation:
     def hold(self, *, client_id: str, topic: str) -> None:
         """Go through it as far as the broker lets it come. Raises `Stopped` when the connection ends before."""
         self._channel.write(mqtt.connect(self._version, client_id=client_id))
-        connack = self._await("CONNACK")
-        if connack is None and not self._broken:
-            self._channel.give_up(self._bounds.mqtt)
+        connack = self._need("CONNACK")
         if connack is None or connack.code != 0:
             return
         self._channel.write(mqtt.subscribe(self._version, topic))
-        suback = self._await("SUBACK")
+        suback = self._need("SUBACK")
         codes = suback.facts.get("codes") if suback is not None else None
         heard = isinstance(codes, list) and all(isinstance(code, int) and code < REFUSED for code in codes)
         self._channel.write(mqtt.publish(self._version, topic, PAYLOAD))
-        puback = self._await("PUBACK")
+        puback = self._need("PUBACK")
         if heard and puback is not None and puback.code < REFUSED:
             self._await("PUBLISH")
         self._channel.write(mqtt.disconnect(self._version))
+
+    def _need(self, kind: str) -> mqtt.Packet | None:
+        """The packet that the protocol owes; None when something else than MQTT comes."""
+        packet = self._await(kind)
+        if packet is None and not self._broken:
+            self._channel.give_up(self._bounds.mqtt)
+        return packet
 
     def _await(self, kind: str) -> mqtt.Packet | None:
         """The next packet of a kind; None when it does not come in time or something else than MQTT comes."""

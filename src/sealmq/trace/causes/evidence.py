@@ -76,9 +76,9 @@ class Evidence:
             return True
         if self.wants_mqtt and self.connack != 0:
             return True
-        return (
-            self.how not in ("left", "closed") or self.disconnect >= REFUSED or bool(self.not_mqtt and self.wants_mqtt)
-        )
+        # a server may say goodbye once it has been talked to; in the middle of a session it has not
+        orderly = self.how == "left" or (self.how == "closed" and self.stage != "mqtt")
+        return not orderly or self.disconnect >= REFUSED or bool(self.not_mqtt and self.wants_mqtt)
 
     @property
     def stopped_by(self) -> Literal["here", "server", "network"]:
