@@ -87,6 +87,7 @@ look_for_missing() {
         has gnutls-cli || want gnutls-bin
         has curl || want curl
         has ssh || want openssh-client
+        has pebble && has pebble-challtestsrv || want pebble
         ;;
     check)
         if ! { rust_is_new_enough && cargo clippy --version && cargo fmt --version; } >/dev/null 2>&1; then

@@ -17,6 +17,7 @@ from sealmq.broker import certificates, log, nodeconfig, soundness
 from sealmq.broker.control import ControlServer
 from sealmq.broker.handle import Broker, Event
 from sealmq.broker.identities import Identities
+from sealmq.broker.publicname import PublicName
 from sealmq.broker.refusals import Refusals
 from sealmq.broker.tickets import TicketKeys
 from sealmq.broker.upkeep import Upkeep, shown
@@ -161,6 +162,7 @@ class Service:
         for name, value, meaning in self.settings.dangerous():
             self.logger.critical("dangerous", setting=name, value=value, meaning=meaning)  # whatever the log level is
         self.ticket_keys = TicketKeys.open(self.folder, now=utc_now())
+        self._public = PublicName(self.folder, lambda: self.settings, self.logger)
         self.material = self._sound(self.settings)
         self._event_log = log.EventLog(self.logger)
         self._identities = Identities(
@@ -182,9 +184,12 @@ class Service:
             self._https = self._open_https(settings.listen.https)
             stack.callback(self._https.stop)
             self._https.start()
-        self._upkeep = Upkeep(self, hourly=[self._identities.refresh_crl])
+        self._upkeep = Upkeep(self, public=self._public.identity, hourly=[self._identities.refresh_crl])
         self._upkeep.start()
         stack.callback(self._upkeep.stop)
+        self._public.on_change = self._upkeep.look_soon
+        self._public.start()
+        stack.callback(self._public.stop)
         self.logger.info("certificates", summary=f"shown: {shown(self.material)}")
         waiting = {"trace-record": self._record, "refusals": self._refusals}
         control = ControlServer(self.folder, self._verbs(), waiting)
@@ -211,7 +216,7 @@ class Service:
 
     def _sound(self, settings: Settings) -> Material:
         """The certificates as the files have them now. Raises `ConfigError` when they cannot be put in force."""
-        found = certificates.read(settings, self.folder, self.authority)
+        found = certificates.read(settings, self.folder, self.authority, self._public.identity(settings))
         soundness.check(found, now=utc_now())
         return found
 

@@ -30,16 +30,20 @@ def check(material: Material, *, now: datetime, before: Material | None = None) 
     """
     earlier = {} if before is None else {one.setting: one for one in before.identities()}
     for identity in material.identities():
-        chain = _chain(identity)
-        _check_key(identity, chain[0])
-        _check_order(identity, chain)
-        _check_dates(identity, chain, now)
-        same = earlier.get(identity.setting)
-        if same is not None and same.chain_pem != identity.chain_pem:
-            _check_against(identity, chain, _chain(same))
-        _check_complete(identity, chain)
+        check_identity(identity, now=now, before=earlier.get(identity.setting))
     anchors = _check_client_ca(material, now)
     _check_crls(material, anchors, before)
+
+
+def check_identity(identity: Identity, *, now: datetime, before: Identity | None = None) -> None:
+    """The part of `check` that concerns one certificate of the broker."""
+    chain = _chain(identity)
+    _check_key(identity, chain[0])
+    _check_order(identity, chain)
+    _check_dates(identity, chain, now)
+    if before is not None and before.chain_pem != identity.chain_pem:
+        _check_against(identity, chain, _chain(before))
+    _check_complete(identity, chain)
 
 
 def crls(material: Material) -> list[x509.CertificateRevocationList]:

@@ -62,7 +62,7 @@ class Upkeep:
         self,
         service: Running,
         *,
-        public: Callable[[], Identity | None] = lambda: None,
+        public: Callable[[Settings], Identity | None] = lambda _settings: None,
         hourly: Sequence[Callable[[], None]] = (),
     ) -> None:
         self._service = service
@@ -145,7 +145,7 @@ class Upkeep:
 
     def _read(self) -> Material:
         service = self._service
-        return certificates.read(service.settings, service.folder, service.authority, self._public())
+        return certificates.read(service.settings, service.folder, service.authority, self._public(service.settings))
 
     def _sound(self) -> Material:
         found = self._read()
