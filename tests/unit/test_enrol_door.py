@@ -1,134 +1,23 @@
-"""Enrolment over HTTPS, with a stand-in for the data plane: what is answered, what is refused, what is bounded."""
+"""Enrolment over HTTPS: what is answered and what is refused. Knows nothing of connections."""
 
 import base64
 import contextlib
 import http.client
-import io
 import json
-import socket
 import ssl
 import subprocess
 from datetime import timedelta
 
-import fake_engine
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import pkcs7
-from cryptography.x509.oid import NameOID
+from enrol_door import DAY, NOW, csr, der
 
-from sealmq.broker import control, door
-from sealmq.broker.service import Service
-from sealmq.config.settings import load
-from sealmq.datafolder import DataFolder
-from sealmq.errors import NotSo
-from sealmq.pki import enrolment, profiles, requests, signing
-from sealmq.pki.authority import Authority
-from sealmq.pki.operations import device_add, device_revoke, device_token
-from sealmq.pki.registry import Registry
+from sealmq.broker import control
+from sealmq.pki import profiles, signing
 from sealmq.testing import ThrowawayCA
 
 EST = "/.well-known/est"
-NOW = signing.utc_now()
-DAY = timedelta(days=1)
-
-
-@pytest.fixture(autouse=True)
-def engine(monkeypatch):
-    return fake_engine.install(monkeypatch)
-
-
-class Door:
-    """A running service with its HTTPS door, and a client of it."""
-
-    def __init__(self, service, log):
-        self.service = service
-        self.log = log
-        self.host, port = service.urls()[-1].removeprefix("https://").split(":")
-        self.port = int(port)
-
-    def token(self, device_id="sensor-1", *, now=NOW):
-        return device_token(*self.three(), id=device_id, new=True, now=now)["token"]
-
-    def three(self):
-        return self.service.folder, self.service.authority, self.service.registry
-
-    def context(self, identity=None):
-        context = ssl.create_default_context(cadata=self.service.authority.server_ca_pem().decode())
-        if identity is not None:
-            context.load_cert_chain(*identity)
-        return context
-
-    def ask(self, method, path, body=None, *, identity=None, headers=None):
-        """Status, headers and body of an answer."""
-        connection = http.client.HTTPSConnection(self.host, self.port, timeout=10, context=self.context(identity))
-        with contextlib.closing(connection):
-            connection.request(method, path, body=body, headers=headers or {})
-            answer = connection.getresponse()
-            return answer.status, answer.headers, answer.read()
-
-    @contextlib.contextmanager
-    def connection(self):
-        """A TLS connection to write on by hand."""
-        raw = socket.create_connection((self.host, self.port))
-        with raw, self.context().wrap_socket(raw, server_hostname=self.host) as connection:
-            yield connection
-
-    def basic(self, device_id, token):
-        return {"Authorization": "Basic " + base64.b64encode(f"{device_id}:{token}".encode()).decode()}
-
-    def refused(self):
-        """The last refusal as the broker remembers it."""
-        return self.service.refusals.last(1)[0]
-
-
-@pytest.fixture
-def opened(tmp_path):
-    """`opened(setting=value)`: a service on a data folder whose CA is 200 days old."""
-    with contextlib.ExitStack() as stack:
-
-        def start(**settings):
-            data = tmp_path / "data"
-            folder = DataFolder.create_or_open(data)
-            if not folder.ca_dir.is_dir():
-                Authority.create(folder, now=NOW - 200 * DAY)
-            overrides = {"listen.https": "127.0.0.1:0", **{k.replace("__", "."): v for k, v in settings.items()}}
-            log = io.StringIO()
-            read = lambda: load(data / "sealmq.toml", overrides=overrides, environ={})  # noqa: E731
-            return Door(stack.enter_context(Service(data, read, log_to=log)), log)
-
-        yield start
-
-
-@pytest.fixture
-def at_door(opened):
-    return opened()
-
-
-def csr(common_name=None, *names, key=None):
-    subject = [] if common_name is None else [x509.NameAttribute(NameOID.COMMON_NAME, common_name)]
-    return requests.build(key or signing.new_key(), subject=x509.Name(subject), names=list(names))
-
-
-def der(pem):
-    return b"".join(line for line in pem.splitlines() if not line.startswith(b"-----"))
-
-
-@pytest.fixture
-def identity(tmp_path):
-    """`identity(door, lifetime…)` enrols a device in the past and writes its pair; the files, certificate first."""
-
-    def make(at_door, device_id="sensor-1", *, now=NOW):
-        key = signing.new_key()
-        token = at_door.token(device_id, now=now)
-        _, authority, registry = at_door.three()
-        request = csr(device_id, key=key)
-        issued = enrolment.by_token(authority, registry, token=token, request=request, now=now)
-        cert, key_file = tmp_path / f"{device_id}.pem", tmp_path / f"{device_id}.key"
-        cert.write_bytes(issued.chain_pem)
-        key_file.write_bytes(signing.key_pem(key))
-        return cert, key_file
-
-    return make
 
 
 # --- EST --------------------------------------------------------------------------------------------------------------
@@ -345,135 +234,3 @@ def test_a_full_disk_is_our_fault_and_spends_no_token(at_door):
     assert (status, told["Sealmq-Cause"]) == (503, "disk-full")
     sqlite.execute(f"PRAGMA max_page_count = {room}")
     assert at_door.ask("POST", "/enrol", csr(), headers=headers)[0] == 200
-
-
-# --- bounds -----------------------------------------------------------------------------------------------------------
-
-
-def ends(connection):
-    """Whether the other side closes within the test's patience."""
-    connection.settimeout(10)
-    try:
-        while connection.recv(4096):
-            pass
-    except (ConnectionError, ssl.SSLError):
-        return True
-    except TimeoutError:
-        return False
-    return True
-
-
-@pytest.mark.parametrize(
-    "beginning",
-    [b"", b"GET / HTTP/1.1\r\nHost: x\r\n", b"POST /enrol HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf"],
-    ids=["nothing", "half-a-head", "half-a-body"],
-)
-def test_a_request_that_does_not_come_to_its_end_is_cut_off(opened, monkeypatch, beginning):
-    monkeypatch.setattr(door, "REQUEST_SECONDS", 0.3)
-    at_door = opened()
-    with at_door.connection() as connection:
-        connection.sendall(beginning)
-        assert ends(connection)
-    assert at_door.ask("GET", "/healthz")[0] == 200
-
-
-def test_the_second_request_of_a_connection_has_a_deadline_too(opened, monkeypatch):
-    monkeypatch.setattr(door, "REQUEST_SECONDS", 0.3)
-    at_door = opened()
-    with at_door.connection() as connection:
-        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert b"200 OK" in connection.recv(4096)
-        connection.sendall(b"GET /healthz HTTP/1.1\r\n")
-        assert ends(connection)
-
-
-def test_a_handshake_that_does_not_come_to_its_end_is_cut_off(opened, monkeypatch):
-    monkeypatch.setattr(door, "HANDSHAKE_SECONDS", 0.3)
-    at_door = opened()
-    with socket.create_connection((at_door.host, at_door.port)) as connection:
-        connection.sendall(b"\x16\x03\x01")
-        assert ends(connection)
-
-
-def test_one_address_cannot_take_every_connection(opened, monkeypatch):
-    monkeypatch.setattr(door, "PER_ADDRESS", 3)
-    at_door = opened()
-    with contextlib.ExitStack() as stack:
-        held = [stack.enter_context(socket.create_connection((at_door.host, at_door.port))) for _ in range(3)]
-        assert held
-        with socket.create_connection((at_door.host, at_door.port)) as one_too_many:
-            assert ends(one_too_many)
-    for _ in range(1000):  # until the door has noticed that the three are gone
-        with contextlib.suppress(ConnectionError):
-            assert at_door.ask("GET", "/healthz")[0] == 200
-            return
-    pytest.fail("connections that ended are still counted")
-
-
-def test_a_head_without_end_is_cut_off(at_door):
-    with at_door.connection() as connection:
-        with contextlib.suppress(ConnectionError, ssl.SSLError):
-            connection.sendall(b"GET / HTTP/1.1\r\n" + b"X-Long: " + b"a" * (2 * door.HEAD_BYTES))
-        assert ends(connection)
-
-
-# --- live: through the control socket ---------------------------------------------------------------------------------
-
-
-def test_a_revocation_reaches_the_data_plane_and_every_configuration_after_it(at_door, identity, tmp_path):
-    pair = identity(at_door)
-    sha256 = at_door.service.registry.device("sensor-1").certificates[0].sha256
-    found = control.call(at_door.service.folder, "device-revoke", {"id": "sensor-1", "reason": "key-compromise"})
-    assert (found["sessions_closed"], found["already"]) == (2, False)
-    assert 0 < found["milliseconds"] < 10_000
-    node = fake_engine.Node.started[-1]
-    assert node.revoked == [{"devices": ["sensor-1"], "certificates": [sha256]}]
-    at_door.service.reload()
-    assert node.reloaded[-1]["revoked"] == {"devices": ["sensor-1"], "certificates": [sha256]}
-    status, _, crl = at_door.ask("GET", "/crl")
-    assert status == 200
-    (tmp_path / "crl.pem").write_bytes(crl + at_door.service.authority.client_ca_pem())
-    verify = ["openssl", "verify", "-partial_chain", "-crl_check", "-CAfile", tmp_path / "crl.pem", pair[0]]
-    done = subprocess.run(verify, capture_output=True, text=True)
-    assert done.returncode != 0
-    assert "certificate revoked" in done.stdout + done.stderr
-    assert "device sensor-1 is revoked (key-compromise); 2 sessions closed" in at_door.log.getvalue()
-
-
-def test_retiring_purges_what_the_broker_keeps(at_door):
-    at_door.token()
-    found = control.call(at_door.service.folder, "device-retire", {"id": "sensor-1"})
-    assert (found["sessions_purged"], found["retained_purged"]) == (1, 3)
-    with pytest.raises(NotSo) as caught:
-        control.call(at_door.service.folder, "device-add", {"id": "sensor-1"})
-    assert caught.value.code == "device-retired"
-
-
-def test_an_id_that_is_given_out_again_is_taken_off_the_deny_list(at_door):
-    at_door.token()
-    control.call(at_door.service.folder, "device-retire", {"id": "sensor-1"})
-    control.call(at_door.service.folder, "device-add", {"id": "sensor-1", "reuse_retired": True})
-    assert fake_engine.Node.started[-1].reloaded[-1]["revoked"]["devices"] == []
-
-
-def test_what_was_revoked_while_no_broker_ran_is_refused_from_its_start(opened, tmp_path):
-    folder = DataFolder.create_or_open(tmp_path / "data")
-    authority = Authority.create(folder, now=NOW - DAY)
-    with Registry.open(folder) as registry:
-        device_add(folder, authority, registry, id="sensor-1")
-        device_revoke(folder, authority, registry, id="sensor-1")
-    opened()
-    config = fake_engine.Node.started[-1].config
-    assert config["revoked"]["devices"] == ["sensor-1"]
-    assert len(config["revoked"]["certificates"]) == 1
-
-
-def test_a_connection_with_a_certificate_is_remembered(at_door, identity):
-    identity(at_door)
-    (record,) = at_door.service.registry.device("sensor-1").certificates
-    event = {"event": "connected", "at": 0, "client_id": "sensor-1", "device": "sensor-1", "peer": "127.0.0.1:1"}
-    node = fake_engine.Node.started[-1]
-    node.events.put(json.dumps({**event, "certificate": {"sha256": record.sha256}}))
-    at_door.service.__exit__(None, None, None)
-    with Registry.open(at_door.service.folder) as registry:
-        assert registry.certificate(record.sha256).first_seen_at is not None
