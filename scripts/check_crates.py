@@ -28,6 +28,8 @@ MAY_USE: dict[str, set[str]] = {
 
 # Libraries that only one crate may name, whatever its tests do.
 ONLY_IN: dict[str, str] = {
+    "argon2": "sealmq-node",
+    "aws-lc-rs": "sealmq-node",
     "mio": "sealmq-node",
     "openssl": "sealmq-node",
     "pyo3": "sealmq-pyext",

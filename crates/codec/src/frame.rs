@@ -2,7 +2,7 @@
 //!
 //! Refuses to know what is inside the packet.
 
-use crate::Fault;
+use crate::{Fault, Version, varint_len};
 
 /// The largest remaining length four bytes can say [MQTT-1.5.5-1].
 pub const MAX_REMAINING_LENGTH: u32 = 268_435_455;
@@ -13,6 +13,18 @@ pub struct Frame<'a> {
     pub first: u8,
     pub body: &'a [u8],
     pub size: usize,
+}
+
+impl Frame<'_> {
+    /// MQTT 5.0 wants the remaining length in as few bytes as it needs [MQTT-1.5.5-1]; 3.1.1 leaves padding to the sender.
+    #[inline]
+    pub fn check_length(&self, version: Version) -> Result<(), Fault> {
+        let minimal = 1 + varint_len(self.body.len()) + self.body.len();
+        match version {
+            Version::V5 if self.size != minimal => Err(Fault::BadVariableByteInteger),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// What [`frame()`] found.

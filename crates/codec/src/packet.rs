@@ -285,7 +285,7 @@ impl<'a> Packet<'a> {
             });
         }
         let body = frame.body;
-        Ok(match kind {
+        let packet = match kind {
             PacketKind::Publish => Packet::Publish(Publish::decode(version, flags, body)?),
             PacketKind::Connect => Packet::Connect(Connect::decode(body)?),
             PacketKind::Connack => Packet::Connack(Connack::decode(version, body)?),
@@ -308,7 +308,13 @@ impl<'a> Packet<'a> {
                 Packet::Auth(Auth { reason, properties })
             }
             PacketKind::Auth => return Err(Fault::UnknownPacketType(15)),
-        })
+        };
+        let version = match &packet {
+            Packet::Connect(connect) => connect.version,
+            _ => version,
+        };
+        frame.check_length(version)?;
+        Ok(packet)
     }
 
     pub fn kind(&self) -> PacketKind {

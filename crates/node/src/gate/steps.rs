@@ -15,7 +15,7 @@ use crate::recording::take_keys;
 use crate::refusal::{Refusal, Stage};
 use crate::tls;
 use rustls::server::UnbufferedServerConnection;
-use sealmq_codec::{Connect, Fault, Framed, ReasonCode, frame};
+use sealmq_codec::{Connect, Fault, Frame, Framed, ReasonCode, frame};
 use sealmq_engine::refusal_bytes;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -287,7 +287,7 @@ impl Gate {
         }
         match frame(&pending.plain, pending.settings.limits.max_packet_size) {
             Ok(Framed::Need(_)) => Ok(()),
-            Ok(Framed::Whole(whole)) => match Connect::decode(whole.body) {
+            Ok(Framed::Whole(whole)) => match decoded(whole) {
                 Ok(_) if whole.first & 0x0f != 0 => Err(bad_connect(Fault::BadFixedHeaderFlags {
                     packet_type: 1,
                     flags: whole.first & 0x0f,
@@ -320,4 +320,10 @@ impl Gate {
             Err(fault) => Err(bad_connect(fault)),
         }
     }
+}
+
+fn decoded(whole: Frame<'_>) -> Result<Connect<'_>, Fault> {
+    let connect = Connect::decode(whole.body)?;
+    whole.check_length(connect.version)?;
+    Ok(connect)
 }
