@@ -177,7 +177,7 @@ def test_a_certificate_on_the_revocation_list(tmp_path: Path, is_revoked: bool) 
     crl = builder.next_update(now + timedelta(days=1)).add_revoked_certificate(entry).sign(root.key, hashes.SHA256())
     seen = shown(tmp_path, root, leaf, crl=crl.public_bytes(serialization.Encoding.PEM))
     if is_revoked:
-        refused(seen, "certificate-revoked", 23, "CN=broker")
+        refused(seen, "revoked", 23, "CN=broker")
     else:
         assert seen.cause == "connack-stalled"
 

@@ -146,7 +146,7 @@ def offered(authority: Authority, directory: Path) -> dict[str, Files | None]:
         "certificate-expired": authority.issue("expired", starts=NOW - 3 * DAY, lasts=DAY),
         "certificate-not-yet-valid": authority.issue("early", starts=NOW + DAY, lasts=DAY),
         "certificate-wrong-purpose": authority.issue("misused", usage=FOR_SERVERS),
-        "certificate-revoked": authority.issue("revoked"),
+        "revoked": authority.issue("revoked"),
         "certificate-bad-signature": altered(authority.issue("altered")),
     }
 
@@ -157,7 +157,7 @@ CAUSES = (
     "certificate-expired",
     "certificate-not-yet-valid",
     "certificate-wrong-purpose",
-    "certificate-revoked",
+    "revoked",
     "certificate-bad-signature",
 )
 

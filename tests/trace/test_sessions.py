@@ -167,6 +167,7 @@ def silence(channel: ssl.SSLSocket) -> None:
         (answer(b"\x20\x02\x00\x01", then=leave), "unsupported-protocol-version"),
         (answer(b"\x20\x03\x00\x84\x00", then=leave), "unsupported-protocol-version"),
         (answer(b"\x20\x03\x00\x85\x00", then=leave), "client-id-mismatch"),
+        (answer(b"\x20\x03\x00\x86\x00", then=leave), "bad-credentials"),
         (answer(b"\x20\x03\x00\x88\x00", then=leave), "connack"),
         (answer(CONNACK, then=leave), "closed-in-session"),
         (answer(CONNACK, then=cut), "closed-in-session"),

@@ -89,7 +89,7 @@ def _client_certificate(evidence: Evidence, number: int, said: str) -> Found:
     }
     slug = {
         43: "certificate-wrong-purpose",
-        44: "certificate-revoked",
+        44: "revoked",
         45: "certificate-expired",
         48: "untrusted-issuer",
         51: "certificate-bad-signature",

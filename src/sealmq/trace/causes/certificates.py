@@ -24,7 +24,7 @@ _BY_CODE = {
     10: "certificate-expired",
     18: "self-signed",
     19: "untrusted-issuer",
-    23: "certificate-revoked",
+    23: "revoked",
     24: "not-a-ca",
     25: "path-length",
     26: "certificate-wrong-purpose",

@@ -66,8 +66,10 @@ def reason(code: int, version: str) -> tuple[str, str]:
 _SLUGS = {
     1: "unsupported-protocol-version",
     2: "client-id-mismatch",
+    4: "bad-credentials",
     0x84: "unsupported-protocol-version",
     0x85: "client-id-mismatch",
+    0x86: "bad-credentials",
 }
 
 

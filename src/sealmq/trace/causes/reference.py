@@ -22,8 +22,9 @@ _HEAD = """\
 
 Why a connection was refused or failed, by a slug that never changes its meaning. `sealmq trace` finds causes as a
 client, the broker as a server: in its log, in `sealmq log refusals`, in `sealmq trace --next`. One cause has one slug
-on both sides. `certificate-…` and `untrusted-issuer` are about the certificate that whoever stopped was shown:
-`stopped_by` is `here` in a trace for the server's, `server` for the client's; in a broker's record it is the client's.
+on both sides. `certificate-…`, `revoked` and `untrusted-issuer` are about the certificate that whoever stopped was
+shown: `stopped_by` is `here` in a trace for the server's, `server` for the client's; in a broker's record it is the
+client's.
 Words in *italics* are filled in.
 """
 

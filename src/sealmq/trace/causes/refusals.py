@@ -146,7 +146,8 @@ CERTIFICATE = {
     "certificate-without-identity": Refused("client certificate names no device", _DEVICE_URI),
     "certificate-unfit-identity": Refused(
         "client certificate names something that cannot be a device id",
-        "use 1 to 64 letters, digits, '-', '_', '.' or '@' as the device id, without : / + #, and not anonymous or user",
+        "use 1 to 64 letters, digits, '-', '_', '.' or '@' as the device id, without : / + #, and not"
+        " anonymous or user",
     ),
 }
 

@@ -171,7 +171,7 @@ CAUSES: dict[str, Cause] = {
         "signature on the certificate of {subject} is wrong",
         "it was changed after it was issued, or another CA of the same name issued it",
     ),
-    "certificate-revoked": Cause("certificate of {subject} is revoked", "issue a new one, with a new key"),
+    "revoked": Cause("certificate of {subject} is revoked", "issue a new one, with a new key"),
     "unknown-critical-extension": Cause(
         "certificate of {subject} has a critical extension that nobody here understands",
         "issue it without, or mark it non-critical",
@@ -220,6 +220,7 @@ CAUSES: dict[str, Cause] = {
     # --- MQTT in the channel
     "connack": Cause("broker refused the CONNECT: {reason} ({code})", "{remedy}"),
     "client-id-mismatch": Cause("broker does not take the client id {client_id}: {reason} ({code})", "{remedy}"),
+    "bad-credentials": Cause("broker wants another user name or password: {reason} ({code})", "{remedy}"),
     "unsupported-protocol-version": Cause("broker does not speak MQTT {mqtt}: {reason} ({code})", "{remedy}"),
     "not-mqtt": Cause(
         "server answered the CONNECT with {what}, not with MQTT",
@@ -274,7 +275,7 @@ OF_CLIENT: dict[str, Cause] = {
         "server refused the client certificate of {client}: it is not meant for clients",
         "issue it with the extended key usage clientAuth",
     ),
-    "certificate-revoked": Cause(
+    "revoked": Cause(
         "server refused the client certificate of {client}: it is revoked", "issue a new one, with a new key"
     ),
 }
