@@ -233,6 +233,15 @@ def test_the_first_sight_of_a_later_certificate_supersedes_the_earlier_one(regis
     assert (new.first_seen_at, new.last_seen_at) == (moment, moment + timedelta(hours=1))
 
 
+def test_two_of_one_second_that_are_seen_together_leave_the_later_one(registry):
+    later = dataclasses.replace(RECORD, serial="2b", sha256="ee" * 32)
+    registry.add_device("sensor-1", profile="default", now=NOW)
+    registry.record_certificate(RECORD)
+    registry.record_certificate(later)
+    registry.certificates_seen({RECORD.sha256: NOW, later.sha256: NOW})
+    assert [registry.certificate(one.sha256).status for one in (RECORD, later)] == ["superseded", "active"]
+
+
 def test_an_earlier_certificate_that_is_seen_late_supersedes_nothing(registry):
     later = dataclasses.replace(RECORD, serial="2b", sha256="ee" * 32, created_at=NOW + timedelta(days=20))
     registry.add_device("sensor-1", profile="default", now=NOW)

@@ -203,8 +203,9 @@ class Registry:
         }
 
     def _supersede(self, later: CertificateRecord) -> list[CertificateRecord]:
-        before = "device_id = ? AND status = 'active' AND sha256 != ? AND created_at <= ?"
-        values = (later.device_id, later.sha256, seconds(later.created_at))
+        # by the order of recording: two certificates of one second have no other
+        before = "device_id = ?1 AND status = 'active' AND rowid < (SELECT rowid FROM certificates WHERE sha256 = ?2)"
+        values = (later.device_id, later.sha256)
         found = self._file.rows(f"SELECT * FROM certificates WHERE {before}", values)  # noqa: S608
         self._file.change(f"UPDATE certificates SET status = 'superseded' WHERE {before}", values)  # noqa: S608
         return [_record(row) for row in found]
