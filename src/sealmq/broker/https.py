@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
+    from sealmq.pki.expiry import Expiring
+
 _START_SECONDS = 10.0
 _PEM = "application/x-pem-file"
 _HEADERS = [
@@ -109,13 +111,15 @@ def application(
     fleet: str,
     version: str,
     crl: Callable[[], bytes | None] = lambda: None,
+    ending: Callable[[], Sequence[Expiring]] = tuple,
     more: Sequence[Route] = (),
 ) -> Starlette:
     """The pages, and the routes in `more`.
 
     `ca_pem` gives None when the broker shows a certificate that is not of the built-in CA, `crl` when there is none.
+    `ending` is what ends, for the metrics.
     """
-    collector = metrics.NodeCollector(stats, refusals)
+    collectors = [metrics.NodeCollector(stats, refusals), metrics.ExpiryCollector(ending)]
 
     def index(_request: Request) -> Response:
         return HTMLResponse(_page(urls(), fleet, version))
@@ -140,7 +144,7 @@ def application(
     def figures(request: Request) -> Response:
         if not _from_here(request):
             return PlainTextResponse("metrics are for this machine only\n", status_code=403)
-        return Response(metrics.exposition(collector), media_type=metrics.CONTENT_TYPE)
+        return Response(metrics.exposition(*collectors), media_type=metrics.CONTENT_TYPE)
 
     return Starlette(
         routes=[

@@ -5,16 +5,23 @@ It refuses to measure anything; the data plane counts and this gives the numbers
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from sealmq.pki.expiry import Kind
+from sealmq.pki.signing import utc_now
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
+    from datetime import datetime
 
     from prometheus_client.metrics_core import Metric
+
+    from sealmq.pki.expiry import Expiring
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -24,6 +31,8 @@ GAUGES = frozenset(
     | {"connections_open", "connections_peak", "uptime_s"}
     | {"crl_seconds_left", "certificate_files_unsound"}
 )
+
+_BUCKETS = {"1d": timedelta(days=1), "7d": timedelta(days=7), "30d": timedelta(days=30)}
 
 
 class NodeCollector(Collector):
@@ -48,11 +57,58 @@ class NodeCollector(Collector):
         yield refused
 
 
-def exposition(collector: NodeCollector) -> bytes:
+class ExpiryCollector(Collector):
+    """When certificates and lists end. Devices are counted by time left, so that a fleet makes no more series."""
+
+    def __init__(self, ending: Callable[[], Sequence[Expiring]], *, now: Callable[[], datetime] = utc_now) -> None:
+        self._ending = ending
+        self._now = now
+
+    def collect(self) -> Iterator[Metric]:
+        """One series per CA, server certificate and list; one per bucket of devices, and their nearest end."""
+        now = self._now()
+        ends = GaugeMetricFamily(
+            "sealmq_certificate_not_after_seconds",
+            "end of a certificate, or when a list is due, seconds since the epoch",
+            labels=["kind", "name"],
+        )
+        devices: list[datetime] = []
+        for one in self._ending():
+            if one.kind is Kind.DEVICE:
+                devices.append(one.end)
+            else:
+                ends.add_metric([one.kind, one.name], one.end.timestamp())
+        yield ends
+        counts = GaugeMetricFamily(
+            "sealmq_device_certificates", "active devices by the time their certificate has left", labels=["left"]
+        )
+        for name, count in _by_time_left(devices, now).items():
+            counts.add_metric([name], count)
+        yield counts
+        if coming := [end for end in devices if end > now]:
+            yield GaugeMetricFamily(
+                "sealmq_device_certificate_nearest_not_after_seconds",
+                "the next end of a device certificate, seconds since the epoch",
+                value=min(coming).timestamp(),
+            )
+
+
+def exposition(*collectors: Collector) -> bytes:
     """All figures as one text, in the format that `CONTENT_TYPE` names."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(collector)
+    for collector in collectors:
+        registry.register(collector)
     return generate_latest(registry)
+
+
+def _by_time_left(ends: Sequence[datetime], now: datetime) -> dict[str, int]:
+    """How many end within each of `_BUCKETS` and not within an earlier one; `expired` first, `more` last."""
+    counts = dict.fromkeys(("expired", *_BUCKETS, "more"), 0)
+    for end in ends:
+        left = end - now
+        fitting = (name for name, length in _BUCKETS.items() if left <= length)
+        counts["expired" if left <= timedelta(0) else next(fitting, "more")] += 1
+    return counts
 
 
 def _words(name: str) -> str:

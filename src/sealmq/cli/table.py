@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from datetime import datetime
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,8 +16,14 @@ if TYPE_CHECKING:
 _PIPE_WIDTH = 10_000  # columns: never fold what a program reads
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, indent: int = 0) -> None:
-    """Print rows under a head, `indent` columns from the left."""
+def table(
+    head: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    indent: int = 0,
+    styles: Iterable[str] = (),
+) -> None:
+    """Print rows under a head, `indent` columns from the left; `styles` of rich, one per row, show on terminals."""
     from rich.console import Console
     from rich.padding import Padding
     from rich.table import Table
@@ -25,8 +32,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, indent: int = 0
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for word in head:
         made.add_column(word.upper(), overflow="fold")
-    for row in rows:
-        made.add_row(*(Text(printable(cell)) for cell in row))
+    for row, style in zip_longest(list(rows), styles, fillvalue=""):
+        made.add_row(*(Text(printable(cell)) for cell in row), style=style)
     console = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
     # rich pads every line to its column; nobody wants the blanks at the end
     with console.capture() as captured:

@@ -6,6 +6,7 @@ know where a value came from and what the broker does with it.
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -66,10 +67,17 @@ def _moment_or_none(text: str) -> str:
     return found.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def _https_url_or_none(text: str) -> str:
+    if text and not re.fullmatch(r"https://[A-Za-z0-9._\[\]:-]+(/[!-~]*)?", text):
+        raise BadValue("is not an https URL", "write https://HOST/PATH; what is told must not be read on the way")
+    return text
+
+
 ListenAddress = Annotated[str, AfterValidator(_address)]
 OptionalAddress = Annotated[str, AfterValidator(_address_or_off)]
 LoopbackAddress = Annotated[str, AfterValidator(_loopback_or_off)]
 Duration = Annotated[str, AfterValidator(_duration)]
+WebAddress = Annotated[str, AfterValidator(_https_url_or_none)]
 Moment = Annotated[str, AfterValidator(_moment_or_none)]
 
 
@@ -237,6 +245,16 @@ class Identity(Table):
     )
 
 
+class Expiry(Table):
+    """Who is told that a certificate or a revocation list ends, and when. The log and MQTT always are."""
+
+    thresholds: list[Duration] = _setting(
+        ["30d", "7d", "1d"], "time left at which it is told; also once it is over", unit="30d, 12h"
+    )
+    webhook: WebAddress = _setting("", "address that gets a POST with JSON for each warning", unit="https URL")
+    webhook_ca: str = _setting("", "trust anchors for expiry.webhook instead of the system's", unit="PEM file")
+
+
 class Log(Table):
     """What goes to stderr."""
 
@@ -266,6 +284,7 @@ class Config(Table):
     enrolment: Enrolment = Field(default_factory=Enrolment)
     identity: Identity = Field(default_factory=Identity)
     limits: Limits = Field(default_factory=Limits)
+    expiry: Expiry = Field(default_factory=Expiry)
     log: Log = Field(default_factory=Log)
     dangerous: Dangerous = Field(default_factory=Dangerous)
 

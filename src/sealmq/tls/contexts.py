@@ -39,12 +39,15 @@ class ClientCertificate(enum.Enum):
     NONE = "none"
 
 
-def client_context(*, ca: StrPath, certificate: StrPath | None = None, key: StrPath | None = None) -> ssl.SSLContext:
+def client_context(
+    *, ca: StrPath | None, certificate: StrPath | None = None, key: StrPath | None = None
+) -> ssl.SSLContext:
     """A context for a client: TLS 1.2 or 1.3, AEAD only, the server verified against `ca` and by name.
 
-    `ca` is a PEM file with the certificates to trust, and nothing else is trusted; `certificate` a PEM file with the
-    client's chain, leaf first; `key` its private key, by default looked for in `certificate`. The name is matched
-    against the subject alternative names alone (RFC 9525), never the common name; pass it as `server_hostname`.
+    `ca` is a PEM file with the certificates to trust, and nothing else is trusted; None stands for the public CAs that
+    this machine trusts. `certificate` is a PEM file with the client's chain, leaf first; `key` its private key, by
+    default looked for in `certificate`. The name is matched against the subject alternative names alone (RFC 9525),
+    never the common name; pass it as `server_hostname`.
 
     Raises `ConfigError` when a file is missing, cannot be read, holds something else, has expired, is not meant for
     clients, or when key and certificate do not belong together; `LocalMisuse` for a key without a certificate.
@@ -53,7 +56,10 @@ def client_context(*, ca: StrPath, certificate: StrPath | None = None, key: StrP
         raise LocalMisuse("client context was given a key without a certificate", mend="pass certificate= as well")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     _apply_policy(context)
-    _trust(context, Path(ca))
+    if ca is None:
+        context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+    else:
+        _trust(context, Path(ca))
     if certificate is not None:
         _load_identity(context, Path(certificate), Path(key) if key is not None else None, _CLIENT)
     return context

@@ -15,6 +15,7 @@ from sealmq.pki.operations.approvals import device_approve, device_deny, device_
 from sealmq.pki.operations.authority import ca_export, ca_show
 from sealmq.pki.operations.certificates import cert_sign_device, cert_sign_server
 from sealmq.pki.operations.devices import device_add, device_list, device_show
+from sealmq.pki.operations.expiry import expiry
 from sealmq.pki.operations.life import device_renew, device_retire, device_revoke, device_token
 from sealmq.pki.operations.rotation import ca_rotate, ca_rotation
 from sealmq.pki.operations.users import user_add, user_list, user_remove
@@ -44,6 +45,7 @@ __all__ = [
     "device_revoke",
     "device_show",
     "device_token",
+    "expiry",
     "user_add",
     "user_list",
     "user_remove",
@@ -62,6 +64,7 @@ OPERATIONS: dict[str, Callable[..., Result]] = {
     "device-retire": device_retire,
     "cert-sign-device": cert_sign_device,
     "cert-sign-server": cert_sign_server,
+    "expiry": expiry,
     "user-add": user_add,
     "user-list": user_list,
     "user-remove": user_remove,

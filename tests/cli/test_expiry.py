@@ -1,0 +1,85 @@
+"""`sealmq expiry`: what is listed and how it ends. Knows nothing of who is told while a broker runs."""
+
+import json
+import ssl
+import urllib.request
+
+import pytest
+
+from sealmq.cli.app import run
+
+
+@pytest.fixture
+def sealmq(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def call(*args):
+        status = run([*map(str, args)])
+        return (status, *capsys.readouterr())
+
+    return call
+
+
+def test_all_by_time_left(sealmq):
+    sealmq("device", "add", "sensor-1")
+    sealmq("device", "add", "sensor-2", "--profile", "short")
+    status, out, err = sealmq("expiry")
+    assert (status, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0].split() == ["LEFT", "KIND", "NAME", "UNTIL"]
+    assert [line.split()[2] for line in lines[1:]][:3] == ["device", "device", "ca"]
+    assert "sensor-2" in lines[1]
+    assert "Root 1" in lines[-1]
+    assert "\x1b" not in out
+
+
+def test_within_a_time_ends_with_status_1_when_there_is_something(sealmq):
+    sealmq("device", "add", "sensor-1")
+    status, out, err = sealmq("expiry", "--within", "7d")
+    assert (status, out, err) == (0, "nothing ends within 7d\n", "")
+    status, out, err = sealmq("expiry", "--within", "60d", "--json")
+    assert status == 1
+    (found,) = json.loads(out)["certificates"]
+    assert (found["kind"], found["name"], found["file"]) == ("device", "sensor-1", "")
+    assert 0 < found["seconds_left"] <= 30 * 86_400
+    assert err.startswith("error: 1 of 4 end within 60d, first device sensor-1\nmend: ")
+
+
+def test_files_of_the_configuration_are_listed_and_missing_ones_are_told_of(sealmq, tmp_path):
+    sealmq("device", "add", "sensor-1")
+    (tmp_path / "own.toml").write_text('[tls]\nclient_ca = "their.pem"\n')
+    status, _, err = sealmq("expiry", "--config", "own.toml")
+    assert status == 0
+    assert "their.pem cannot be read" in err
+    (tmp_path / "their.pem").write_bytes((tmp_path / "sealmq-data" / "ca" / "root.pem").read_bytes())
+    assert "client-ca" in sealmq("expiry", "--config", "own.toml")[1]
+
+
+@pytest.mark.parametrize("text", ["7", "a week", "-1d", "0d"])
+def test_a_time_that_is_none(sealmq, text):
+    sealmq("device", "add", "sensor-1")
+    status, out, err = sealmq("expiry", f"--within={text}")
+    assert (status, out) == (2, "")
+    assert "--within" in err
+
+
+def test_without_a_data_folder(sealmq, tmp_path):
+    status, _, err = sealmq("expiry")
+    assert status == 2
+    assert "does not exist" in err
+    assert not (tmp_path / "sealmq-data").exists()
+
+
+def test_a_running_broker_answers_and_has_the_figures(up, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "sealmq.toml").write_text('[expiry]\nthresholds = ["365d"]\n')
+    broker = up()
+    broker.device("sensor-1")
+    found = json.loads(broker.sealmq("expiry", "--json").stdout)["certificates"]
+    assert {one["kind"] for one in found} == {"ca", "server", "chain", "crl", "device"}
+    broker.sealmq("ca", "export", "--out", tmp_path / "ca.pem")
+    context = ssl.create_default_context(cafile=tmp_path / "ca.pem")
+    address = f"https://127.0.0.1:{broker.ready['https']}/metrics"
+    text = urllib.request.urlopen(address, context=context, timeout=10).read().decode()
+    assert 'sealmq_certificate_not_after_seconds{kind="server"' in text
+    assert 'sealmq_device_certificates{left="more"}' in text
