@@ -15,16 +15,20 @@ from typing import TYPE_CHECKING, Any
 
 from sealmq.broker import certificates, log, nodeconfig, soundness
 from sealmq.broker.control import ControlServer
+from sealmq.broker.expiry import ExpiryWatch, files_that_end
 from sealmq.broker.handle import Broker, Event
 from sealmq.broker.identities import Identities
 from sealmq.broker.publicname import PublicName
 from sealmq.broker.refusals import Refusals
 from sealmq.broker.tickets import TicketKeys
 from sealmq.broker.upkeep import Upkeep, shown
+from sealmq.broker.webhook import Webhook
 from sealmq.config.settings import Settings
 from sealmq.datafolder import DataFolder
 from sealmq.errors import SealmqError
 from sealmq.pki.authority import Authority
+from sealmq.pki.expiry import Inventory, Kind, inventory
+from sealmq.pki.operations.expiry import as_result
 from sealmq.pki.registry import Registry
 from sealmq.pki.revocation import denylist
 from sealmq.pki.signing import utc_now
@@ -180,11 +184,22 @@ class Service:
         stack.callback(self._identities.stop)
         stack.callback(self.broker.stop)
         self._identities.serve(self.broker)
+        webhook = Webhook(warn=self.logger.warning)
+        stack.callback(webhook.stop)
+        self._expiry = ExpiryWatch(
+            self._what_ends,
+            settings=lambda: self.settings,
+            publisher=lambda: self.broker,
+            warn=self.logger.warning,
+            post=webhook.post,
+        )
         if settings.listen.https:
             self._https = self._open_https(settings.listen.https)
             stack.callback(self._https.stop)
             self._https.start()
-        self._upkeep = Upkeep(self, public=self._public.identity, hourly=[self._identities.refresh_crl])
+        self._upkeep = Upkeep(
+            self, public=self._public.identity, hourly=[self._identities.refresh_crl, self._expiry.look]
+        )
         self._upkeep.start()
         stack.callback(self._upkeep.stop)
         self._public.on_change = self._upkeep.look_soon
@@ -210,6 +225,7 @@ class Service:
             fleet=self.folder.fleet,
             version=_version(),
             crl=self._identities.crl,
+            ending=lambda: self._expiry.latest,
             more=self._identities.registrar().routes(),
         )
         return Https(app, address=address, context=self._door_keys.context, logger=self.logger)
@@ -235,6 +251,11 @@ class Service:
             ticket_keys=self.ticket_keys.for_engine(),
             groups=self.registry.groups(),
         )
+
+    def _what_ends(self) -> Inventory:
+        shown_now = [(Kind.SERVER, identity.certificate_file) for identity in self.material.identities()]
+        named = files_that_end(self.settings, self.folder)
+        return inventory(self.folder, self.authority, self.registry, files=[*shown_now, *named])
 
     def _counts(self) -> dict[str, Any]:
         return {**self.broker.stats(), **self._identities.counts(), **self._upkeep.figures()}
@@ -296,6 +317,7 @@ class Service:
         verbs = {name: through(operation) for name, operation in OPERATIONS.items()}
         verbs |= self._identities.verbs()
         verbs["ca-rotate"] = self._rotate
+        verbs["expiry"] = lambda _args: as_result(self._what_ends(), utc_now())
         verbs["status"] = lambda _args: self.status()
         verbs["sessions"] = lambda _args: {"sessions": self.broker.sessions()}
         return verbs
