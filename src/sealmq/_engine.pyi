@@ -110,7 +110,7 @@ class Node:
 
         JSON in: `{"devices": [...], "certificates": [...]}` as `revoked` of a NodeConfig; it adds to what is refused, until a
         reload states the whole list anew. JSON out, once all that has happened: `{"closed": int, "micros": int}`. A
-        handshake under way on another thread does not slip by. Raises EngineError `config-invalid`.
+        handshake under way on another thread does not slip by. Raises EngineError `config-invalid`, `stopped`.
         """
 
     def publish(self, topic: str, payload: bytes, retain: bool) -> None:

@@ -12,12 +12,15 @@ _CONFIGURATION = {
     "key-invalid",
     "key-mismatch",
     "client-ca-invalid",
+    "client-crl-invalid",
+    "ticket-key-invalid",
+    "user-invalid",
     "rule-invalid",
     "config-invalid",
     "address-invalid",
 }
 _MACHINE = {"address-in-use", "address-not-available", "permission-denied", "dns", "environment"}
-_REFUSED = {"connection-refused", "timeout", "connack", "closed", "packet-too-large"}
+_REFUSED = {"connection-refused", "timeout", "connack", "closed", "packet-too-large", "stopped"}
 
 _MENDS = {
     "address-in-use": "stop the program that listens there (`ss -ltnp` shows it), or choose another port",

@@ -74,6 +74,13 @@ def test_nobody_is_there(node):
     assert node.revoke()["closed"] == 0
 
 
+def test_a_node_that_has_stopped_does_not_claim_to_have_closed_anything(tmp_path):
+    with BareNode(tmp_path) as node:
+        node.node.stop(0)
+        with pytest.raises(EngineError, match="stopped"):
+            node.revoke("a")
+
+
 @pytest.mark.parametrize("bad", ["", "00", "g" * 64, "0" * 65])
 def test_what_is_no_digest_is_refused_and_nothing_changes(node, bad):
     with pytest.raises(EngineError, match="config-invalid"):

@@ -271,7 +271,15 @@ impl Node {
             });
         }
         drop(sender);
-        let closed: usize = receiver.iter().sum();
+        let closed: Vec<usize> = receiver.iter().collect();
+        if closed.len() < self.shards.len() {
+            return Err(NodeError::new(
+                "stopped",
+                "data plane has stopped; nobody is connected",
+                "start the broker again: it refuses whom its configuration names",
+            ));
+        }
+        let closed: usize = closed.iter().sum();
         Ok(json!({"closed": closed, "micros": began.elapsed().as_micros() as u64}))
     }
 
