@@ -29,9 +29,10 @@ from sealmq.config.settings import load
 from sealmq.datafolder import DataFolder
 from sealmq.errors import Environment
 from sealmq.pki import signing
-from sealmq.pki.acme import AcmeServer, DnsHook, HttpListener, obtain, trust
+from sealmq.pki.acme import AcmeServer, DnsHook, HttpListener, obtain
 from sealmq.pki.acme.server import Refused
 from sealmq.testing import ThrowawayCA
+from sealmq.tls import client_context
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -108,7 +109,7 @@ def pebble(tmp_path_factory) -> Iterator[Pebble]:
 
 @pytest.fixture
 def server(pebble) -> AcmeServer:
-    return AcmeServer(pebble.directory, signing.new_key(), "ops@test.example", trust(pebble.ca_file))
+    return AcmeServer(pebble.directory, signing.new_key(), "ops@test.example", client_context(ca=pebble.ca_file))
 
 
 def leaf_of(chain_pem: bytes) -> x509.Certificate:
@@ -184,7 +185,7 @@ def test_a_name_that_may_not_be_certified(server):
 
 def test_a_server_that_is_not_believed(pebble, tmp_path):
     (tmp_path / "other.pem").write_bytes(ThrowawayCA().root_pem)
-    stranger = AcmeServer(pebble.directory, signing.new_key(), "", trust(tmp_path / "other.pem"))
+    stranger = AcmeServer(pebble.directory, signing.new_key(), "", client_context(ca=tmp_path / "other.pem"))
     with pytest.raises(Environment) as caught:
         obtain(stranger, NAMES, HttpListener(Address("127.0.0.1", 0)))
     assert caught.value.code == "acme-unreachable"

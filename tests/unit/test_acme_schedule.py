@@ -21,8 +21,9 @@ from sealmq.datafolder import DataFolder
 from sealmq.errors import Environment, PeerFault
 from sealmq.pki import acme, signing
 from sealmq.pki.acme import jws, renewalinfo
-from sealmq.pki.acme.server import AcmeServer, Answer, Refused, refusal, trust
+from sealmq.pki.acme.server import AcmeServer, Answer, Refused, refusal
 from sealmq.testing import ThrowawayCA
+from sealmq.tls import client_context
 
 NOW = signing.utc_now()
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -332,14 +333,14 @@ def test_retry_after_as_a_date():
 def test_only_https_is_spoken(url):
     from sealmq.errors import ConfigError
 
-    server = AcmeServer(url, signing.new_key(), "", trust(None))
+    server = AcmeServer(url, signing.new_key(), "", client_context(ca=None))
     with pytest.raises(ConfigError) as caught:
         server.url_of("newOrder")
     assert caught.value.code == "acme-directory"
 
 
 def test_a_directory_without_what_is_needed(directory, tmp_path):
-    server = AcmeServer(directory.url, signing.new_key(), "", trust(tmp_path / "dir-root.pem"))
+    server = AcmeServer(directory.url, signing.new_key(), "", client_context(ca=tmp_path / "dir-root.pem"))
     with pytest.raises(PeerFault) as caught:
         server.post("https://localhost:1/x", {})
     assert caught.value.code == "acme-directory"
@@ -347,7 +348,7 @@ def test_a_directory_without_what_is_needed(directory, tmp_path):
 
 def test_secrets_do_not_print():
     key = signing.new_key()
-    server = AcmeServer("https://x.invalid/dir", key, "", trust(None))
+    server = AcmeServer("https://x.invalid/dir", key, "", client_context(ca=None))
     made = acme.Obtained(b"chain", signing.key_pem(key))
     secret = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

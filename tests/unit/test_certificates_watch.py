@@ -209,6 +209,9 @@ def crl(ca, *serials, at=NOW, life=timedelta(days=1), signer=None):
     issuer = signer or ca._devices
     builder = x509.CertificateRevocationListBuilder().issuer_name(issuer.certificate.subject)
     builder = builder.last_update(at).next_update(at + life)
+    builder = builder.add_extension(x509.CRLNumber(int(at.timestamp())), critical=False)
+    identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.key.public_key())
+    builder = builder.add_extension(identifier, critical=False)
     for serial in serials:
         revoked = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(at).build()
         builder = builder.add_revoked_certificate(revoked)

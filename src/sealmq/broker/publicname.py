@@ -207,10 +207,11 @@ class PublicName:
             self._logger.info("acme", summary=f"{summary}; it will be at {self._chosen:%Y-%m-%d %H:%M}")
 
     def _server(self, acme: Acme) -> AcmeServer:
-        from sealmq.pki.acme import AcmeServer, trust
+        from sealmq.pki.acme import AcmeServer
         from sealmq.pki.acme.server import LETS_ENCRYPT
+        from sealmq.tls import client_context
 
-        context = trust(self._settings().path("tls.acme.ca_file"))
+        context = client_context(ca=self._settings().path("tls.acme.ca_file"))
         return AcmeServer(acme.directory or LETS_ENCRYPT, self._account_key(), acme.email, context)
 
     def _challenge(self, acme: Acme) -> Challenge:

@@ -21,7 +21,7 @@ from sealmq.broker.identities import Identities
 from sealmq.broker.publicname import PublicName
 from sealmq.broker.refusals import Refusals
 from sealmq.broker.tickets import TicketKeys
-from sealmq.broker.upkeep import Upkeep, shown
+from sealmq.broker.upkeep import Upkeep, described, shown
 from sealmq.broker.webhook import Webhook
 from sealmq.config.settings import Settings
 from sealmq.datafolder import DataFolder
@@ -143,6 +143,7 @@ class Service:
             "started_at": int(self._started * 1000),
             "uptime_s": int(time.time() - self._started),
             "listeners": self.urls(),
+            "certificates": described(self.material),
             "counts": self._counts(),
             "clients": [session for session in self.broker.sessions() if session["connected"]][:_STATUS_CLIENTS],
             "dangerous": [

@@ -6,6 +6,7 @@ those who verify it; whether it can lead anywhere is looked at here.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -46,10 +47,19 @@ def check_identity(identity: Identity, *, now: datetime, before: Identity | None
     _check_complete(identity, chain)
 
 
-def crls(material: Material) -> list[x509.CertificateRevocationList]:
-    """The revocation lists of the generation. Raises `ConfigError` with code `crl-invalid`."""
+@lru_cache(maxsize=2)
+def crl_ends(pem: bytes) -> list[tuple[str, datetime]]:
+    """Issuer and nextUpdate of each revocation list that has one. Raises what `crls` does.
+
+    Remembered for the lists in force: with a hundred thousand entries they are not read every few seconds.
+    """
+    return [(one.issuer.rfc4514_string(), one.next_update_utc) for one in crls(pem) if one.next_update_utc is not None]
+
+
+def crls(pem: bytes) -> list[x509.CertificateRevocationList]:
+    """Revocation lists, one after the other. Raises `ConfigError` with code `crl-invalid`."""
     end = b"-----END X509 CRL-----"
-    blocks = [part + end for part in material.client_crls_pem.split(end)[:-1]]
+    blocks = [part + end for part in pem.split(end)[:-1]]
     try:
         return [x509.load_pem_x509_crl(block.strip()) for block in blocks]
     except ValueError:
@@ -180,8 +190,8 @@ def _check_client_ca(material: Material, now: datetime) -> list[x509.Certificate
 
 
 def _check_crls(material: Material, anchors: list[x509.Certificate], before: Material | None) -> None:
-    earlier = {} if before is None else {one.issuer: one for one in crls(before)}
-    found = crls(material)
+    earlier = {} if before is None else {one.issuer: one for one in crls(before.client_crls_pem)}
+    found = crls(material.client_crls_pem)
     if material.client_crls_pem and not found:
         raise ConfigError("tls.crl holds no revocation list", mend="give CRLs in PEM form", code="crl-invalid")
     for crl in found:
@@ -190,6 +200,12 @@ def _check_crls(material: Material, anchors: list[x509.Certificate], before: Mat
             raise ConfigError(
                 f"tls.crl: revocation list of {name} is not signed by a CA in tls.client_ca",
                 mend="put the CA that signs it into tls.client_ca, or remove the list",
+                code="crl-invalid",
+            )
+        if not list(crl.extensions):
+            raise ConfigError(
+                f"tls.crl: revocation list of {name} has no extensions, and the data plane reads none like that",
+                mend="have the CA write lists with a number and a key identifier (RFC 5280, section 5.2)",
                 code="crl-invalid",
             )
         same = earlier.get(crl.issuer)

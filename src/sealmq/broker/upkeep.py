@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sealmq.broker import certificates, soundness
 from sealmq.broker.bundle import BundleTopic
@@ -28,11 +28,12 @@ if TYPE_CHECKING:
     from sealmq.pki.authority import Authority
     from sealmq.pki.registry import Registry
 
-LOOK_SECONDS = 5.0
+LOOK_SECONDS = 2.0
 """Between two looks at the files."""
 
 _RENEW_EVERY = timedelta(hours=1)
 _ALARM_EVERY = timedelta(days=1)
+_NAMES = 4
 
 
 class Running(Protocol):
@@ -128,7 +129,7 @@ class Upkeep:
     def figures(self) -> dict[str, int]:
         """For the metrics: `crl_seconds_left` (the least of the foreign CRLs), `certificate_files_unsound` 0 or 1."""
         now = signing.utc_now()
-        ends = [crl.next_update_utc for crl in soundness.crls(self._service.material) if crl.next_update_utc]
+        ends = [end for _, end in soundness.crl_ends(self._service.material.client_crls_pem)]
         found = {"certificate_files_unsound": int(self._watch.fault is not None)}
         if ends:
             found["crl_seconds_left"] = int((min(ends) - now).total_seconds())
@@ -178,9 +179,8 @@ class Upkeep:
 
     def _raise_alarms(self, now: datetime) -> None:
         """A foreign CRL past its time locks nobody out: who runs the CA has failed, not the devices."""
-        for crl in soundness.crls(self._service.material):
-            end, name = crl.next_update_utc, crl.issuer.rfc4514_string()
-            if end is None or now < end:
+        for name, end in soundness.crl_ends(self._service.material.client_crls_pem):
+            if now < end:
                 self._alarms.pop(name, None)
             elif name not in self._alarms or now - self._alarms[name] >= _ALARM_EVERY:
                 self._alarms[name] = now
@@ -193,11 +193,24 @@ class Upkeep:
             self._service.logger.warning("ca", summary=summary, mend="replace it: sealmq ca rotate root --stage")
 
 
-def shown(material: Material) -> str:
-    """What the broker shows, in words: whose certificates and until when."""
-    words = []
+def described(material: Material) -> list[dict[str, Any]]:
+    """What the broker shows: `source`, `names`, `issuer`, `not_after` (ISO 8601) of each certificate, default first."""
+    found = []
     for identity in material.identities():
         leaf = soundness.leaf(identity)
-        names = ", ".join(soundness.names(leaf)[:4]) or leaf.subject.rfc4514_string()
-        words.append(f"{names} until {leaf.not_valid_after_utc:%Y-%m-%d %H:%M} UTC ({identity.setting})")
-    return "; ".join(words)
+        found.append(
+            {
+                "source": identity.setting,
+                "names": soundness.names(leaf) or [leaf.subject.rfc4514_string()],
+                "issuer": leaf.issuer.rfc4514_string(),
+                "not_after": f"{leaf.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}",
+            }
+        )
+    return found
+
+
+def shown(material: Material) -> str:
+    """The same in words, for the log."""
+    return "; ".join(
+        f"{', '.join(one['names'][:_NAMES])} until {one['not_after']} ({one['source']})" for one in described(material)
+    )

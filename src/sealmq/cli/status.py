@@ -41,11 +41,16 @@ def status(ctx: typer.Context) -> None:
 
 
 def _print(found: dict[str, Any]) -> None:
+    from sealmq.broker.log import clean
+    from sealmq.cli.table import moment
+
     print(
         f"broker {found['version']} on {found['data']}, process {found['pid']}, up {output.duration(found['uptime_s'])}"
     )
     for url in found["listeners"]:
         print(f"  listens  {url}")
+    for one in found.get("certificates", []):
+        print(f"  shows    {clean(', '.join(one['names']))}, {one['source']}, until {moment(one['not_after'])}")
     for setting in found["dangerous"]:
         print(f"  DANGEROUS {setting['setting']} = {setting['value']}: {setting['meaning']}")
     _print_clients(found.get("clients", []), found["counts"].get("connections", 0))

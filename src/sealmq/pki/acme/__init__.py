@@ -14,7 +14,7 @@ It knows nothing of when a certificate is due, of files, and of what is done wit
 from sealmq.pki.acme.challenges import Challenge, DnsHook, HttpListener
 from sealmq.pki.acme.order import Obtained, obtain
 from sealmq.pki.acme.renewalinfo import Window, suggested_window
-from sealmq.pki.acme.server import AcmeServer, trust
+from sealmq.pki.acme.server import AcmeServer
 
 __all__ = [
     "AcmeServer",
@@ -25,5 +25,4 @@ __all__ = [
     "Window",
     "obtain",
     "suggested_window",
-    "trust",
 ]

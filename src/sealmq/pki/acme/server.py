@@ -9,7 +9,6 @@ import email.utils
 import http.client
 import json
 import re
-import ssl
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -17,11 +16,10 @@ from urllib.parse import urlsplit
 
 from sealmq.errors import ConfigError, Environment, PeerFault
 from sealmq.pki.acme import jws
-from sealmq.tls import client_context, policy
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Mapping
-    from pathlib import Path
 
     from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -74,21 +72,12 @@ class Answer:
         return min(max(wait, timedelta(0)), _LONGEST_WAIT)
 
 
-def trust(ca_file: Path | None) -> ssl.SSLContext:
-    """Whom to believe that he is the server: the CAs of `ca_file`, else those of the system. Raises `ConfigError`."""
-    if ca_file is not None:
-        return client_context(ca=ca_file)
-    context = ssl.create_default_context()
-    context.minimum_version = policy.MINIMUM_VERSION
-    context.set_ciphers(policy.OPENSSL_CIPHERS)
-    return context
-
-
 @dataclass
 class AcmeServer:
     """One server and one account on it, which is made when it does not exist; not to be shared by threads.
 
-    `key` is the account's, `contact` a mail address or empty. Using it means agreeing to the server's terms of service.
+    `key` is the account's, `contact` a mail address or empty; `context` says whom to believe that he is the server.
+    Using it means agreeing to the server's terms of service.
     """
 
     directory_url: str
