@@ -40,7 +40,10 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False)
 def trace(
     ctx: typer.Context,
     url: Annotated[
-        str | None, typer.Argument(metavar="URL", help="mqtts://HOST[:8883], or https:// or tls:// up to the channel")
+        str | None,
+        typer.Argument(
+            metavar="URL", help="mqtts://HOST[:8883], wss://HOST[:8084]/mqtt, or https:// or tls:// up to the channel"
+        ),
     ] = None,
     device: Annotated[
         str | None, typer.Option("--as", metavar="ID", help="Act as this device of the data folder.")

@@ -48,12 +48,12 @@ def record(
 ) -> Trace:
     """Connect to `url`, go through handshake and MQTT session, and return what happened.
 
-    `url` is `mqtts://HOST[:8883]`; with `https://` or `tls://` the trace ends when the channel stands. `ca` is a PEM
-    file with what to trust, by default the system's; `certificate` and `key` are this client's, PEM, chain leaf first.
-    `tls` is `1.2` or `1.3` to allow that alone; `legacy` also permits what should be spoken no more, for looking only;
-    `ciphers` is an OpenSSL list for TLS 1.2. `resume` makes a second connection with the session of the first; the
-    first is then in `previous`. `server_name` replaces the URL's host in SNI and verification, `protocols` the ALPN
-    offer.
+    `url` is `mqtts://HOST[:8883]` or `wss://HOST[:8084]/mqtt`; with `https://` or `tls://` the trace ends when the
+    channel stands. `ca` is a PEM file with what to trust, by default the system's; `certificate` and `key` are this
+    client's, PEM, chain leaf first. `tls` is `1.2` or `1.3` to allow that alone; `legacy` also permits what should be
+    spoken no more, for looking only; `ciphers` is an OpenSSL list for TLS 1.2. `resume` makes a second connection with
+    the session of the first; the first is then in `previous`. `server_name` replaces the URL's host in SNI and
+    verification, `protocols` the ALPN offer.
 
     Whatever server and network do is in the trace: look at `outcome` and `cause`. Raises `UsageError` for words that
     make no sense and `ConfigError` for files that cannot be used. Nothing is written to disk.
