@@ -3,10 +3,14 @@
 import json
 import ssl
 import urllib.request
+from datetime import timedelta
 
 import pytest
 
+from programs import finished
 from sealmq.cli.app import run
+from sealmq.pki.signing import utc_now
+from sealmq.testing import ThrowawayCA
 
 
 @pytest.fixture
@@ -83,3 +87,23 @@ def test_a_running_broker_answers_and_has_the_figures(up, tmp_path):
     text = urllib.request.urlopen(address, context=context, timeout=10).read().decode()
     assert 'sealmq_certificate_not_after_seconds{kind="server"' in text
     assert 'sealmq_device_certificates{left="more"}' in text
+
+
+def test_what_is_short_of_time_is_a_retained_message_for_who_may_read_it(up, tmp_path):
+    made = ThrowawayCA(now=utc_now() - timedelta(days=25))
+    files = made.issue_server("localhost", "127.0.0.1").write(tmp_path / "server")  # 5 of 30 days are left
+    (tmp_path / "root.pem").write_bytes(made.root_pem)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "sealmq.toml").write_text(f'[tls]\ncertificate = "{files.cert}"\nkey = "{files.key}"\n')
+    (tmp_path / "data" / "rules.toml").write_text(
+        '[[rule]]\nname = "monitor"\nwho = "monitor"\nactions = ["subscribe"]\ntopics = ["$sealmq/expiry/#"]\n'
+    )
+    broker = up()
+    broker.expect("expiry: certificate of the broker fleet-test broker ends in")
+    device = broker.device("monitor")
+    options = ["-h", "localhost", "-p", broker.ready["mqtts"], "--cafile", tmp_path / "root.pem", "-i", "monitor"]
+    who = ["--cert", device.cert, "--key", device.key, "-W", "10"]
+    done = finished("mosquitto_sub", *options, *who, "-t", "$sealmq/expiry/server/#", "-C", "1", "-F", "%r %t %p")
+    retained, topic, payload = done.stdout.split(" ", 2)
+    assert (retained, topic) == ("1", "$sealmq/expiry/server/fleet-test-broker")
+    assert json.loads(payload)["state"] == "7d"
