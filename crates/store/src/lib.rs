@@ -31,6 +31,7 @@ extern crate alloc;
 mod batch;
 mod change;
 mod page;
+mod stored;
 mod wire;
 
 #[cfg(feature = "sqlite")]
@@ -39,6 +40,7 @@ pub mod sqlite;
 pub use batch::{Batch, Slot};
 pub use change::{Body, Change, Delivery, Entry, Order, Origin, Receiver, SessionId, StoredWill};
 pub use page::{Page, PageRequest, StoredMessage};
+pub use stored::Stored;
 
 use alloc::string::String;
 
