@@ -37,7 +37,8 @@ impl SubscribeOptions {
         }
     }
 
-    fn from_byte(version: Version, byte: u8) -> Result<SubscribeOptions, Fault> {
+    /// From the byte of a SUBSCRIBE packet (section 3.8.3.1).
+    pub fn from_byte(version: Version, byte: u8) -> Result<SubscribeOptions, Fault> {
         let qos = QoS::from_bits(byte & 0b11);
         match version {
             // [MQTT-3.8.3-4] of 3.1.1
@@ -59,7 +60,8 @@ impl SubscribeOptions {
         }
     }
 
-    fn to_byte(self) -> u8 {
+    /// The byte of a 5.0 SUBSCRIBE packet.
+    pub fn to_byte(self) -> u8 {
         self.qos as u8
             | (u8::from(self.no_local) << 2)
             | (u8::from(self.retain_as_published) << 3)

@@ -32,13 +32,20 @@ pub(crate) struct ClientLimits {
     pub problem_information: bool,
 }
 
+/// What an acknowledgement means for the client's window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AckKind {
+    /// PUBACK: opens it again.
+    EndsQos1,
+    Other,
+}
+
 /// An acknowledgement that waits for its record to be safe.
 #[derive(Debug)]
 pub(crate) struct HeldAck {
     pub seq: Seq,
     pub bytes: Box<[u8]>,
-    /// Whether it ends a QoS 1 exchange and so opens the client's window again.
-    pub ends_qos1: bool,
+    pub kind: AckKind,
 }
 
 #[derive(Debug)]
@@ -52,6 +59,8 @@ pub(crate) struct Conn {
     pub limits: ClientLimits,
     /// Encoded packets that the node has not taken yet.
     pub out: Vec<u8>,
+    /// Nothing of it leaves before this is safe: the CONNACK of a session that the log keeps is in there.
+    pub sealed: Option<Seq>,
     pub is_dirty: bool,
     /// Set when the connection is over: the node sends what is in `out` and closes.
     pub is_closing: bool,

@@ -17,6 +17,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::hash::{BuildHasher, Hasher};
 use foldhash::fast::FixedState;
+use sealmq_store::{Change, Keeping, Seq, SessionId, StoredWill};
 use sealmq_codec::{Connack, Connect, Packet, Property, PropertyBuf, ReasonCode, Version, Will};
 
 /// Who is at the other end, as the node verified it.
@@ -71,10 +72,17 @@ impl Engine {
             }
         };
         let settings = self.settings(connect);
-        let (session, session_present) = self.attach(now, connect, &client_id, peer);
+        if let Some((_, cause, summary)) = self.no_promises().filter(|_| settings.session_expiry_s > 0) {
+            self.roster.counters.connects_refused += 1;
+            let mend = "see `sealmq status` for the store; a session that ends with its connection is taken meanwhile";
+            return Err(refuse(ReasonCode::ServerUnavailable, cause, summary, mend.into()));
+        }
+        self.recorded = Seq(0);
+        let (session, session_present) = self.attach(now, connect, &client_id, peer, &settings);
         self.revisit_subscriptions(session, &permit);
         let id = self.open(now, connect, client_id, peer, permit, session, &settings);
         self.send_connack(id, connect, session_present, &settings);
+        self.seal(id.index, self.recorded);
         self.roster.counters.connects += 1;
         let live = self.roster.conns.len() as u64;
         self.roster.counters.connections_peak = self.roster.counters.connections_peak.max(live);
@@ -211,7 +219,15 @@ impl Engine {
     }
 
     /// The session for this client: the one there is, or a new one [MQTT-3.1.2-4], [MQTT-3.1.2-5], [MQTT-3.1.2-6].
-    fn attach(&mut self, now: Millis, connect: &Connect<'_>, client_id: &Arc<str>, peer: &Peer) -> (u32, bool) {
+    fn attach(
+        &mut self,
+        now: Millis,
+        connect: &Connect<'_>,
+        client_id: &Arc<str>,
+        peer: &Peer,
+        settings: &Settings,
+    ) -> (u32, bool) {
+        let expiry_s = settings.session_expiry_s;
         // [MQTT-3.1.4-3]
         if let Some(&existing) = self.by_client.get(client_id)
             && let Some(old) = self.roster.sessions.get(existing as usize).and_then(|s| s.conn)
@@ -222,13 +238,30 @@ impl Engine {
         if let Some(&existing) = self.by_client.get(client_id) {
             // A session is its identity's; with any_client_id another one may come by the same name.
             let is_theirs = |s: &Session| s.device == peer.device;
-            if !connect.clean_start && self.roster.sessions.get(existing as usize).is_some_and(is_theirs) {
+            if let Some(session) = self.roster.sessions.get(existing as usize)
+                && !connect.clean_start
+                && is_theirs(session)
+            {
+                let (session, is_kept) = (session.id, session.is_kept);
+                if is_kept {
+                    self.record(&Change::Attach { session, expiry_s });
+                }
                 return (existing, true);
             }
             self.remove_session(now, existing);
         }
         self.serial += 1;
-        let session = Session::new(Arc::clone(client_id), peer.device.clone(), self.serial);
+        let mut session = Session::new(Arc::clone(client_id), peer.device.clone(), SessionId(self.serial));
+        if expiry_s > 0 && self.roster.log.keeping() == Keeping::Changes {
+            session.is_kept = true;
+            self.roster.kept_sessions += 1;
+            self.record(&Change::Begin {
+                session: session.id,
+                client_id,
+                device: peer.device.as_deref(),
+                expiry_s,
+            });
+        }
         let index = self.roster.sessions.insert(session) as u32;
         self.by_client.insert(Arc::clone(client_id), index);
         (index, false)
@@ -266,6 +299,7 @@ impl Engine {
             permit,
             limits: settings.limits,
             out: Vec::new(),
+            sealed: None,
             is_dirty: false,
             is_closing: false,
             keep_alive_ms,
@@ -293,10 +327,37 @@ impl Engine {
             session.conn = Some(id.index);
             session.epoch += 1;
             session.expiry_s = settings.session_expiry_s;
-            session.will = connect.will.as_ref().map(|will| Box::new(kept_will(will)));
             session.mark_all_unsent();
+            let will = connect.will.as_ref().map(|will| Box::new(kept_will(will)));
+            self.set_will(session_index, will);
         }
         id
+    }
+
+    /// The will of a session from now on; the log hears of it.
+    fn set_will(&mut self, session_index: u32, will: Option<Box<WillState>>) {
+        let Some(session) = self.roster.sessions.get_mut(session_index as usize) else {
+            return;
+        };
+        let had_one = core::mem::replace(&mut session.will, will).is_some();
+        if self.roster.log.keeping() == Keeping::Nothing {
+            return;
+        }
+        let urgency = self.durability.of_sessions();
+        let change = match &session.will {
+            Some(will) => Change::Will {
+                session: session.id,
+                client_id: &session.client_id,
+                will: StoredWill {
+                    body: will.message.content().body(),
+                    delay_s: will.delay_s,
+                    expiry_s: will.expiry_s,
+                },
+            },
+            None if had_one => Change::WillGone { session: session.id },
+            None => return,
+        };
+        self.recorded = self.roster.log.append(&change, urgency);
     }
 
     fn send_connack(&mut self, id: ConnId, connect: &Connect<'_>, session_present: bool, settings: &Settings) {

@@ -3,6 +3,7 @@
 //! Refuses to know how a packet is carried out; that is in `connect`, `publish`, `subscribe` and `lifecycle`.
 
 use crate::conn::{Conn, ConnId};
+use crate::durability::Durability;
 use crate::event::{EndCause, Event};
 use crate::limits::Limits;
 use crate::retained::Retained;
@@ -19,13 +20,13 @@ use core::cmp::Reverse;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use sealmq_codec::{Fault, Framed, Packet, ReasonCode, Version, frame};
-use sealmq_store::{Log, Shard};
+use sealmq_store::{Log, Seq, SessionId};
 
 /// What an engine is made from.
 pub struct Config {
     pub limits: Limits,
     pub rules: Rules,
-    pub shard: Shard,
+    pub durability: Durability,
     /// Seeds hash tables and assigned client identifiers; random in production, fixed in a test.
     pub seed: u64,
     /// Published at $SYS/broker/version.
@@ -55,8 +56,8 @@ pub struct SessionView {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Timer {
     KeepAlive { index: u32, generation: u32 },
-    SessionExpiry { session: u32, generation: u64, epoch: u64 },
-    WillDelay { session: u32, generation: u64, epoch: u64 },
+    SessionExpiry { session: u32, id: SessionId, epoch: u64 },
+    WillDelay { session: u32, id: SessionId, epoch: u64 },
     Sys,
 }
 
@@ -67,34 +68,36 @@ pub struct Engine {
     pub(crate) retained: Retained,
     pub(crate) rules: Rules,
     pub(crate) by_client: HashMap<Arc<str>, u32, FixedState>,
-    pub(crate) log: alloc::boxed::Box<dyn Log>,
-    pub(crate) shard: Shard,
+    pub(crate) durability: Durability,
+    /// Connections with something that waits for the log.
     pub(crate) holding: Vec<ConnId>,
-    /// Sessions (index, generation) with retained messages to come, each in its turn.
-    pub(crate) feeding: VecDeque<(u32, u64)>,
+    /// Sessions with retained messages to come, each in its turn.
+    pub(crate) feeding: VecDeque<(u32, SessionId)>,
     pub(crate) started: Option<Millis>,
     pub(crate) version: String,
     pub(crate) seed: u64,
     pub(crate) serial: u64,
+    /// The last change that the log was told of by [`Engine::record`].
+    pub(crate) recorded: Seq,
     timers: BinaryHeap<Reverse<(Millis, Timer)>>,
 }
 
 impl Engine {
     pub fn new(config: Config, log: alloc::boxed::Box<dyn Log>) -> Engine {
         Engine {
-            roster: Roster::new(config.limits),
+            roster: Roster::new(config.limits, log),
             router: Router::new(config.seed),
             retained: Retained::default(),
             rules: config.rules,
             by_client: HashMap::with_hasher(FixedState::with_seed(config.seed)),
-            log,
-            shard: config.shard,
+            durability: config.durability,
             holding: Vec::new(),
             feeding: VecDeque::new(),
             started: None,
             version: config.version,
             seed: config.seed,
             serial: 0,
+            recorded: Seq(0),
             timers: BinaryHeap::new(),
         }
     }
@@ -235,29 +238,6 @@ impl Engine {
         self.feed_line(now);
     }
 
-    /// The log's watermark moved: acknowledgements that waited for it may leave.
-    pub fn handle_log_advanced(&mut self) {
-        let watermark = self.log.watermark(self.shard);
-        let mut still = Vec::new();
-        for id in core::mem::take(&mut self.holding) {
-            while let Some(conn) = self.roster.conns.get_mut(id.index as usize).filter(|c| c.id == id) {
-                let Some(durable) = conn.held_acks.front().and_then(|held| watermark.proves(held.seq)) else {
-                    if !conn.held_acks.is_empty() {
-                        still.push(id);
-                    }
-                    break;
-                };
-                if let Some(held) = conn.held_acks.pop_front() {
-                    if held.ends_qos1 {
-                        conn.unacknowledged = conn.unacknowledged.saturating_sub(1);
-                    }
-                    self.release_ack(id.index, &held.bytes, durable);
-                }
-            }
-        }
-        self.holding = still;
-    }
-
     // poll_*
 
     /// The next connection with output to send or a close to carry out.
@@ -265,7 +245,10 @@ impl Engine {
         while let Some(index) = self.roster.dirty.pop() {
             if let Some(conn) = self.roster.conns.get_mut(index as usize) {
                 conn.is_dirty = false;
-                return Some(conn.id);
+                // What is sealed is marked again when it may leave.
+                if conn.sealed.is_none() {
+                    return Some(conn.id);
+                }
             }
         }
         None
@@ -423,11 +406,11 @@ mod tests {
         let config = Config {
             limits: Limits::default(),
             rules: Rules::dangerous_allow_all(),
-            shard: Shard(0),
+            durability: Durability::default(),
             seed: 1,
             version: String::new(),
         };
-        let mut engine = Engine::new(config, alloc::boxed::Box::new(sealmq_store::MemoryLog::default()));
+        let mut engine = Engine::new(config, alloc::boxed::Box::new(sealmq_store::MemoryLog));
         let peer = Peer {
             device: Some("a".into()),
             client_ids: ClientIds::OwnOnly,

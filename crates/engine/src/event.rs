@@ -18,6 +18,8 @@ pub enum EndCause {
     SessionTakenOver,
     /// The client broke the protocol; slug and sentence of the offence.
     PeerFault(&'static str, String),
+    /// What it asked for cannot be kept; slug and sentence of the reason.
+    Store(&'static str, String),
     /// An operator ended it.
     Administrative(String),
     /// Its device, its certificate or its user was revoked; the sentence says which.
@@ -35,7 +37,7 @@ impl EndCause {
             EndCause::NetworkClosed(_) => "network-closed",
             EndCause::KeepAliveTimeout => "keep-alive-timeout",
             EndCause::SessionTakenOver => "session-taken-over",
-            EndCause::PeerFault(slug, _) => slug,
+            EndCause::PeerFault(slug, _) | EndCause::Store(slug, _) => slug,
             EndCause::Administrative(_) => "administrative",
             EndCause::Revoked(_) => "revoked",
             EndCause::CertificateExpired => "certificate-expired",
@@ -50,7 +52,10 @@ impl EndCause {
             EndCause::NetworkClosed(how) => how.clone(),
             EndCause::KeepAliveTimeout => "client sent nothing for one and a half keep-alive intervals".into(),
             EndCause::SessionTakenOver => "a newer connection took over the client identifier".into(),
-            EndCause::PeerFault(_, sentence) | EndCause::Administrative(sentence) | EndCause::Revoked(sentence) => {
+            EndCause::PeerFault(_, sentence)
+            | EndCause::Store(_, sentence)
+            | EndCause::Administrative(sentence)
+            | EndCause::Revoked(sentence) => {
                 sentence.clone()
             }
             EndCause::CertificateExpired => "client certificate has reached the end of its validity".into(),

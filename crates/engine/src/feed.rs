@@ -5,7 +5,7 @@
 
 use crate::engine::Engine;
 use crate::retained::Budget;
-use crate::session::{Pending, RetainedDue};
+use crate::session::RetainedDue;
 use crate::time::Millis;
 use alloc::boxed::Box;
 use sealmq_codec::Subscription;
@@ -50,11 +50,11 @@ impl Engine {
     /// Sessions in line, one turn each.
     pub(crate) fn feed_line(&mut self, now: Millis) {
         for _ in 0..self.feeding.len() {
-            let Some((index, generation)) = self.feeding.pop_front() else {
+            let Some((index, id)) = self.feeding.pop_front() else {
                 return;
             };
             let session = self.roster.sessions.get_mut(index as usize);
-            if let Some(session) = session.filter(|s| s.generation == generation) {
+            if let Some(session) = session.filter(|s| s.id == id) {
                 session.is_feeding = false;
                 self.feed(now, index);
             }
@@ -67,7 +67,7 @@ impl Engine {
         };
         if !session.retained_due.is_empty() && !session.is_feeding && session.conn.is_some() {
             session.is_feeding = true;
-            self.feeding.push_back((session_index, session.generation));
+            self.feeding.push_back((session_index, session.id));
         }
     }
 
@@ -102,13 +102,8 @@ impl Engine {
                 } else {
                     Box::new([identifier])
                 };
-                let pending = Pending {
-                    message,
-                    qos,
-                    retain: true,
-                    identifiers,
-                };
-                self.roster.deliver_kept(now, session_index, pending);
+                self.roster
+                    .deliver_retained(now, session_index, message, qos, identifiers);
             }
             if let Some(session) = self.roster.sessions.get_mut(session_index as usize) {
                 match page.next {

@@ -6,8 +6,10 @@ use crate::engine::{Engine, Timer};
 use crate::event::{EndCause, Event};
 use crate::message::Content;
 use crate::rules;
+use crate::session::WillState;
 use crate::time::Millis;
 use alloc::sync::Arc;
+use sealmq_store::{Change, Keeping, Origin, SessionId};
 use sealmq_codec::{Disconnect, Packet, Property, PropertyBuf, ReasonCode, Version};
 
 /// What happens to the will when a connection ends.
@@ -17,6 +19,8 @@ enum WillFate {
     Publish,
     /// A normal DISCONNECT deletes it [MQTT-3.1.2-10].
     Delete,
+    /// The broker goes down: the log has it, and it is sent after the next start (section 3.1.2.5).
+    Defer,
 }
 
 impl Engine {
@@ -74,10 +78,10 @@ impl Engine {
             };
             self.roster.send(index, &Packet::Disconnect(packet));
         }
-        let fate = if cause == EndCause::ServerShutdown {
-            WillFate::Delete
-        } else {
-            WillFate::Publish
+        let fate = match cause {
+            EndCause::ServerShutdown if self.roster.log.keeping() == Keeping::Changes => WillFate::Defer,
+            EndCause::ServerShutdown => WillFate::Delete,
+            _ => WillFate::Publish,
         };
         self.close(now, index, cause, fate);
     }
@@ -93,6 +97,10 @@ impl Engine {
         };
         conn.is_closing = true;
         conn.held_acks.clear();
+        if conn.sealed.take().is_some() {
+            // The CONNACK was not to leave, and nothing may go before it.
+            conn.out.clear();
+        }
         let (id, session_index, client_id) = (conn.id, conn.session, Arc::clone(&conn.client_id));
         self.roster.mark_dirty(index);
         self.roster.observe(Event::Disconnected {
@@ -105,33 +113,60 @@ impl Engine {
         };
         session.conn = None;
         session.epoch += 1;
-        if fate == WillFate::Delete {
+        let has_will = session.will.is_some();
+        if fate != WillFate::Publish && (fate == WillFate::Delete || !session.is_persistent()) {
             session.will = None;
         }
-        if !session.is_persistent() {
+        let (id, expiry_s) = (session.id, session.expiry_s);
+        let is_persistent = session.is_persistent();
+        if session.is_kept && is_persistent {
+            session.put_all_aside();
+            let sent = session.sent();
+            self.record(&Change::Detach {
+                session: id,
+                at: now.0,
+                expiry_s,
+                sent,
+            });
+        }
+        if fate == WillFate::Delete && has_will && self.roster.log.keeping() == Keeping::Changes {
+            self.record(&Change::WillGone { session: id });
+        }
+        if !is_persistent {
             return self.remove_session(now, session_index);
         }
-        let (generation, epoch, expiry_s) = (session.generation, session.epoch, session.expiry_s);
+        if fate == WillFate::Defer {
+            return;
+        }
+        self.await_end(now, session_index, now);
+    }
+
+    /// A session without a connection: when its will is sent, and when it ends. Both are counted from `since`.
+    pub(crate) fn await_end(&mut self, now: Millis, session_index: u32, since: Millis) {
+        let Some(session) = self.roster.sessions.get(session_index as usize) else {
+            return;
+        };
+        let (id, epoch, expiry_s) = (session.id, session.epoch, session.expiry_s);
         // [MQTT-3.1.3-9]: the delay ends with the session at the latest
         match session.will.as_ref().map(|w| w.delay_s.min(expiry_s)) {
-            Some(0) => self.publish_will(now, session_index),
+            Some(delay) if since.plus_seconds(delay) <= now => self.publish_will(now, session_index),
             Some(delay) => {
                 let timer = Timer::WillDelay {
                     session: session_index,
-                    generation,
+                    id,
                     epoch,
                 };
-                self.schedule(now.plus_seconds(delay), timer);
+                self.schedule(since.plus_seconds(delay), timer);
             }
             None => {}
         }
         if expiry_s != u32::MAX {
             let timer = Timer::SessionExpiry {
                 session: session_index,
-                generation,
+                id,
                 epoch,
             };
-            self.schedule(now.plus_seconds(expiry_s), timer);
+            self.schedule(since.plus_seconds(expiry_s), timer);
         }
     }
 
@@ -147,23 +182,29 @@ impl Engine {
         if self.by_client.get(&session.client_id) == Some(&index) {
             self.by_client.remove(&session.client_id);
         }
+        if session.is_kept {
+            self.roster.kept_sessions = self.roster.kept_sessions.saturating_sub(1);
+            self.record(&Change::End { session: session.id });
+        }
     }
 
     fn publish_will(&mut self, now: Millis, session: u32) {
-        let Some(mut will) = self
-            .roster
-            .sessions
-            .get_mut(session as usize)
-            .and_then(|s| s.will.take())
-        else {
+        let Some(owner) = self.roster.sessions.get_mut(session as usize) else {
             return;
         };
+        let Some(will) = owner.will.take() else { return };
+        let id = owner.id;
+        self.send_will(now, Some(session), id, *will);
+    }
+
+    /// Send a will, and let the log forget it with the same change that keeps the message.
+    pub(crate) fn send_will(&mut self, now: Millis, publisher: Option<u32>, session: SessionId, mut will: WillState) {
         self.roster.counters.wills_published += 1;
         will.message
             .set_expiry(will.expiry_s.map(|seconds| now.plus_seconds(seconds)));
         // Allowed at CONNECT, before the will was kept; see `admit`.
         let content: Content<'_> = will.message.content();
-        self.distribute(now, rules::broker_itself(), Some(session), &content);
+        self.distribute(now, rules::broker_itself(), publisher, &content, Origin::Will { session });
     }
 
     /// Whether a timer still speaks of something there is.
@@ -176,14 +217,14 @@ impl Engine {
                 .is_some_and(|c| c.id.generation == generation && !c.is_closing),
             Timer::SessionExpiry {
                 session,
-                generation,
+                id,
                 epoch,
             }
             | Timer::WillDelay {
                 session,
-                generation,
+                id,
                 epoch,
-            } => self.is_current(session, generation, epoch),
+            } => self.is_current(session, id, epoch),
             Timer::Sys => true,
         }
     }
@@ -215,10 +256,10 @@ impl Engine {
     }
 
     /// Whether a timer set for a detached session still speaks of the same absence.
-    fn is_current(&self, session: u32, generation: u64, epoch: u64) -> bool {
+    fn is_current(&self, session: u32, id: SessionId, epoch: u64) -> bool {
         self.roster
             .sessions
             .get(session as usize)
-            .is_some_and(|s| s.generation == generation && s.epoch == epoch && s.conn.is_none())
+            .is_some_and(|s| s.id == id && s.epoch == epoch && s.conn.is_none())
     }
 }

@@ -19,6 +19,9 @@ pub struct Limits {
     pub max_queued_messages: u32,
     /// Bytes waiting in one session.
     pub max_queued_bytes: u64,
+    /// Whether a message that a kept session has no room for is refused (0x97), so that nothing acknowledged is lost; else
+    /// that session misses it.
+    pub reject_when_full: bool,
     /// Bytes encoded and not yet taken by the network, per connection; beyond it QoS 0 is dropped, QoS 1 and 2 wait.
     pub max_outbox_bytes: u32,
     /// Subscriptions of one session.
@@ -42,6 +45,7 @@ impl Default for Limits {
             max_inflight: 1024,
             max_queued_messages: 10_000,
             max_queued_bytes: 64 << 20,
+            reject_when_full: true,
             max_outbox_bytes: 1 << 20,
             max_subscriptions: 1000,
             max_topic_levels: 32,

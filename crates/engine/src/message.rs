@@ -6,6 +6,7 @@ use crate::time::Millis;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use sealmq_codec::{Properties, Property, PropertyBuf, QoS};
+use sealmq_store::Body;
 
 /// A message as it stands in somebody's buffer: the topic name, the properties that travel on (no alias, no expiry, no
 /// subscription identifier), the payload.
@@ -20,7 +21,25 @@ pub(crate) struct Content<'a> {
     pub retain: bool,
 }
 
-impl Content<'_> {
+impl<'a> Content<'a> {
+    /// Bytes of a [`Message`] made of it, for the budgets.
+    pub fn size(&self) -> u64 {
+        let bytes = self.topic.len() + self.properties.len() + self.payload.len();
+        (bytes + core::mem::size_of::<Message>()) as u64
+    }
+
+    /// For the log.
+    pub fn body(&self) -> Body<'a> {
+        Body {
+            topic: self.topic,
+            properties: self.properties,
+            payload: self.payload,
+            expires_at: self.expires_at.map(|at| at.0),
+            qos: self.qos as u8,
+            retain: self.retain,
+        }
+    }
+
     pub fn is_expired(&self, now: Millis) -> bool {
         self.expires_at.is_some_and(|at| at <= now)
     }
@@ -74,7 +93,7 @@ impl Message {
 
     /// Bytes this message holds, for the budgets.
     pub fn size(&self) -> u64 {
-        (self.bytes.len() + core::mem::size_of::<Message>()) as u64
+        self.content().size()
     }
 
     pub fn set_expiry(&mut self, expires_at: Option<Millis>) {

@@ -2,19 +2,20 @@
 //!
 //! Refuses to know how bytes are encoded for a receiver.
 
-use crate::conn::HeldAck;
+use crate::conn::AckKind;
 use crate::engine::Engine;
-use crate::event::Event;
+use crate::event::{EndCause, Event};
 use crate::message::{Content, Message, Received};
 use crate::roster::success;
-use crate::router::{Own, RouteKey, Target};
+use crate::route::NoPlace;
+use crate::router::RouteKey;
+use crate::session::{Over, Received as Inbound, Stage};
 use crate::rules::{Action, Authorized, Denial};
 use crate::time::Millis;
 use alloc::string::String;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
-use sealmq_codec::{Ack, Packet, PacketKind, Properties, Property, PropertyBuf, Publish, QoS, ReasonCode, Version};
-use sealmq_store::{Durable, Keeping, Seq};
+use sealmq_codec::{Ack, Packet, Properties, Property, PropertyBuf, Publish, QoS, ReasonCode, Version};
+use sealmq_store::{Change, Keeping, Origin, Seq, Urgency};
 
 /// Milliseconds between two denial records of one connection; what comes in between is counted.
 const DENIAL_INTERVAL_MS: u64 = 1000;
@@ -85,9 +86,9 @@ impl Engine {
         if publish.qos == QoS::ExactlyOnce
             && let Some(session) = self.roster.sessions.get(session_index as usize)
             // [MQTT-4.3.3-10]: seen already, acknowledge (once it is safe) and do not deliver twice
-            && let Some(&seq) = session.inbound.get(&publish.packet_id)
+            && let Some(&Inbound { seq, .. }) = session.inbound.get(&publish.packet_id)
         {
-            return self.acknowledge(index, publish.qos, success(publish.packet_id), seq);
+            return self.acknowledge_publish(index, publish.qos, success(publish.packet_id), seq);
         }
         if publish.qos != QoS::AtMostOnce && version == Version::V5 {
             let open = self
@@ -129,21 +130,30 @@ impl Engine {
             qos: publish.qos,
             retain: publish.retain,
         };
-        if publish.retain && self.retain(&content).is_err() {
-            return self.refuse_publish(
-                index,
-                publish,
-                ReasonCode::QuotaExceeded,
-                "no room for another retained message",
-            );
+        let mut seq = Seq(0);
+        if publish.retain {
+            match self.retain(&content) {
+                Ok(kept) => seq = kept,
+                Err(why) => return self.turn_away(now, index, publish, why),
+            }
         }
-        let reached = self.route(now, authorized, key, Some(session_index), &content);
+        let origin = match self.roster.sessions.get(session_index as usize) {
+            Some(session) if publish.qos == QoS::ExactlyOnce && session.is_kept => Origin::Received {
+                session: session.id,
+                packet_id: publish.packet_id,
+            },
+            _ => Origin::Nothing,
+        };
+        let routed = match self.route(now, authorized, key, Some(session_index), &content, origin) {
+            Ok(routed) => routed,
+            Err(why) => return self.turn_away(now, index, publish, why),
+        };
         if publish.qos == QoS::AtMostOnce {
             return;
         }
-        let seq = self.persist(&content);
+        seq = seq.max(routed.seq);
         // Section 3.4.2.1: nobody subscribed is a success worth telling
-        let reason = if reached == 0 && version == Version::V5 {
+        let reason = if routed.reached == 0 && version == Version::V5 {
             ReasonCode::NoMatchingSubscribers as u8
         } else {
             0
@@ -156,9 +166,10 @@ impl Engine {
         if publish.qos == QoS::ExactlyOnce
             && let Some(session) = self.roster.sessions.get_mut(session_index as usize)
         {
-            session.inbound.insert(publish.packet_id, seq);
+            let is_kept = session.is_kept && routed.seq > Seq(0);
+            session.inbound.insert(publish.packet_id, Inbound { seq, is_kept });
         }
-        self.acknowledge(index, publish.qos, ack, seq);
+        self.acknowledge_publish(index, publish.qos, ack, seq);
     }
 
     /// The answer of the rules, remembered while the connection keeps publishing to the same topic.
@@ -177,14 +188,37 @@ impl Engine {
         Ok(authorized)
     }
 
-    /// Keep or forget the retained message of a topic [MQTT-3.3.1-5], [MQTT-3.3.1-6].
-    fn retain(&mut self, content: &Content<'_>) -> Result<(), crate::retained::Full> {
-        if content.payload.is_empty() {
-            self.retained.remove(content.topic);
-            return Ok(());
+    /// PUBACK or PUBREC once the change at `seq` is safe.
+    fn acknowledge_publish(&mut self, index: u32, qos: QoS, ack: Ack<'_>, seq: Seq) {
+        if qos == QoS::AtLeastOnce {
+            self.acknowledge(index, &Packet::Puback(ack), AckKind::EndsQos1, seq);
+        } else {
+            self.acknowledge(index, &Packet::Pubrec(ack), AckKind::Other, seq);
         }
-        self.retained
-            .set(Arc::new(Message::from_content(content)), &self.roster.limits)
+    }
+
+    /// Keep or forget the retained message of a topic [MQTT-3.3.1-5], [MQTT-3.3.1-6]; when it is safe.
+    fn retain(&mut self, content: &Content<'_>) -> Result<Seq, NoPlace> {
+        let urgency = self.durability.of(content.topic).filter(|_| !content.topic.starts_with("$SYS/"));
+        let urgency = urgency.filter(|_| self.roster.log.keeping() == Keeping::Changes);
+        // Nobody waits for what has QoS 0.
+        let urgency = urgency.map(|u| if content.qos == QoS::AtMostOnce { Urgency::Lazy } else { u });
+        if let Some((reason, slug, sentence)) = self.no_promises().filter(|_| urgency.is_some()) {
+            return Err(NoPlace(reason, slug, sentence));
+        }
+        let change = if content.payload.is_empty() {
+            self.retained.remove(content.topic);
+            Change::Unretain { topic: content.topic }
+        } else {
+            self.retained
+                .set(Arc::new(Message::from_content(content)), &self.roster.limits)
+                .map_err(|_| {
+                    let sentence = "no room for another retained message";
+                    NoPlace(ReasonCode::QuotaExceeded, "retained-full", sentence.into())
+                })?;
+            Change::Retain { body: content.body() }
+        };
+        Ok(urgency.map_or(Seq(0), |urgency| self.roster.log.append(&change, urgency)))
     }
 
     /// Retain if asked, then route: for messages that no client waits to be told about.
@@ -194,115 +228,13 @@ impl Engine {
         authorized: Authorized,
         publisher: Option<u32>,
         content: &Content<'_>,
+        origin: Origin,
     ) {
-        if content.retain && self.retain(content).is_err() {
+        let kept = !content.retain || self.retain(content).is_ok();
+        let key = self.router.key(content.topic);
+        if self.route(now, authorized, key, publisher, content, origin).is_err() || !kept {
             self.roster.counters.messages_dropped += 1;
         }
-        let key = self.router.key(content.topic);
-        self.route(now, authorized, key, publisher, content);
-    }
-
-    /// Give the message to everyone whose subscription matches; how many that were.
-    #[inline]
-    fn route(
-        &mut self,
-        now: Millis,
-        _authorized: Authorized,
-        key: Option<RouteKey>,
-        publisher: Option<u32>,
-        content: &Content<'_>,
-    ) -> usize {
-        let (router, roster) = (&mut self.router, &mut self.roster);
-        let Some((route, turn)) = router.route(key, content.topic) else {
-            return 0;
-        };
-        if route.is_empty() {
-            return 0;
-        }
-        let mut kept = None;
-        let mut reached = 0;
-        for target in &route.targets {
-            let target = match &target.own {
-                Own::Same => target,
-                _ if Some(target.session) != publisher => target,
-                Own::Only(own) => own,
-                Own::Nothing => continue,
-            };
-            roster.deliver(now, target, content, &mut kept);
-            reached += 1;
-        }
-        for group in &route.groups {
-            if let Some(target) = self::choose(roster, group, turn) {
-                roster.deliver(now, target, content, &mut kept);
-                reached += 1;
-            }
-        }
-        reached
-    }
-
-    fn persist(&mut self, content: &Content<'_>) -> Seq {
-        if self.log.keeping() == Keeping::Nothing {
-            return Seq(0);
-        }
-        let mut record = Vec::new();
-        let properties = Properties::validate(
-            content.properties,
-            sealmq_codec::PropertySet::Packet(PacketKind::Publish),
-        )
-        .unwrap_or_default();
-        let publish = Publish {
-            dup: false,
-            qos: content.qos,
-            retain: content.retain,
-            topic: content.topic,
-            packet_id: 1,
-            properties,
-            payload: content.payload,
-        };
-        Packet::Publish(publish).encode(Version::V5, &mut record);
-        self.log.append(self.shard, &record)
-    }
-
-    /// PUBACK or PUBREC once the record at `seq` is safe: at once, or when the watermark gets there.
-    fn acknowledge(&mut self, index: u32, qos: QoS, ack: Ack<'_>, seq: Seq) {
-        let packet = if qos == QoS::AtLeastOnce {
-            Packet::Puback(ack)
-        } else {
-            Packet::Pubrec(ack)
-        };
-        let proof = self.log.watermark(self.shard).proves(seq);
-        let Some(conn) = self.roster.conns.get_mut(index as usize) else {
-            return;
-        };
-        // What was held before goes first: acknowledgements leave in order [MQTT-4.6.0-2].
-        if let Some(durable) = proof.filter(|_| conn.held_acks.is_empty()) {
-            return self.send_ack(index, &packet, durable);
-        }
-        let mut bytes = Vec::new();
-        packet.encode(conn.version, &mut bytes);
-        let ends_qos1 = qos == QoS::AtLeastOnce;
-        if ends_qos1 {
-            conn.unacknowledged += 1;
-        }
-        // Whoever holds something already is in the list.
-        if conn.held_acks.is_empty() {
-            self.holding.push(conn.id);
-        }
-        conn.held_acks.push_back(HeldAck {
-            seq,
-            bytes: bytes.into_boxed_slice(),
-            ends_qos1,
-        });
-    }
-
-    /// The door of an acknowledgement that says "this is kept": it takes the proof.
-    fn send_ack(&mut self, index: u32, packet: &Packet<'_>, _durable: Durable) {
-        self.roster.send(index, packet);
-    }
-
-    /// The same door for one that was held.
-    pub(crate) fn release_ack(&mut self, index: u32, bytes: &[u8], _durable: Durable) {
-        self.roster.send_bytes(index, bytes);
     }
 
     /// No rule allows it: MQTT 5 is told with 0x87; MQTT 3.1.1 has no word for it, so it is acknowledged as
@@ -312,6 +244,18 @@ impl Engine {
         let sentence = denial.sentence(Action::Publish, topic);
         self.observe_denial(now, index, Action::Publish, topic, &sentence);
         self.refuse_publish(index, publish, ReasonCode::NotAuthorized, &sentence);
+    }
+
+    /// There is no place for it now. MQTT 3.1.1 has no word for that, and an acknowledgement would be a lie: the client is
+    /// to come back and send it again [MQTT-4.8.0-2].
+    fn turn_away(&mut self, now: Millis, index: u32, publish: &Publish<'_>, why: NoPlace) {
+        let NoPlace(reason, slug, sentence) = why;
+        self.roster.counters.messages_turned_away += 1;
+        let is_v5 = self.roster.conns.get(index as usize).is_some_and(|c| c.version == Version::V5);
+        if is_v5 || publish.qos == QoS::AtMostOnce {
+            return self.refuse_publish(index, publish, reason, &sentence);
+        }
+        self.end(now, index, reason, EndCause::Store(slug, sentence));
     }
 
     /// Answer a PUBLISH that goes nowhere.
@@ -339,10 +283,11 @@ impl Engine {
             && version == Version::V311
             && let Some(session) = self.roster.sessions.get_mut(session as usize)
         {
-            session.inbound.insert(publish.packet_id, Seq(0));
+            let seq = Seq(0);
+            session.inbound.insert(publish.packet_id, Inbound { seq, is_kept: false });
         }
         // Nothing was kept, so nothing has to be safe: only its turn is waited for.
-        self.acknowledge(index, publish.qos, ack, Seq(0));
+        self.acknowledge_publish(index, publish.qos, ack, Seq(0));
     }
 
     pub(crate) fn observe_denial(&mut self, now: Millis, index: u32, action: Action, topic: &str, why: &str) {
@@ -371,8 +316,9 @@ impl Engine {
         let Some(session_index) = self.roster.conns.get(index as usize).map(|c| c.session) else {
             return;
         };
-        if let Some(session) = self.roster.sessions.get_mut(session_index as usize) {
-            session.complete_publish(ack.packet_id, QoS::AtLeastOnce);
+        let session = self.roster.sessions.get_mut(session_index as usize);
+        if let Some(over) = session.and_then(|s| s.complete_publish(ack.packet_id, QoS::AtLeastOnce)) {
+            self.roster.forget(session_index, over);
         }
         self.pump(now, session_index);
     }
@@ -386,19 +332,35 @@ impl Engine {
         };
         // Section 4.3.3: a PUBREC of 0x80 or more ends the exchange
         if ack.reason >= 0x80 {
-            session.complete_publish(ack.packet_id, QoS::ExactlyOnce);
+            if let Some(over) = session.complete_publish(ack.packet_id, QoS::ExactlyOnce) {
+                self.roster.forget(session_index, over);
+            }
             return self.pump(now, session_index);
         }
-        let known = session.release(ack.packet_id);
-        self.send_paired(index, ack.packet_id, known, Packet::Pubrel);
+        let session_id = session.id;
+        let Some(entry) = session.release(ack.packet_id) else {
+            return self.send_paired(index, ack.packet_id, false, Packet::Pubrel, Seq(0));
+        };
+        let is_first = matches!(entry.stage, Stage::Publish(_));
+        let (order, is_kept) = (entry.order, entry.kept.is_some());
+        entry.stage = Stage::Pubrel;
+        // Were it forgotten after PUBREL had left, the message would be sent once more, to a client that has let go of it.
+        let seq = if is_first && is_kept {
+            let session = session_id;
+            self.record(&Change::Release { session, order })
+        } else {
+            Seq(0)
+        };
+        self.send_paired(index, ack.packet_id, true, Packet::Pubrel, seq);
     }
 
     pub(crate) fn handle_pubcomp(&mut self, now: Millis, index: u32, ack: Ack<'_>) {
         let Some(session_index) = self.roster.conns.get(index as usize).map(|c| c.session) else {
             return;
         };
-        if let Some(session) = self.roster.sessions.get_mut(session_index as usize) {
-            session.complete_pubrel(ack.packet_id);
+        let session = self.roster.sessions.get_mut(session_index as usize);
+        if let Some(Over { order, kept }) = session.and_then(|s| s.complete_pubrel(ack.packet_id)) {
+            self.roster.forget(session_index, Over { order, kept });
         }
         self.pump(now, session_index);
     }
@@ -413,35 +375,39 @@ impl Engine {
             return;
         };
         // [MQTT-4.3.3-11]
-        let known = session.inbound.remove(&ack.packet_id).is_some();
-        self.send_paired(index, ack.packet_id, known, Packet::Pubcomp);
+        let received = session.inbound.remove(&ack.packet_id);
+        let (session, packet_id) = (session.id, ack.packet_id);
+        // Were it forgotten after PUBCOMP had left, the next message under this identifier would pass for a repetition.
+        let seq = if received.is_some_and(|r| r.is_kept) {
+            self.record(&Change::Completed { session, packet_id })
+        } else {
+            Seq(0)
+        };
+        self.send_paired(index, packet_id, received.is_some(), Packet::Pubcomp, seq);
     }
 
-    /// PUBREL or PUBCOMP; an identifier that nobody knows gets 0x92 in MQTT 5.
-    fn send_paired(&mut self, index: u32, packet_id: u16, known: bool, packet: fn(Ack<'static>) -> Packet<'static>) {
+    /// PUBREL or PUBCOMP, once the change at `seq` is safe; an identifier that nobody knows gets 0x92 in MQTT 5.
+    fn send_paired(
+        &mut self,
+        index: u32,
+        packet_id: u16,
+        known: bool,
+        packet: fn(Ack<'static>) -> Packet<'static>,
+        seq: Seq,
+    ) {
         let reason = if known {
             0
         } else {
             ReasonCode::PacketIdentifierNotFound as u8
         };
-        self.roster.send(
-            index,
-            &packet(Ack {
-                packet_id,
-                reason,
-                properties: Properties::EMPTY,
-            }),
-        );
+        let packet = packet(Ack {
+            packet_id,
+            reason,
+            properties: Properties::EMPTY,
+        });
+        if seq == Seq(0) {
+            return self.roster.send(index, &packet);
+        }
+        self.acknowledge(index, &packet, AckKind::Other, seq);
     }
-}
-
-/// The member of a shared subscription whose turn it is: somebody connected if there is one, else a session that can
-/// keep the message [MQTT-4.8.2-3].
-fn choose<'a>(roster: &crate::roster::Roster, group: &'a [Target], turn: usize) -> Option<&'a Target> {
-    let start = turn.checked_rem(group.len())?;
-    let rotated = || group.iter().cycle().skip(start).take(group.len());
-    let session = |t: &&Target| roster.sessions.get(t.session as usize);
-    rotated()
-        .find(|t| session(t).is_some_and(|s| s.conn.is_some()))
-        .or_else(|| rotated().find(|t| session(t).is_some_and(|s| s.is_persistent())))
 }

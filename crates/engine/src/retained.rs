@@ -42,22 +42,33 @@ impl Retained {
     /// Keep `message` for its topic in place of the one before [MQTT-3.3.1-5].
     pub fn set(&mut self, message: Arc<Message>, limits: &Limits) -> Result<(), Full> {
         let size = message.size();
-        let topic_owner = Arc::clone(&message);
-        let topic = topic_owner.content().topic;
-        let replaced = self.find(topic).map_or(0, |m| m.size());
+        let replaced = self.find(message.content().topic).map_or(0, |m| m.size());
         let count_after = self.count + u32::from(replaced == 0);
         if count_after > limits.max_retained_messages || self.bytes - replaced + size > limits.max_retained_bytes {
             return Err(Full);
         }
+        self.place(message, replaced);
+        Ok(())
+    }
+
+    /// The same for a message that was kept before a restart: it counts, but no budget refuses it.
+    pub fn restore(&mut self, message: Arc<Message>) {
+        let replaced = self.find(message.content().topic).map_or(0, |m| m.size());
+        self.place(message, replaced);
+    }
+
+    fn place(&mut self, message: Arc<Message>, replaced: u64) {
+        let size = message.size();
+        let topic_owner = Arc::clone(&message);
+        let topic = topic_owner.content().topic;
         let mut node = &mut self.root;
         for level in topic.split('/') {
             node = node.children.entry(level.into()).or_default();
         }
         node.message = Some(message);
-        self.count = count_after;
+        self.count += u32::from(replaced == 0);
         self.may_expire |= topic_owner.content().expires_at.is_some();
         self.bytes = self.bytes - replaced + size;
-        Ok(())
     }
 
     /// Forget the message of `topic` [MQTT-3.3.1-6].
@@ -114,19 +125,19 @@ impl Retained {
         self.page(filter, None, budget, now).found
     }
 
-    /// Drop what has expired; called seldom, the answer of [`Retained::matching`] does not depend on it.
-    pub fn sweep(&mut self, now: Millis) {
+    /// Take out what has expired; called seldom, the answer of [`Retained::page`] does not depend on it.
+    pub fn sweep(&mut self, now: Millis) -> Vec<Arc<Message>> {
         if !self.may_expire {
-            return;
+            return Vec::new();
         }
-        let mut expired = Vec::new();
-        collect_all(&self.root, &mut expired);
-        self.may_expire = expired
-            .iter()
-            .any(|m| m.content().expires_at.is_some_and(|at| at > now));
-        for message in expired.iter().filter(|m| m.content().is_expired(now)) {
+        let mut all = Vec::new();
+        collect_all(&self.root, &mut all);
+        self.may_expire = all.iter().any(|m| m.content().expires_at.is_some_and(|at| at > now));
+        all.retain(|m| m.content().is_expired(now));
+        for message in &all {
             self.remove(message.content().topic);
         }
+        all
     }
 }
 
@@ -351,7 +362,7 @@ mod tests {
             .unwrap();
         assert_eq!(retained.matching("a", Millis(9)).len(), 1);
         assert_eq!(retained.matching("a", Millis(10)).len(), 0);
-        retained.sweep(Millis(10));
+        assert_eq!(retained.sweep(Millis(10)).len(), 1);
         assert_eq!(retained.len(), 0);
     }
 }

@@ -7,7 +7,8 @@ use crate::event::Event;
 use crate::limits::Limits;
 use crate::message::{Content, Message};
 use crate::router::Target;
-use crate::session::{Pending, Session, Stage};
+use crate::outgoing::{Outgoing, Written, publish_size, write_publish};
+use crate::session::{Kept, Over, Pending, Session, Stage};
 use crate::stats::Counters;
 use crate::time::Millis;
 use alloc::boxed::Box;
@@ -16,7 +17,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
-use sealmq_codec::{Ack, Packet, QoS, Version, varint_len, write_publish_header, write_varint};
+use sealmq_codec::{Ack, Packet, QoS};
+use sealmq_store::{Log, Order, SessionId};
 use slab::Slab;
 
 /// Events that nobody has taken yet; the oldest go first when the watcher is slow.
@@ -28,34 +30,28 @@ pub(crate) struct Roster {
     pub sessions: Slab<Session>,
     pub dirty: Vec<u32>,
     pub counters: Counters,
+    pub log: Box<dyn Log>,
+    /// Sessions that the log keeps.
+    pub kept_sessions: usize,
+    /// Sessions with something to do when the log has advanced.
+    pub(crate) awaiting: Vec<(u32, SessionId)>,
+    /// Pages asked for: the session's index, and the attachment for which it was.
+    pub(crate) paging: HashMap<SessionId, (u32, u64), FixedState>,
     events: VecDeque<Event>,
 }
 
-/// How one PUBLISH is to be written.
-#[derive(Clone, Copy)]
-struct Outgoing<'a> {
-    qos: QoS,
-    dup: bool,
-    retain: bool,
-    packet_id: u16,
-    identifiers: &'a [u32],
-}
-
-#[derive(PartialEq, Eq)]
-enum Written {
-    Yes,
-    /// Larger than the client takes: treated as if delivered [MQTT-3.1.2-25].
-    TooLarge,
-}
-
 impl Roster {
-    pub fn new(limits: Limits) -> Roster {
+    pub fn new(limits: Limits, log: Box<dyn Log>) -> Roster {
         Roster {
             limits,
             conns: Slab::new(),
             sessions: Slab::new(),
             dirty: Vec::new(),
             counters: Counters::default(),
+            log,
+            kept_sessions: 0,
+            awaiting: Vec::new(),
+            paging: HashMap::with_hasher(FixedState::with_seed(0)),
             events: VecDeque::new(),
         }
     }
@@ -93,10 +89,18 @@ impl Roster {
         }
     }
 
-    /// Hand a message to one target: into the outbox, into the queue, or nowhere. `kept` holds the shared copy once one
-    /// receiver needs it; a message that everybody takes at once is never copied to the heap.
+    /// Hand a message to one target: into the outbox, into the queue, or nowhere. `shared` holds the copy that all
+    /// receivers share once one needs it; a message that everybody takes at once is never copied to the heap. `place` is
+    /// where the log has it for this session, if it does.
     #[inline]
-    pub fn deliver(&mut self, now: Millis, target: &Target, content: &Content<'_>, kept: &mut Option<Arc<Message>>) {
+    pub fn deliver(
+        &mut self,
+        now: Millis,
+        target: &Target,
+        content: &Content<'_>,
+        shared: &mut Option<Arc<Message>>,
+        place: Option<(Order, Kept)>,
+    ) {
         let Some(session) = self.sessions.get_mut(target.session as usize) else {
             return;
         };
@@ -127,48 +131,62 @@ impl Roster {
         if conn.is_none() && !session.is_persistent() {
             return;
         }
-        let message = Arc::clone(kept.get_or_insert_with(|| Arc::new(Message::from_content(content))));
+        let message = Arc::clone(shared.get_or_insert_with(|| Arc::new(Message::from_content(content))));
         let pending = Pending {
             message,
             qos,
             retain,
             identifiers: target.identifiers.clone(),
+            order: place.map_or_else(|| session.take_order(), |(order, _)| order),
+            kept: place.map(|(_, kept)| kept),
         };
         self.push(now, target.session, pending);
     }
 
-    /// A message for one session that is kept already (retained messages, wills on their way).
-    pub fn deliver_kept(&mut self, now: Millis, session: u32, pending: Pending) {
-        if pending.qos != QoS::AtMostOnce {
-            return self.push(now, session, pending);
-        }
-        let Some(conn) = self
-            .sessions
-            .get(session as usize)
-            .and_then(|s| s.conn)
-            .and_then(|i| self.conns.get_mut(i as usize))
-        else {
+    /// A retained message for one session.
+    pub fn deliver_retained(
+        &mut self,
+        now: Millis,
+        session_index: u32,
+        message: Arc<Message>,
+        qos: QoS,
+        identifiers: Box<[u32]>,
+    ) {
+        let Some(session) = self.sessions.get_mut(session_index as usize) else {
             return;
         };
-        // Retained messages come in bulk: what the outbox cannot take now waits in the queue.
-        if conn.out.len() > self.limits.max_outbox_bytes as usize {
-            return self.push(now, session, pending);
-        }
-        let how = Outgoing {
-            qos: QoS::AtMostOnce,
-            dup: false,
-            retain: pending.retain,
-            packet_id: 0,
-            identifiers: &pending.identifiers,
+        let Some(conn) = session.conn.and_then(|i| self.conns.get_mut(i as usize)) else {
+            return;
         };
-        if write_publish(conn, now, &pending.message.content(), how) == Written::Yes {
-            self.counters.messages_sent += 1;
-            touch(&mut self.dirty, conn);
+        // They come in bulk: what the outbox cannot take now waits in the queue.
+        if qos == QoS::AtMostOnce && conn.out.len() <= self.limits.max_outbox_bytes as usize {
+            let how = Outgoing {
+                qos,
+                dup: false,
+                retain: true,
+                packet_id: 0,
+                identifiers: &identifiers,
+            };
+            if write_publish(conn, now, &message.content(), how) == Written::Yes {
+                self.counters.messages_sent += 1;
+                touch(&mut self.dirty, conn);
+            }
+            return;
         }
+        let pending = Pending {
+            message,
+            qos,
+            retain: true,
+            identifiers,
+            order: session.take_order(),
+            kept: None,
+        };
+        self.push(now, session_index, pending);
     }
 
     /// QoS 1 and 2: in flight at once when the window is open and nothing waits before it, else into the queue.
     fn push(&mut self, now: Millis, session_index: u32, pending: Pending) {
+        let may_leave = self.may_leave(&pending);
         let Some(session) = self.sessions.get_mut(session_index as usize) else {
             return;
         };
@@ -176,27 +194,73 @@ impl Roster {
             let is_open = session.queued() == 0
                 && !session.has_unsent()
                 && session.inflight() < usize::from(conn.limits.window)
+                && session.is_identifier_free(pending.order)
                 && conn.out.len() <= self.limits.max_outbox_bytes as usize;
-            if is_open {
+            if is_open && may_leave {
+                let over = Over::of(&pending);
                 if send_new(conn, session, now, pending) == Written::Yes {
                     self.counters.messages_sent += 1;
                     touch(&mut self.dirty, conn);
+                } else {
+                    self.forget(session_index, over);
                 }
                 return;
             }
-        }
-        let client_id = Arc::clone(&session.client_id);
-        if session.enqueue(pending, &self.limits).is_err() {
-            self.counters.messages_dropped += 1;
-            if let Some(conn) = session.conn.and_then(|index| self.conns.get_mut(index as usize)) {
-                conn.dropped_since += 1;
-            } else {
-                self.observe(Event::Dropped {
-                    client_id,
-                    cause: "queue-full",
-                    count: 1,
-                });
+            if is_open {
+                self.await_log(session_index);
             }
+        }
+        let over = Over::of(&pending);
+        let Some(session) = self.sessions.get_mut(session_index as usize) else {
+            return;
+        };
+        if session.enqueue(pending, &self.limits).is_err() {
+            self.dropped(session_index);
+            self.forget(session_index, over);
+        }
+    }
+
+    fn dropped(&mut self, session_index: u32) {
+        let Some(session) = self.sessions.get(session_index as usize) else {
+            return;
+        };
+        self.counters.messages_dropped += 1;
+        if let Some(conn) = session.conn.and_then(|index| self.conns.get_mut(index as usize)) {
+            conn.dropped_since += 1;
+        } else {
+            let client_id = Arc::clone(&session.client_id);
+            self.observe(Event::Dropped {
+                client_id,
+                cause: "queue-full",
+                count: 1,
+            });
+        }
+    }
+
+    /// Whether a message may go to its receiver now. QoS 2 waits until it is safe: were it lost after the client had it,
+    /// the publisher would send it again, and exactly once would have been twice.
+    #[inline]
+    fn may_leave(&self, pending: &Pending) -> bool {
+        match pending.kept {
+            Some(kept) if pending.qos == QoS::ExactlyOnce => self.log.watermark().proves(kept.seq).is_some(),
+            _ => true,
+        }
+    }
+
+    /// Look at the session again when the log has advanced.
+    pub fn await_log(&mut self, session_index: u32) {
+        if let Some(session) = self.sessions.get_mut(session_index as usize)
+            && !session.is_awaiting
+        {
+            session.is_awaiting = true;
+            self.awaiting.push((session_index, session.id));
+        }
+    }
+
+    /// A delivery is over: the log need not know of it any more.
+    pub fn forget(&mut self, session_index: u32, over: Over) {
+        if let (Some(kept), Some(session)) = (over.kept, self.sessions.get(session_index as usize)) {
+            self.log.done(session.id, over.order, kept.slot);
         }
     }
 
@@ -208,16 +272,21 @@ impl Roster {
         let Some(conn) = session.conn.and_then(|index| self.conns.get_mut(index as usize)) else {
             return;
         };
+        if conn.sealed.is_some() {
+            return;
+        }
         let window = usize::from(conn.limits.window);
         let bound = self.limits.max_outbox_bytes as usize;
         let before = conn.out.len();
+        let mut over = Vec::new();
         while session.has_unsent() {
-            let mut oversized = Vec::new();
+            let (mut oversized, mut sent) = (Vec::new(), 0);
             for entry in session.unsent(window) {
                 if conn.out.len() > bound {
                     break;
                 }
                 entry.sent = true;
+                sent += 1;
                 match &entry.stage {
                     // [MQTT-4.4.0-1]: the same identifier, DUP set
                     Stage::Publish(pending) => {
@@ -225,34 +294,61 @@ impl Roster {
                             qos: pending.qos,
                             dup: true,
                             retain: pending.retain,
-                            packet_id: entry.packet_id,
+                            packet_id: entry.packet_id(),
                             identifiers: &pending.identifiers,
                         };
                         if write_publish(conn, now, &pending.message.content(), how) == Written::Yes {
                             self.counters.messages_sent += 1;
                         } else {
-                            oversized.push((entry.packet_id, pending.qos));
+                            oversized.push((entry.packet_id(), pending.qos));
                         }
                     }
-                    Stage::Pubrel => Packet::Pubrel(success(entry.packet_id)).encode(conn.version, &mut conn.out),
+                    Stage::Pubrel => Packet::Pubrel(success(entry.packet_id())).encode(conn.version, &mut conn.out),
                 }
             }
-            if oversized.is_empty() {
+            if oversized.is_empty() || sent == 0 {
                 break;
             }
             // [MQTT-3.1.2-25]: no acknowledgement will come for these; the window is for the next ones
             for (packet_id, qos) in oversized {
-                session.complete_publish(packet_id, qos);
+                over.extend(session.complete_publish(packet_id, qos));
             }
         }
+        let mut waits = false;
         while !session.has_unsent() && session.inflight() < window && conn.out.len() <= bound {
-            let Some(pending) = session.dequeue(now) else { break };
+            let Some(front) = session.front() else { break };
+            if front.message.content().is_expired(now) {
+                over.extend(session.dequeue().filter(|p| p.kept.is_some()).as_ref().map(Over::of));
+                continue;
+            }
+            if front.qos != QoS::AtMostOnce && !session.is_identifier_free(front.order) {
+                break;
+            }
+            let is_safe = |kept: Kept| self.log.watermark().proves(kept.seq).is_some();
+            if front.qos == QoS::ExactlyOnce && front.kept.is_some_and(|kept| !is_safe(kept)) {
+                waits = true;
+                break;
+            }
+            let Some(pending) = session.dequeue() else { break };
+            let done = Over::of(&pending);
             if send_new(conn, session, now, pending) == Written::Yes {
                 self.counters.messages_sent += 1;
+            } else {
+                over.push(done);
             }
         }
+        let has_room = session.inflight() < window && conn.out.len() <= bound;
         if conn.out.len() != before {
             touch(&mut self.dirty, conn);
+        }
+        if waits {
+            self.await_log(session_index);
+        }
+        for over in over {
+            self.forget(session_index, over);
+        }
+        if has_room {
+            self.turn_page(session_index);
         }
     }
 }
@@ -305,103 +401,4 @@ fn send_new(conn: &mut Conn, session: &mut Session, now: Millis, pending: Pendin
             identifiers: &identifiers,
         },
     )
-}
-
-/// Bytes of the packet with its topic name and without an alias.
-fn publish_size(conn: &Conn, content: &Content<'_>, how: Outgoing<'_>) -> usize {
-    let mut body = 2 + content.topic.len() + content.payload.len();
-    if how.qos != QoS::AtMostOnce {
-        body += 2;
-    }
-    if conn.version == Version::V5 {
-        let properties = properties_size(content, how.identifiers);
-        body += varint_len(properties) + properties;
-    }
-    1 + varint_len(body) + body
-}
-
-fn properties_size(content: &Content<'_>, identifiers: &[u32]) -> usize {
-    let expiry = if content.expires_at.is_some() { 5 } else { 0 };
-    content.properties.len() + expiry + identifiers.iter().map(|&i| 1 + varint_len(i as usize)).sum::<usize>()
-}
-
-/// The one place that writes a PUBLISH towards a subscriber.
-#[inline]
-fn write_publish(conn: &mut Conn, now: Millis, content: &Content<'_>, how: Outgoing<'_>) -> Written {
-    let (size, max) = (publish_size(conn, content, how), conn.limits.max_packet_size as usize);
-    // [MQTT-3.1.2-24]
-    if size > max {
-        return Written::TooLarge;
-    }
-    let Outgoing {
-        qos,
-        dup,
-        retain,
-        packet_id,
-        identifiers,
-    } = how;
-    if conn.version == Version::V311 {
-        let after = content.payload.len();
-        write_publish_header(dup, qos, retain, content.topic, packet_id, after, &mut conn.out);
-        conn.out.extend_from_slice(content.payload);
-        return Written::Yes;
-    }
-    // An alias that the client hears for the first time makes the packet longer, and maybe both its lengths.
-    let alias = if size + 5 <= max {
-        outgoing_alias(conn, content.topic)
-    } else {
-        None
-    };
-    let topic = if matches!(alias, Some((_, Alias::Known))) {
-        ""
-    } else {
-        content.topic
-    };
-    let properties = properties_size(content, identifiers) + if alias.is_some() { 3 } else { 0 };
-    let after = varint_len(properties) + properties + content.payload.len();
-    let out = &mut conn.out;
-    write_publish_header(dup, qos, retain, topic, packet_id, after, out);
-    write_varint(properties, out);
-    out.extend_from_slice(content.properties);
-    if let Some(at) = content.expires_at {
-        // [MQTT-3.3.2-6]: what is left of it
-        out.push(0x02);
-        out.extend_from_slice(&at.seconds_after(now).to_be_bytes());
-    }
-    for &identifier in identifiers {
-        out.push(0x0B);
-        write_varint(identifier as usize, out);
-    }
-    if let Some((alias, _)) = alias {
-        out.push(0x23);
-        out.extend_from_slice(&alias.to_be_bytes());
-    }
-    out.extend_from_slice(content.payload);
-    Written::Yes
-}
-
-enum Alias {
-    /// The client has been told the topic name.
-    Known,
-    Fresh,
-}
-
-/// The alias for `topic` on this connection; the first topics get one, as many as the client takes [MQTT-3.1.2-26].
-fn outgoing_alias(conn: &mut Conn, topic: &str) -> Option<(u16, Alias)> {
-    if conn.limits.topic_alias_maximum == 0 {
-        return None;
-    }
-    let aliases = conn.aliases_out.get_or_insert_with(|| {
-        Box::new(HashMap::with_hasher(FixedState::with_seed(u64::from(
-            conn.id.generation,
-        ))))
-    });
-    if let Some(&alias) = aliases.get(topic) {
-        return Some((alias, Alias::Known));
-    }
-    let next = u16::try_from(aliases.len() + 1)
-        .ok()
-        .filter(|&n| n <= conn.limits.topic_alias_maximum)?;
-    aliases.insert(topic.into(), next);
-    Some((next, Alias::Fresh))
 }

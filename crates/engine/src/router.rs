@@ -49,10 +49,6 @@ impl Route {
     fn size(&self) -> usize {
         self.targets.len() + self.groups.iter().map(Vec::len).sum::<usize>()
     }
-
-    pub fn is_empty(&self) -> bool {
-        self.targets.is_empty() && self.groups.is_empty()
-    }
 }
 
 /// Names a remembered route; another epoch means that the memory was emptied in between.

@@ -1,16 +1,32 @@
 //! What a session remembers between connections: subscriptions, what waits, what is in flight.
 //!
 //! Refuses to know connections beyond an index, and bytes on the wire.
+//!
+//! Messages of QoS 1 and 2 have an [`Order`], which rises, and from which the packet identifier follows: so a message keeps
+//! its identifier over a restart without anybody writing it down. In order they are in flight, then in the queue in
+//! memory, and, for a session that the log keeps, from some order on only on disk (the [`Spill`]).
 
 use crate::limits::Limits;
 use crate::message::Message;
 use crate::retained::Place;
-use crate::time::Millis;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use sealmq_codec::QoS;
-use sealmq_store::Seq;
+use sealmq_store::{Order, Seq, SessionId, Slot};
+
+/// Messages of a session that is kept on disk which wait in memory as well, and their bytes; the rest is read in pages.
+const MESSAGES_IN_MEMORY: usize = 256;
+const BYTES_IN_MEMORY: u64 = 256 * 1024;
+/// Packet identifiers, 1 to 65535.
+const IDENTIFIERS: u64 = 65_535;
+
+/// Where the log has a message.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kept {
+    pub seq: Seq,
+    pub slot: Slot,
+}
 
 /// A message on its way to this session.
 #[derive(Clone, Debug)]
@@ -19,6 +35,9 @@ pub(crate) struct Pending {
     pub qos: QoS,
     pub retain: bool,
     pub identifiers: Box<[u32]>,
+    /// Means nothing at QoS 0.
+    pub order: Order,
+    pub kept: Option<Kept>,
 }
 
 /// Where a QoS 1 or 2 delivery stands.
@@ -32,12 +51,53 @@ pub(crate) enum Stage {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Inflight {
-    pub packet_id: u16,
-    /// Rises by one with each packet identifier given out; tells a fresh identifier from one still in use.
-    serial: u64,
+    pub order: Order,
     pub stage: Stage,
+    pub kept: Option<Kept>,
     /// Whether it went out on the connection of now; after a reconnect everything is to be sent again.
     pub sent: bool,
+}
+
+impl Inflight {
+    pub fn packet_id(&self) -> u16 {
+        packet_id(self.order)
+    }
+}
+
+/// What is on disk and not in memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spill {
+    /// Nothing with a lower order is on disk alone.
+    pub from: Order,
+    /// The log is that far when all of it can be read.
+    pub until: Seq,
+    pub count: u64,
+    pub bytes: u64,
+}
+
+/// A delivery that is over: what the log may forget, if it knew of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Over {
+    pub order: Order,
+    pub kept: Option<Kept>,
+}
+
+impl Over {
+    pub fn of(pending: &Pending) -> Over {
+        Over {
+            order: pending.order,
+            kept: pending.kept,
+        }
+    }
+}
+
+/// A QoS 2 message received and not yet released.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Received {
+    /// When this is safe, PUBREC may leave.
+    pub seq: Seq,
+    /// The log knows of it.
+    pub is_kept: bool,
 }
 
 /// A new subscription that is being answered with retained messages.
@@ -71,50 +131,65 @@ pub(crate) struct Session {
     pub conn: Option<u32>,
     /// Seconds the session outlives its connection; `u32::MAX` is for ever.
     pub expiry_s: u32,
-    /// Tells this session from an earlier one at the same index.
-    pub generation: u64,
+    /// Tells this session from every other, now and in the log.
+    pub id: SessionId,
     /// Rises when the session is attached or detached, so that an old timer knows it is stale.
     pub epoch: u64,
+    /// The log knows of it.
+    pub is_kept: bool,
     /// Filters as subscribed, `$share` prefix included; their options are in the tree.
     pub subscriptions: BTreeSet<Box<str>>,
     pub will: Option<Box<WillState>>,
-    /// Packet identifiers of QoS 2 messages received and not yet released [MQTT-4.3.3-10], and the record of each.
-    pub inbound: BTreeMap<u16, Seq>,
+    /// Packet identifiers of QoS 2 messages received and not yet released [MQTT-4.3.3-10].
+    pub inbound: BTreeMap<u16, Received>,
     /// Subscriptions whose retained messages have not all been sent, in turn; at most one for each subscription.
     pub retained_due: VecDeque<RetainedDue>,
     /// In the engine's line of sessions to be fed.
     pub is_feeding: bool,
+    /// In the list of sessions with something to do when the log has advanced.
+    pub is_awaiting: bool,
+    /// A page of the spill is on its way.
+    pub is_paging: bool,
     queue: VecDeque<Pending>,
     queued_bytes: u64,
     inflight: VecDeque<Inflight>,
-    serial: u64,
+    spill: Option<Spill>,
+    next: Order,
+    /// Orders up to this may have reached the client.
+    sent: Option<Order>,
 }
 
 impl Session {
-    pub fn new(client_id: Arc<str>, device: Option<Arc<str>>, generation: u64) -> Session {
+    pub fn new(client_id: Arc<str>, device: Option<Arc<str>>, id: SessionId) -> Session {
         Session {
             client_id,
             device,
             conn: None,
             expiry_s: 0,
-            generation,
+            id,
             epoch: 0,
+            is_kept: false,
             subscriptions: BTreeSet::new(),
             will: None,
             inbound: BTreeMap::new(),
             retained_due: VecDeque::new(),
             is_feeding: false,
+            is_awaiting: false,
+            is_paging: false,
             queue: VecDeque::new(),
             queued_bytes: 0,
             inflight: VecDeque::new(),
-            serial: 0,
+            spill: None,
+            next: Order(0),
+            sent: None,
         }
     }
 
     // getters
 
+    /// Messages that wait, in memory and on disk.
     pub fn queued(&self) -> usize {
-        self.queue.len()
+        self.queue.len() + self.spill.map_or(0, |s| s.count as usize)
     }
 
     pub fn inflight(&self) -> usize {
@@ -125,110 +200,236 @@ impl Session {
         self.expiry_s > 0
     }
 
-    // the queue: messages that have no packet identifier yet
+    pub fn spill(&self) -> Option<Spill> {
+        self.spill
+    }
 
+    /// The highest order that may have reached the client.
+    pub fn sent(&self) -> Order {
+        self.sent.unwrap_or_default()
+    }
+
+    /// Whether another message of `size` bytes is more than the budget.
+    pub fn is_full(&self, size: u64, limits: &Limits) -> bool {
+        let bytes = self.queued_bytes + self.spill.map_or(0, |s| s.bytes);
+        self.queued() >= limits.max_queued_messages as usize || bytes + size > limits.max_queued_bytes
+    }
+
+    // the queue: messages that were not sent yet
+
+    /// The place of the next QoS 1 or 2 message.
+    pub fn take_order(&mut self) -> Order {
+        let order = self.next;
+        self.next.0 += 1;
+        order
+    }
+
+    /// Let `pending` wait: in memory, or on disk alone when the log has it and memory is for others.
     pub fn enqueue(&mut self, pending: Pending, limits: &Limits) -> Result<(), QueueFull> {
         let size = pending.message.size();
-        if self.queue.len() >= limits.max_queued_messages as usize || self.queued_bytes + size > limits.max_queued_bytes
-        {
+        if self.is_full(size, limits) {
             return Err(QueueFull);
+        }
+        if let Some(kept) = pending.kept {
+            let is_small = self.queue.len() < MESSAGES_IN_MEMORY && self.queued_bytes + size <= BYTES_IN_MEMORY;
+            if self.conn.is_none() || self.spill.is_some() || !is_small {
+                self.put_aside(pending.order, kept.seq, size);
+                return Ok(());
+            }
         }
         self.queued_bytes += size;
         self.queue.push_back(pending);
         Ok(())
     }
 
-    /// The oldest waiting message that has not expired.
-    pub fn dequeue(&mut self, now: Millis) -> Option<Pending> {
-        while let Some(pending) = self.queue.pop_front() {
-            self.queued_bytes = self.queued_bytes.saturating_sub(pending.message.size());
-            if !pending.message.content().is_expired(now) {
-                return Some(pending);
-            }
-        }
-        if self.queue.capacity() > 64 {
-            self.queue = VecDeque::new();
-        }
-        None
+    /// The oldest waiting message, unless one on disk comes before it.
+    pub fn front(&self) -> Option<&Pending> {
+        self.queue.front().filter(|p| self.is_before_spill(p.order))
     }
 
-    // in flight: messages that have a packet identifier
+    /// Take what [`Session::front`] showed.
+    pub fn dequeue(&mut self) -> Option<Pending> {
+        self.front()?;
+        let pending = self.queue.pop_front()?;
+        self.queued_bytes = self.queued_bytes.saturating_sub(pending.message.size());
+        if self.queue.is_empty() && self.queue.capacity() > 64 {
+            self.queue = VecDeque::new();
+        }
+        Some(pending)
+    }
 
-    /// Give `pending` a packet identifier that nothing in flight uses [MQTT-2.2.1-4].
-    pub fn track(&mut self, pending: Pending) -> u16 {
-        let mut serial = self.serial;
-        let oldest = self.inflight.front().map_or(serial, |f| f.serial);
-        // Identifiers are given out in order, so only after a full turn can one still be in use.
-        if serial - oldest >= 65_535 {
-            while self.inflight.iter().any(|f| f.packet_id == packet_id(serial)) {
-                serial += 1;
+    /// Whether what comes next is on disk.
+    pub fn wants_page(&self) -> bool {
+        self.spill.is_some() && self.front().is_none()
+    }
+
+    fn is_before_spill(&self, order: Order) -> bool {
+        self.spill.is_none_or(|s| order < s.from)
+    }
+
+    fn put_aside(&mut self, order: Order, seq: Seq, size: u64) {
+        let spill = self.spill.get_or_insert(Spill {
+            from: order,
+            until: seq,
+            count: 0,
+            bytes: 0,
+        });
+        spill.from = spill.from.min(order);
+        spill.until = spill.until.max(seq);
+        spill.count += 1;
+        spill.bytes += size;
+    }
+
+    /// The connection is gone: what the log has needs no memory.
+    pub fn put_all_aside(&mut self) {
+        self.is_paging = false;
+        for entry in core::mem::take(&mut self.inflight) {
+            match entry.kept {
+                Some(kept) => {
+                    let size = match &entry.stage {
+                        Stage::Publish(pending) => pending.message.size(),
+                        Stage::Pubrel => 0,
+                    };
+                    self.put_aside(entry.order, kept.seq, size);
+                }
+                None => self.inflight.push_back(entry),
             }
         }
-        let id = packet_id(serial);
-        self.serial = serial + 1;
+        for pending in core::mem::take(&mut self.queue) {
+            match pending.kept {
+                Some(kept) => {
+                    let size = pending.message.size();
+                    self.queued_bytes = self.queued_bytes.saturating_sub(size);
+                    self.put_aside(pending.order, kept.seq, size);
+                }
+                None => self.queue.push_back(pending),
+            }
+        }
+    }
+
+    /// Messages that were found on disk at start.
+    pub fn restore_spill(&mut self, spill: Spill, last: Order) {
+        self.next = self.next.max(Order(last.0 + 1));
+        self.spill = Some(spill);
+    }
+
+    /// What is known of the client's side at start. Orders go on beyond a gap: messages that were never on disk may have
+    /// used the identifiers just after the last one that was.
+    pub fn restore_sent(&mut self, sent: Order) {
+        const GAP: u64 = IDENTIFIERS / 2;
+        self.sent = Some(sent);
+        self.next = Order(self.next.0.max(sent.0 + 1) + GAP);
+    }
+
+    /// A message of a page: back in flight if the client may have it, else into the queue.
+    pub fn take_in(&mut self, pending: Pending, is_released: bool) {
+        self.shrink_spill(pending.message.size());
+        let order = pending.order;
+        if !is_released && self.sent.is_none_or(|sent| order > sent) {
+            self.queued_bytes += pending.message.size();
+            let at = self.queue.partition_point(|p| p.order < order);
+            return self.queue.insert(at, pending);
+        }
+        let at = self.inflight.partition_point(|f| f.order < order);
+        let kept = pending.kept;
+        let stage = if is_released {
+            Stage::Pubrel
+        } else {
+            Stage::Publish(pending)
+        };
+        let entry = Inflight {
+            order,
+            stage,
+            kept,
+            sent: false,
+        };
+        self.inflight.insert(at, entry);
+    }
+
+    /// One message fewer is on disk alone.
+    pub fn shrink_spill(&mut self, size: u64) {
+        if let Some(spill) = &mut self.spill {
+            spill.count = spill.count.saturating_sub(1);
+            spill.bytes = spill.bytes.saturating_sub(size);
+        }
+    }
+
+    /// A page ended: the rest begins at `from`, or there is none.
+    pub fn advance_spill(&mut self, from: Option<Order>) {
+        match (&mut self.spill, from) {
+            (Some(spill), Some(from)) => spill.from = from,
+            (spill, _) => *spill = None,
+        }
+    }
+
+    // in flight: messages that the client may have
+
+    /// Whether the packet identifier of `order` is free [MQTT-2.2.1-4]: it is, unless a delivery is a whole turn behind.
+    pub fn is_identifier_free(&self, order: Order) -> bool {
+        self.inflight
+            .front()
+            .is_none_or(|oldest| order.0 - oldest.order.0.min(order.0) < IDENTIFIERS)
+    }
+
+    /// `pending` goes out now; its packet identifier.
+    pub fn track(&mut self, pending: Pending) -> u16 {
+        let (order, kept) = (pending.order, pending.kept);
+        self.sent = self.sent.max(Some(order));
         self.inflight.push_back(Inflight {
-            packet_id: id,
-            serial,
+            order,
             stage: Stage::Publish(pending),
+            kept,
             sent: true,
         });
-        id
+        packet_id(order)
     }
 
     fn position(&self, packet_id: u16) -> Option<usize> {
         // Acknowledgements come in order from a client that obeys [MQTT-4.6.0-2].
-        if self.inflight.front().is_some_and(|f| f.packet_id == packet_id) {
+        if self.inflight.front().is_some_and(|f| f.packet_id() == packet_id) {
             return Some(0);
         }
-        self.inflight.iter().position(|f| f.packet_id == packet_id)
+        self.inflight.iter().position(|f| f.packet_id() == packet_id)
     }
 
-    /// PUBACK, or PUBREC with a failure: the message is done. `false` when nothing waits for it.
-    pub fn complete_publish(&mut self, packet_id: u16, qos: QoS) -> bool {
-        match self.position(packet_id) {
-            Some(at) if matches!(self.inflight.get(at), Some(Inflight { stage: Stage::Publish(p), .. }) if p.qos == qos) =>
-            {
-                self.inflight.remove(at);
-                true
-            }
-            _ => false,
+    /// PUBACK, or PUBREC with a failure: the message is done. `None` when nothing waits for it.
+    pub fn complete_publish(&mut self, packet_id: u16, qos: QoS) -> Option<Over> {
+        let at = self.position(packet_id)?;
+        match self.inflight.get(at) {
+            Some(Inflight {
+                stage: Stage::Publish(pending),
+                ..
+            }) if pending.qos == qos => self.over(at),
+            _ => None,
         }
     }
 
-    /// PUBREC: from now on only PUBREL is sent again [MQTT-4.3.3-6]. `false` when the identifier is unknown.
-    pub fn release(&mut self, packet_id: u16) -> bool {
-        match self.position(packet_id).and_then(|at| self.inflight.get_mut(at)) {
-            Some(entry) => {
-                let is_qos2 = match &entry.stage {
-                    Stage::Publish(pending) => pending.qos == QoS::ExactlyOnce,
-                    Stage::Pubrel => true,
-                };
-                if is_qos2 {
-                    entry.stage = Stage::Pubrel;
-                }
-                is_qos2
-            }
-            None => false,
+    /// PUBREC: from now on only PUBREL is sent again [MQTT-4.3.3-6]. `None` when the identifier is unknown.
+    pub fn release(&mut self, packet_id: u16) -> Option<&mut Inflight> {
+        let entry = self.position(packet_id).and_then(|at| self.inflight.get_mut(at))?;
+        match &entry.stage {
+            Stage::Publish(pending) if pending.qos != QoS::ExactlyOnce => None,
+            _ => Some(entry),
         }
     }
 
-    /// PUBCOMP: the delivery is over. `false` when no PUBREL waits for it.
-    pub fn complete_pubrel(&mut self, packet_id: u16) -> bool {
-        match self.position(packet_id) {
-            Some(at)
-                if matches!(
-                    self.inflight.get(at),
-                    Some(Inflight {
-                        stage: Stage::Pubrel,
-                        ..
-                    })
-                ) =>
-            {
-                self.inflight.remove(at);
-                true
-            }
-            _ => false,
+    /// PUBCOMP: the delivery is over. `None` when no PUBREL waits for it.
+    pub fn complete_pubrel(&mut self, packet_id: u16) -> Option<Over> {
+        let at = self.position(packet_id)?;
+        match self.inflight.get(at) {
+            Some(Inflight {
+                stage: Stage::Pubrel, ..
+            }) => self.over(at),
+            _ => None,
         }
+    }
+
+    fn over(&mut self, at: usize) -> Option<Over> {
+        let entry = self.inflight.remove(at)?;
+        Some(Over {
+            order: entry.order,
+            kept: entry.kept,
+        })
     }
 
     /// A new connection: everything in flight is to be sent again, in its order [MQTT-4.4.0-1], [MQTT-4.6.0-1].
@@ -240,7 +441,11 @@ impl Session {
 
     /// The first entries that still have to go out on this connection, at most `window` outstanding.
     pub fn unsent(&mut self, window: usize) -> impl Iterator<Item = &mut Inflight> {
-        self.inflight.iter_mut().take(window).filter(|f| !f.sent)
+        let from = self.spill.map(|s| s.from);
+        self.inflight
+            .iter_mut()
+            .take(window)
+            .filter(move |f| !f.sent && from.is_none_or(|from| f.order < from))
     }
 
     pub fn has_unsent(&self) -> bool {
@@ -250,8 +455,8 @@ impl Session {
 }
 
 /// 1 to 65535, in turn.
-fn packet_id(serial: u64) -> u16 {
-    (serial % 65_535) as u16 + 1
+fn packet_id(order: Order) -> u16 {
+    (order.0 % IDENTIFIERS) as u16 + 1
 }
 
 #[cfg(test)]
@@ -259,7 +464,7 @@ mod tests {
     use super::*;
     use crate::message::Content;
 
-    fn pending(qos: QoS) -> Pending {
+    fn pending(session: &mut Session, qos: QoS) -> Pending {
         let content = Content {
             topic: "t",
             properties: &[],
@@ -273,40 +478,66 @@ mod tests {
             qos,
             retain: false,
             identifiers: Box::default(),
+            order: session.take_order(),
+            kept: None,
+        }
+    }
+
+    fn session() -> Session {
+        Session::new("c".into(), None, SessionId(0))
+    }
+
+    fn kept(session: &mut Session, seq: u64) -> Pending {
+        Pending {
+            kept: Some(Kept {
+                seq: Seq(seq),
+                slot: Slot::default(),
+            }),
+            ..pending(session, QoS::AtLeastOnce)
         }
     }
 
     #[test]
     fn a_packet_identifier_still_in_flight_is_not_given_out_again() {
-        let mut session = Session::new("c".into(), None, 0);
-        let stuck = session.track(pending(QoS::AtLeastOnce));
-        for _ in 0..200_000 {
-            let id = session.track(pending(QoS::AtLeastOnce));
-            assert_ne!(id, stuck);
-            assert_ne!(id, 0);
-            assert!(session.complete_publish(id, QoS::AtLeastOnce));
+        let mut session = session();
+        let first = pending(&mut session, QoS::AtLeastOnce);
+        let stuck = session.track(first);
+        let mut others = 0u64;
+        loop {
+            let next = pending(&mut session, QoS::AtLeastOnce);
+            if !session.is_identifier_free(next.order) {
+                break;
+            }
+            let id = session.track(next);
+            assert!(id != stuck && id != 0);
+            assert!(session.complete_publish(id, QoS::AtLeastOnce).is_some());
+            others += 1;
         }
-        assert!(session.complete_publish(stuck, QoS::AtLeastOnce));
+        assert_eq!(others, IDENTIFIERS - 1, "all the others were used");
+        assert!(session.complete_publish(stuck, QoS::AtLeastOnce).is_some());
+        let order = session.take_order();
+        assert!(session.is_identifier_free(order));
         assert_eq!(session.inflight(), 0);
     }
 
     #[test]
     fn the_stages_of_exactly_once_are_not_interchangeable() {
-        let mut session = Session::new("c".into(), None, 0);
-        let id = session.track(pending(QoS::ExactlyOnce));
+        let mut session = session();
+        let next = pending(&mut session, QoS::ExactlyOnce);
+        let id = session.track(next);
         assert!(
-            !session.complete_publish(id, QoS::AtLeastOnce),
+            session.complete_publish(id, QoS::AtLeastOnce).is_none(),
             "a PUBACK does not end QoS 2"
         );
-        assert!(!session.complete_pubrel(id), "PUBCOMP before PUBREC");
-        assert!(session.release(id));
-        assert!(session.release(id), "a repeated PUBREC is answered again");
+        assert!(session.complete_pubrel(id).is_none(), "PUBCOMP before PUBREC");
+        session.release(id).unwrap().stage = Stage::Pubrel;
+        assert!(session.release(id).is_some(), "a repeated PUBREC is answered again");
         assert!(
-            !session.complete_publish(id, QoS::ExactlyOnce),
+            session.complete_publish(id, QoS::ExactlyOnce).is_none(),
             "after PUBREC the message is the receiver's"
         );
-        assert!(session.complete_pubrel(id));
-        assert!(!session.complete_pubrel(id));
+        assert!(session.complete_pubrel(id).is_some());
+        assert!(session.complete_pubrel(id).is_none());
     }
 
     #[test]
@@ -315,19 +546,67 @@ mod tests {
             max_queued_messages: 2,
             ..Limits::default()
         };
-        let mut session = Session::new("c".into(), None, 0);
-        assert!(session.enqueue(pending(QoS::AtLeastOnce), &limits).is_ok());
-        assert!(session.enqueue(pending(QoS::AtLeastOnce), &limits).is_ok());
-        assert_eq!(session.enqueue(pending(QoS::AtLeastOnce), &limits), Err(QueueFull));
-        assert!(session.dequeue(Millis(0)).is_some());
-        assert!(session.enqueue(pending(QoS::AtLeastOnce), &limits).is_ok());
+        let mut session = session();
+        for expected in [Ok(()), Ok(()), Err(QueueFull)] {
+            let next = pending(&mut session, QoS::AtLeastOnce);
+            assert_eq!(session.enqueue(next, &limits), expected);
+        }
+        assert!(session.dequeue().is_some());
+        let next = pending(&mut session, QoS::AtLeastOnce);
+        assert!(session.enqueue(next, &limits).is_ok());
         let bytes = Limits {
             max_queued_bytes: 1,
             ..Limits::default()
         };
-        assert_eq!(
-            Session::new("d".into(), None, 0).enqueue(pending(QoS::AtLeastOnce), &bytes),
-            Err(QueueFull)
-        );
+        let next = pending(&mut session, QoS::AtLeastOnce);
+        assert_eq!(session.enqueue(next, &bytes), Err(QueueFull));
+    }
+
+    #[test]
+    fn what_is_on_disk_is_bounded_too_and_not_overtaken() {
+        let limits = Limits {
+            max_queued_messages: 3,
+            ..Limits::default()
+        };
+        let mut session = session();
+        for seq in 1..3 {
+            let next = kept(&mut session, seq);
+            assert!(session.enqueue(next, &limits).is_ok());
+        }
+        assert_eq!(session.queue.len(), 0, "nobody is connected: memory is for others");
+        let only_here = pending(&mut session, QoS::AtLeastOnce);
+        assert!(session.enqueue(only_here, &limits).is_ok());
+        let next = kept(&mut session, 3);
+        assert_eq!(session.enqueue(next, &limits), Err(QueueFull));
+        assert!(session.wants_page() && session.dequeue().is_none(), "the disk comes first");
+        let spill = session.spill().unwrap();
+        assert_eq!((spill.from, spill.until, spill.count), (Order(0), Seq(2), 2));
+        let mut fresh = super::tests::session();
+        for _ in 0..2 {
+            let next = kept(&mut fresh, 0);
+            session.take_in(next, false);
+        }
+        session.advance_spill(None);
+        let orders: alloc::vec::Vec<u64> = core::iter::from_fn(|| session.dequeue()).map(|p| p.order.0).collect();
+        assert_eq!(orders, [0, 1, 2]);
+        assert_eq!((session.queued(), session.queued_bytes), (0, 0));
+    }
+
+    #[test]
+    fn a_connection_that_ends_leaves_nothing_in_memory_that_the_log_has() {
+        let mut session = session();
+        session.conn = Some(1);
+        let (first, second) = (kept(&mut session, 1), kept(&mut session, 2));
+        session.track(first);
+        assert!(session.enqueue(second, &Limits::default()).is_ok());
+        let loose = pending(&mut session, QoS::AtLeastOnce);
+        session.track(loose);
+        session.conn = None;
+        session.put_all_aside();
+        assert_eq!((session.inflight(), session.queue.len(), session.queued_bytes), (1, 0, 0));
+        assert_eq!(session.spill().unwrap().from, Order(0));
+        assert_eq!(session.sent(), Order(2));
+        session.mark_all_unsent();
+        assert_eq!(session.unsent(10).count(), 0, "the disk comes first");
     }
 }

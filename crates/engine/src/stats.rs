@@ -9,6 +9,8 @@ pub struct Counters {
     pub messages_sent: u64,
     pub bytes_received: u64,
     pub messages_dropped: u64,
+    /// PUBLISH packets that were not acknowledged as kept, for want of room.
+    pub messages_turned_away: u64,
     pub publishes_denied: u64,
     pub subscribes_denied: u64,
     pub keep_alive_timeouts: u64,

@@ -2,6 +2,7 @@
 //!
 //! Refuses to know how matching works.
 
+use crate::conn::AckKind;
 use crate::engine::Engine;
 use crate::rules::{Action, Permit};
 use crate::time::Millis;
@@ -10,6 +11,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use sealmq_codec::topic::{Filter, parse_filter};
+use sealmq_store::{Change, Seq};
 use sealmq_codec::{
     Packet, PacketKind, Property, PropertyBuf, ReasonCode, RetainHandling, SubackCodes, Subscribe, Subscription,
     Unsubscribe, Version,
@@ -38,6 +40,7 @@ impl Engine {
                 }
             })
             .unwrap_or(0);
+        self.recorded = Seq(0);
         let mut codes = Vec::new();
         let mut reason_string = None;
         let mut wants_retained = Vec::new();
@@ -62,12 +65,14 @@ impl Engine {
             };
             codes.push(code);
         }
+        let seq = core::mem::take(&mut self.recorded);
         self.answer(
             index,
             subscribe.packet_id,
             &codes,
             reason_string.as_deref(),
             PacketKind::Suback,
+            seq,
         );
         self.owe_retained(now, session, identifier, &wants_retained);
     }
@@ -109,6 +114,13 @@ impl Engine {
                 ),
             );
         }
+        let (id, is_kept) = (session.id, session.is_kept);
+        if is_kept && let Some((reason, _, sentence)) = self.no_promises() {
+            return Outcome::Refused(reason, sentence);
+        }
+        let Some(session) = self.roster.sessions.get_mut(session_index as usize) else {
+            return Outcome::Refused(ReasonCode::UnspecifiedError, String::new());
+        };
         // [MQTT-3.8.4-3]: the same filter again replaces the subscription
         session.subscriptions.insert(text.into());
         let options = subscription.options;
@@ -120,6 +132,14 @@ impl Engine {
             identifier,
         };
         self.router.tree.insert(filter.group, filter.filter, entry);
+        if is_kept {
+            self.record(&Change::Subscribe {
+                session: id,
+                filter: text,
+                options: options.to_byte(),
+                identifier,
+            });
+        }
         Outcome::Granted { is_new }
     }
 
@@ -127,6 +147,7 @@ impl Engine {
         let Some(session_index) = self.roster.conns.get(index as usize).map(|c| c.session) else {
             return;
         };
+        self.recorded = Seq(0);
         let mut codes = Vec::new();
         for filter in unsubscribe.filters() {
             let removed = self.roster.sessions.get_mut(session_index as usize).is_some_and(|s| {
@@ -134,7 +155,7 @@ impl Engine {
                 s.subscriptions.remove(filter)
             });
             codes.push(if removed {
-                self.forget_subscription(session_index, filter);
+                self.end_subscription(session_index, filter);
                 ReasonCode::Success as u8
             } else if parse_filter(filter).is_none() {
                 ReasonCode::TopicFilterInvalid as u8
@@ -142,13 +163,23 @@ impl Engine {
                 ReasonCode::NoSubscriptionExisted as u8
             });
         }
-        self.answer(index, unsubscribe.packet_id, &codes, None, PacketKind::Unsuback);
+        let seq = core::mem::take(&mut self.recorded);
+        self.answer(index, unsubscribe.packet_id, &codes, None, PacketKind::Unsuback, seq);
     }
 
     /// Take a subscription out of the tree; the session's own list is the caller's.
     pub(crate) fn forget_subscription(&mut self, session: u32, filter: &str) {
         if let Some(Filter { group, filter }) = parse_filter(filter) {
             self.router.tree.remove(group, filter, session);
+        }
+    }
+
+    /// The same for a session that lives on: the log hears of it.
+    fn end_subscription(&mut self, session_index: u32, filter: &str) {
+        self.forget_subscription(session_index, filter);
+        if let Some(session) = self.roster.sessions.get(session_index as usize).filter(|s| s.is_kept) {
+            let session = session.id;
+            self.record(&Change::Unsubscribe { session, filter });
         }
     }
 
@@ -168,11 +199,19 @@ impl Engine {
         }
         session.retained_due.retain(|due| !gone.contains(&due.filter));
         for filter in &gone {
-            self.forget_subscription(session_index, filter);
+            self.end_subscription(session_index, filter);
         }
     }
 
-    fn answer(&mut self, index: u32, packet_id: u16, codes: &[u8], reason: Option<&str>, kind: PacketKind) {
+    fn answer(
+        &mut self,
+        index: u32,
+        packet_id: u16,
+        codes: &[u8],
+        reason: Option<&str>,
+        kind: PacketKind,
+        seq: Seq,
+    ) {
         let Some(conn) = self.roster.conns.get(index as usize) else {
             return;
         };
@@ -195,6 +234,9 @@ impl Engine {
         } else {
             Packet::Unsuback(codes)
         };
-        self.roster.send(index, &packet);
+        if seq == Seq(0) {
+            return self.roster.send(index, &packet);
+        }
+        self.acknowledge(index, &packet, AckKind::Other, seq);
     }
 }

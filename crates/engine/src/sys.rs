@@ -9,6 +9,7 @@ use crate::time::Millis;
 use alloc::format;
 use alloc::string::{String, ToString};
 use sealmq_codec::QoS;
+use sealmq_store::{Change, Origin, Urgency};
 
 /// Seconds between two looks for expired retained messages while $SYS is off; then, too, they must not fill the store.
 const SWEEP_S: u32 = 60;
@@ -24,7 +25,7 @@ impl Engine {
 
     pub(crate) fn publish_sys(&mut self, now: Millis) {
         let interval = self.roster.limits.sys_interval_s;
-        self.retained.sweep(now);
+        self.sweep_retained(now);
         if interval == 0 {
             return self.schedule(now.plus_seconds(SWEEP_S), Timer::Sys);
         }
@@ -55,6 +56,16 @@ impl Engine {
         self.schedule(now.plus_seconds(interval), Timer::Sys);
     }
 
+    /// Drop retained messages that have expired; the log may forget them too.
+    fn sweep_retained(&mut self, now: Millis) {
+        for message in self.retained.sweep(now) {
+            let topic = message.content().topic;
+            if self.durability.of(topic).is_some() {
+                self.roster.log.append(&Change::Unretain { topic }, Urgency::Lazy);
+            }
+        }
+    }
+
     fn publish_sys_value(&mut self, now: Millis, name: &str, value: &str) {
         let topic = format!("$SYS/broker/{name}");
         let content = Content {
@@ -65,6 +76,6 @@ impl Engine {
             qos: QoS::AtMostOnce,
             retain: true,
         };
-        self.distribute(now, rules::broker_itself(), None, &content);
+        self.distribute(now, rules::broker_itself(), None, &content, Origin::Nothing);
     }
 }

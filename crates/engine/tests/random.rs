@@ -4,6 +4,8 @@
 
 mod harness;
 
+const KEPT: bool = false;
+
 use harness::{Bench, Client, filter, message, quiet};
 use proptest::prelude::*;
 use sealmq_codec::{Packet, QoS, Version, topic};

@@ -177,6 +177,13 @@ impl Dial {
         Ok(Client::new(self.bench, id, self.version))
     }
 
+    /// Connect, expecting that the CONNACK is held back.
+    pub fn wait(self) -> Client {
+        let client = self.dial().expect("a CONNECT that is accepted");
+        client.silent();
+        client
+    }
+
     /// Connect, expecting success; the CONNACK stays in [`Client::connack`].
     pub fn go(self) -> Client {
         let mut client = self.dial().expect("a CONNECT that is accepted");

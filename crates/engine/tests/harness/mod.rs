@@ -8,18 +8,20 @@
 
 mod client;
 mod dial;
+mod disk;
 mod log;
 mod message;
 
 pub use client::{Client, filter};
 pub use dial::Dial;
+pub use disk::Disk;
 pub use log::HandLog;
 pub use message::{Message, message};
 
 use sealmq_codec::{Framed, Packet, Version, frame};
 use sealmq_engine::rules::{Effect, Rule, Rules};
-use sealmq_engine::{Config, ConnId, Engine, Event, Limits, Millis};
-use sealmq_store::{Log, MemoryLog, Shard};
+use sealmq_engine::{Config, ConnId, Durability, Engine, Event, Limits, Millis};
+use sealmq_store::{Log, MemoryLog};
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
@@ -39,6 +41,8 @@ pub(crate) struct World {
     pub now: Millis,
     pub lines: HashMap<(u32, u32), Line>,
     pub events: Vec<Event>,
+    /// A disk that is done at once, where nobody looks at it in between.
+    pub quick: Option<HandLog>,
 }
 
 pub(crate) fn key(id: ConnId) -> (u32, u32) {
@@ -48,6 +52,16 @@ pub(crate) fn key(id: ConnId) -> (u32, u32) {
 impl World {
     /// The documented calling order, until the engine wants nothing more.
     pub fn settle(&mut self) {
+        self.settle_once();
+        while let Some(log) = self.quick.clone().filter(HandLog::has_news) {
+            log.sync();
+            log.read_pages();
+            self.engine.handle_log_advanced(self.now);
+            self.settle_once();
+        }
+    }
+
+    fn settle_once(&mut self) {
         while let Some(id) = self.engine.poll_dirty() {
             if self.line(id).is_stalled && !self.engine.is_closing(id) {
                 continue;
@@ -108,14 +122,20 @@ impl Bench {
     }
 
     pub fn with(limits: Limits, rules: Rules) -> Bench {
-        Bench::with_log(limits, rules, Box::new(MemoryLog::default()))
+        if !crate::KEPT {
+            return Bench::with_log(limits, rules, Box::new(MemoryLog));
+        }
+        let log = HandLog::default();
+        let bench = Bench::with_log(limits, rules, Box::new(log.clone()));
+        bench.world.borrow_mut().quick = Some(log);
+        bench
     }
 
     pub fn with_log(limits: Limits, rules: Rules, log: Box<dyn Log>) -> Bench {
         let config = Config {
             limits,
             rules,
-            shard: Shard(0),
+            durability: Durability::default(),
             seed: 7,
             version: "test".into(),
         };
@@ -125,10 +145,49 @@ impl Bench {
                 now: Millis(1_000_000),
                 lines: HashMap::new(),
                 events: Vec::new(),
+                quick: None,
             })),
         };
         bench.drive(|engine, now| engine.handle_tick(now));
         bench
+    }
+
+    /// A broker that starts, at the time of `now`, with what `disk` holds.
+    pub fn revived(limits: Limits, rules: Rules, now: Millis, disk: Disk) -> (Bench, HandLog) {
+        let log = HandLog::on(disk.clone());
+        let config = Config {
+            limits,
+            rules,
+            durability: Durability::default(),
+            seed: 7,
+            version: "test".into(),
+        };
+        let mut engine = Engine::new(config, Box::new(log.clone()));
+        let mut restorer = engine.restore();
+        disk.load(&mut |stored| restorer.take(now, &stored));
+        restorer.finish(now, disk.next_session());
+        let world = World {
+            engine,
+            now,
+            lines: HashMap::new(),
+            events: Vec::new(),
+            quick: None,
+        };
+        let bench = Bench {
+            world: Rc::new(RefCell::new(world)),
+        };
+        bench.drive(|engine, now| engine.handle_tick(now));
+        (bench, log)
+    }
+
+    /// From now on the disk is done at once.
+    pub fn hurry(&self, log: &HandLog) {
+        self.world.borrow_mut().quick = Some(log.clone());
+        self.drive(|_, _| ());
+    }
+
+    pub fn now(&self) -> Millis {
+        self.world.borrow().now
     }
 
     /// A CONNECT being put together: MQTT 5.0, clean start, no session expiry, device of the same name.

@@ -112,6 +112,7 @@ fn acknowledged_messages_do_not_count() {
 fn a_queue_keeps_the_oldest_and_counts_what_it_drops() {
     let bench = bench(Limits {
         max_queued_messages: 3,
+        reject_when_full: false,
         ..quiet()
     });
     let mut s = bench.connect("s").resume(60).go();

@@ -5,6 +5,9 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+/// Nothing is kept beyond the engine.
+const KEPT: bool = false;
+
 mod connect;
 mod durable;
 mod faults;
