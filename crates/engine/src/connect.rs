@@ -17,8 +17,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::hash::{BuildHasher, Hasher};
 use foldhash::fast::FixedState;
-use sealmq_store::{Change, Keeping, Seq, SessionId, StoredWill};
 use sealmq_codec::{Connack, Connect, Packet, Property, PropertyBuf, ReasonCode, Version, Will};
+use sealmq_store::{Change, Keeping, Seq, SessionId, StoredWill};
 
 /// Who is at the other end, as the node verified it.
 #[derive(Clone, Debug)]

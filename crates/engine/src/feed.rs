@@ -9,6 +9,7 @@ use crate::session::RetainedDue;
 use crate::time::Millis;
 use alloc::boxed::Box;
 use sealmq_codec::Subscription;
+use sealmq_store::Keeping;
 
 /// Nodes of the retained tree that one session may have looked at in one turn: a fraction of a millisecond.
 const NODES_PER_TURN: usize = 2_000;
@@ -102,8 +103,14 @@ impl Engine {
                 } else {
                     Box::new([identifier])
                 };
+                let is_kept = self.roster.log.keeping() == Keeping::Changes;
+                let urgency = if is_kept {
+                    self.durability.of(message.content().topic)
+                } else {
+                    None
+                };
                 self.roster
-                    .deliver_retained(now, session_index, message, qos, identifiers);
+                    .deliver_retained(now, session_index, message, qos, identifiers, urgency);
             }
             if let Some(session) = self.roster.sessions.get_mut(session_index as usize) {
                 match page.next {

@@ -20,6 +20,7 @@ extern crate alloc;
 mod administer;
 mod conn;
 mod connect;
+mod delivery;
 mod durability;
 mod engine;
 mod event;

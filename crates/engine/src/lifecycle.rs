@@ -9,8 +9,8 @@ use crate::rules;
 use crate::session::WillState;
 use crate::time::Millis;
 use alloc::sync::Arc;
-use sealmq_store::{Change, Keeping, Origin, SessionId};
 use sealmq_codec::{Disconnect, Packet, Property, PropertyBuf, ReasonCode, Version};
+use sealmq_store::{Change, Keeping, Origin, SessionId};
 
 /// What happens to the will when a connection ends.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -204,7 +204,13 @@ impl Engine {
             .set_expiry(will.expiry_s.map(|seconds| now.plus_seconds(seconds)));
         // Allowed at CONNECT, before the will was kept; see `admit`.
         let content: Content<'_> = will.message.content();
-        self.distribute(now, rules::broker_itself(), publisher, &content, Origin::Will { session });
+        self.distribute(
+            now,
+            rules::broker_itself(),
+            publisher,
+            &content,
+            Origin::Will { session },
+        );
     }
 
     /// Whether a timer still speaks of something there is.
@@ -215,16 +221,9 @@ impl Engine {
                 .conns
                 .get(index as usize)
                 .is_some_and(|c| c.id.generation == generation && !c.is_closing),
-            Timer::SessionExpiry {
-                session,
-                id,
-                epoch,
+            Timer::SessionExpiry { session, id, epoch } | Timer::WillDelay { session, id, epoch } => {
+                self.is_current(session, id, epoch)
             }
-            | Timer::WillDelay {
-                session,
-                id,
-                epoch,
-            } => self.is_current(session, id, epoch),
             Timer::Sys => true,
         }
     }

@@ -26,7 +26,7 @@ impl Roster {
             return;
         };
         session.is_paging = true;
-        self.paging.insert(session.id, (session_index, session.epoch));
+        self.paging.insert(session.id, session_index);
         self.log.request_page(PageRequest {
             session: session.id,
             from: spill.from,
@@ -37,13 +37,17 @@ impl Roster {
 
     /// A page has come: its session, if it still wants it.
     fn take_in(&mut self, now: Millis, page: Page) -> Option<u32> {
-        let (index, epoch) = self.paging.remove(&page.session)?;
-        let session = self.sessions.get_mut(index as usize)?;
-        if session.id != page.session || session.epoch != epoch {
+        let &index = self.paging.get(&page.session)?;
+        let session = self.sessions.get_mut(index as usize).filter(|s| s.id == page.session);
+        let Some(spill) = session.as_ref().and_then(|s| s.spill()) else {
+            self.paging.remove(&page.session);
             return None;
-        }
+        };
+        // An answer to an earlier connection's question, whose own is still to come.
+        let session = session.filter(|s| s.is_paging && spill.from == page.from)?;
+        self.paging.remove(&page.session);
         session.is_paging = false;
-        let until = session.spill()?.until;
+        let until = spill.until;
         let end = page.messages.last().map(|m| m.order);
         for stored in page.messages {
             let (order, is_released) = (stored.order, stored.is_released);

@@ -9,8 +9,8 @@ use crate::message::{Content, Message, Received};
 use crate::roster::success;
 use crate::route::NoPlace;
 use crate::router::RouteKey;
-use crate::session::{Over, Received as Inbound, Stage};
 use crate::rules::{Action, Authorized, Denial};
+use crate::session::{Over, Received as Inbound, Stage};
 use crate::time::Millis;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -199,10 +199,19 @@ impl Engine {
 
     /// Keep or forget the retained message of a topic [MQTT-3.3.1-5], [MQTT-3.3.1-6]; when it is safe.
     fn retain(&mut self, content: &Content<'_>) -> Result<Seq, NoPlace> {
-        let urgency = self.durability.of(content.topic).filter(|_| !content.topic.starts_with("$SYS/"));
+        let urgency = self
+            .durability
+            .of(content.topic)
+            .filter(|_| !content.topic.starts_with("$SYS/"));
         let urgency = urgency.filter(|_| self.roster.log.keeping() == Keeping::Changes);
         // Nobody waits for what has QoS 0.
-        let urgency = urgency.map(|u| if content.qos == QoS::AtMostOnce { Urgency::Lazy } else { u });
+        let urgency = urgency.map(|u| {
+            if content.qos == QoS::AtMostOnce {
+                Urgency::Lazy
+            } else {
+                u
+            }
+        });
         if let Some((reason, slug, sentence)) = self.no_promises().filter(|_| urgency.is_some()) {
             return Err(NoPlace(reason, slug, sentence));
         }
@@ -251,7 +260,11 @@ impl Engine {
     fn turn_away(&mut self, now: Millis, index: u32, publish: &Publish<'_>, why: NoPlace) {
         let NoPlace(reason, slug, sentence) = why;
         self.roster.counters.messages_turned_away += 1;
-        let is_v5 = self.roster.conns.get(index as usize).is_some_and(|c| c.version == Version::V5);
+        let is_v5 = self
+            .roster
+            .conns
+            .get(index as usize)
+            .is_some_and(|c| c.version == Version::V5);
         if is_v5 || publish.qos == QoS::AtMostOnce {
             return self.refuse_publish(index, publish, reason, &sentence);
         }
@@ -284,7 +297,9 @@ impl Engine {
             && let Some(session) = self.roster.sessions.get_mut(session as usize)
         {
             let seq = Seq(0);
-            session.inbound.insert(publish.packet_id, Inbound { seq, is_kept: false });
+            session
+                .inbound
+                .insert(publish.packet_id, Inbound { seq, is_kept: false });
         }
         // Nothing was kept, so nothing has to be safe: only its turn is waited for.
         self.acknowledge_publish(index, publish.qos, ack, Seq(0));

@@ -154,7 +154,8 @@ impl Restorer<'_> {
         let Some(index) = self.found.get(&session).map(|f| f.index) else {
             return;
         };
-        let (Some(filter), Ok(options)) = (parse_filter(text), SubscribeOptions::from_byte(Version::V5, options)) else {
+        let (Some(filter), Ok(options)) = (parse_filter(text), SubscribeOptions::from_byte(Version::V5, options))
+        else {
             return;
         };
         let entry = Entry {

@@ -6,11 +6,12 @@ use crate::conn::Conn;
 use crate::event::Event;
 use crate::limits::Limits;
 use crate::message::{Content, Message};
-use crate::router::Target;
 use crate::outgoing::{Outgoing, Written, publish_size, write_publish};
+use crate::router::Target;
 use crate::session::{Kept, Over, Pending, Session, Stage};
 use crate::stats::Counters;
 use crate::time::Millis;
+use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
@@ -18,7 +19,7 @@ use alloc::vec::Vec;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use sealmq_codec::{Ack, Packet, QoS};
-use sealmq_store::{Log, Order, SessionId};
+use sealmq_store::{Delivery, Log, Order, Origin, Receiver, SessionId, Slot, Urgency};
 use slab::Slab;
 
 /// Events that nobody has taken yet; the oldest go first when the watcher is slow.
@@ -35,8 +36,8 @@ pub(crate) struct Roster {
     pub kept_sessions: usize,
     /// Sessions with something to do when the log has advanced.
     pub(crate) awaiting: Vec<(u32, SessionId)>,
-    /// Pages asked for: the session's index, and the attachment for which it was.
-    pub(crate) paging: HashMap<SessionId, (u32, u64), FixedState>,
+    /// Sessions for which a page was asked.
+    pub(crate) paging: HashMap<SessionId, u32, FixedState>,
     events: VecDeque<Event>,
 }
 
@@ -143,7 +144,7 @@ impl Roster {
         self.push(now, target.session, pending);
     }
 
-    /// A retained message for one session.
+    /// A retained message for one session; `urgency` says how the log keeps messages of its topic, if it does.
     pub fn deliver_retained(
         &mut self,
         now: Millis,
@@ -151,6 +152,7 @@ impl Roster {
         message: Arc<Message>,
         qos: QoS,
         identifiers: Box<[u32]>,
+        urgency: Option<Urgency>,
     ) {
         let Some(session) = self.sessions.get_mut(session_index as usize) else {
             return;
@@ -173,13 +175,33 @@ impl Roster {
             }
             return;
         }
+        let order = session.take_order();
+        let kept = urgency
+            .filter(|_| qos != QoS::AtMostOnce && session.is_kept)
+            .map(|urgency| {
+                let mut receiver = [Receiver {
+                    session: session.id,
+                    order,
+                    qos: qos as u8,
+                    retain: true,
+                    identifiers: Cow::Borrowed(&identifiers),
+                    slot: Slot::default(),
+                }];
+                let delivery = Delivery {
+                    origin: Origin::Nothing,
+                    body: message.content().body(),
+                };
+                let seq = self.log.deliver(&delivery, &mut receiver, urgency);
+                let [Receiver { slot, .. }] = receiver;
+                Kept { seq, slot }
+            });
         let pending = Pending {
             message,
             qos,
             retain: true,
             identifiers,
-            order: session.take_order(),
-            kept: None,
+            order,
+            kept,
         };
         self.push(now, session_index, pending);
     }

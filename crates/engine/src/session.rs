@@ -6,6 +6,8 @@
 //! its identifier over a restart without anybody writing it down. In order they are in flight, then in the queue in
 //! memory, and, for a session that the log keeps, from some order on only on disk (the [`Spill`]).
 
+use crate::delivery::{IDENTIFIERS, packet_id};
+pub(crate) use crate::delivery::{Inflight, Kept, Over, Pending, Received, Spill, Stage};
 use crate::limits::Limits;
 use crate::message::Message;
 use crate::retained::Place;
@@ -13,92 +15,11 @@ use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use sealmq_codec::QoS;
-use sealmq_store::{Order, Seq, SessionId, Slot};
+use sealmq_store::{Order, Seq, SessionId};
 
 /// Messages of a session that is kept on disk which wait in memory as well, and their bytes; the rest is read in pages.
 const MESSAGES_IN_MEMORY: usize = 256;
 const BYTES_IN_MEMORY: u64 = 256 * 1024;
-/// Packet identifiers, 1 to 65535.
-const IDENTIFIERS: u64 = 65_535;
-
-/// Where the log has a message.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Kept {
-    pub seq: Seq,
-    pub slot: Slot,
-}
-
-/// A message on its way to this session.
-#[derive(Clone, Debug)]
-pub(crate) struct Pending {
-    pub message: Arc<Message>,
-    pub qos: QoS,
-    pub retain: bool,
-    pub identifiers: Box<[u32]>,
-    /// Means nothing at QoS 0.
-    pub order: Order,
-    pub kept: Option<Kept>,
-}
-
-/// Where a QoS 1 or 2 delivery stands.
-#[derive(Clone, Debug)]
-pub(crate) enum Stage {
-    /// PUBLISH sent; PUBACK or PUBREC awaited.
-    Publish(Pending),
-    /// PUBREL sent; PUBCOMP awaited. The message itself is the receiver's now.
-    Pubrel,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) struct Inflight {
-    pub order: Order,
-    pub stage: Stage,
-    pub kept: Option<Kept>,
-    /// Whether it went out on the connection of now; after a reconnect everything is to be sent again.
-    pub sent: bool,
-}
-
-impl Inflight {
-    pub fn packet_id(&self) -> u16 {
-        packet_id(self.order)
-    }
-}
-
-/// What is on disk and not in memory.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Spill {
-    /// Nothing with a lower order is on disk alone.
-    pub from: Order,
-    /// The log is that far when all of it can be read.
-    pub until: Seq,
-    pub count: u64,
-    pub bytes: u64,
-}
-
-/// A delivery that is over: what the log may forget, if it knew of it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Over {
-    pub order: Order,
-    pub kept: Option<Kept>,
-}
-
-impl Over {
-    pub fn of(pending: &Pending) -> Over {
-        Over {
-            order: pending.order,
-            kept: pending.kept,
-        }
-    }
-}
-
-/// A QoS 2 message received and not yet released.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Received {
-    /// When this is safe, PUBREC may leave.
-    pub seq: Seq,
-    /// The log knows of it.
-    pub is_kept: bool,
-}
 
 /// A new subscription that is being answered with retained messages.
 #[derive(Clone, Debug)]
@@ -454,159 +375,5 @@ impl Session {
     }
 }
 
-/// 1 to 65535, in turn.
-fn packet_id(order: Order) -> u16 {
-    (order.0 % IDENTIFIERS) as u16 + 1
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::message::Content;
-
-    fn pending(session: &mut Session, qos: QoS) -> Pending {
-        let content = Content {
-            topic: "t",
-            properties: &[],
-            payload: b"x",
-            expires_at: None,
-            qos,
-            retain: false,
-        };
-        Pending {
-            message: Arc::new(Message::from_content(&content)),
-            qos,
-            retain: false,
-            identifiers: Box::default(),
-            order: session.take_order(),
-            kept: None,
-        }
-    }
-
-    fn session() -> Session {
-        Session::new("c".into(), None, SessionId(0))
-    }
-
-    fn kept(session: &mut Session, seq: u64) -> Pending {
-        Pending {
-            kept: Some(Kept {
-                seq: Seq(seq),
-                slot: Slot::default(),
-            }),
-            ..pending(session, QoS::AtLeastOnce)
-        }
-    }
-
-    #[test]
-    fn a_packet_identifier_still_in_flight_is_not_given_out_again() {
-        let mut session = session();
-        let first = pending(&mut session, QoS::AtLeastOnce);
-        let stuck = session.track(first);
-        let mut others = 0u64;
-        loop {
-            let next = pending(&mut session, QoS::AtLeastOnce);
-            if !session.is_identifier_free(next.order) {
-                break;
-            }
-            let id = session.track(next);
-            assert!(id != stuck && id != 0);
-            assert!(session.complete_publish(id, QoS::AtLeastOnce).is_some());
-            others += 1;
-        }
-        assert_eq!(others, IDENTIFIERS - 1, "all the others were used");
-        assert!(session.complete_publish(stuck, QoS::AtLeastOnce).is_some());
-        let order = session.take_order();
-        assert!(session.is_identifier_free(order));
-        assert_eq!(session.inflight(), 0);
-    }
-
-    #[test]
-    fn the_stages_of_exactly_once_are_not_interchangeable() {
-        let mut session = session();
-        let next = pending(&mut session, QoS::ExactlyOnce);
-        let id = session.track(next);
-        assert!(
-            session.complete_publish(id, QoS::AtLeastOnce).is_none(),
-            "a PUBACK does not end QoS 2"
-        );
-        assert!(session.complete_pubrel(id).is_none(), "PUBCOMP before PUBREC");
-        session.release(id).unwrap().stage = Stage::Pubrel;
-        assert!(session.release(id).is_some(), "a repeated PUBREC is answered again");
-        assert!(
-            session.complete_publish(id, QoS::ExactlyOnce).is_none(),
-            "after PUBREC the message is the receiver's"
-        );
-        assert!(session.complete_pubrel(id).is_some());
-        assert!(session.complete_pubrel(id).is_none());
-    }
-
-    #[test]
-    fn the_queue_keeps_its_bounds() {
-        let limits = Limits {
-            max_queued_messages: 2,
-            ..Limits::default()
-        };
-        let mut session = session();
-        for expected in [Ok(()), Ok(()), Err(QueueFull)] {
-            let next = pending(&mut session, QoS::AtLeastOnce);
-            assert_eq!(session.enqueue(next, &limits), expected);
-        }
-        assert!(session.dequeue().is_some());
-        let next = pending(&mut session, QoS::AtLeastOnce);
-        assert!(session.enqueue(next, &limits).is_ok());
-        let bytes = Limits {
-            max_queued_bytes: 1,
-            ..Limits::default()
-        };
-        let next = pending(&mut session, QoS::AtLeastOnce);
-        assert_eq!(session.enqueue(next, &bytes), Err(QueueFull));
-    }
-
-    #[test]
-    fn what_is_on_disk_is_bounded_too_and_not_overtaken() {
-        let limits = Limits {
-            max_queued_messages: 3,
-            ..Limits::default()
-        };
-        let mut session = session();
-        for seq in 1..3 {
-            let next = kept(&mut session, seq);
-            assert!(session.enqueue(next, &limits).is_ok());
-        }
-        assert_eq!(session.queue.len(), 0, "nobody is connected: memory is for others");
-        let only_here = pending(&mut session, QoS::AtLeastOnce);
-        assert!(session.enqueue(only_here, &limits).is_ok());
-        let next = kept(&mut session, 3);
-        assert_eq!(session.enqueue(next, &limits), Err(QueueFull));
-        assert!(session.wants_page() && session.dequeue().is_none(), "the disk comes first");
-        let spill = session.spill().unwrap();
-        assert_eq!((spill.from, spill.until, spill.count), (Order(0), Seq(2), 2));
-        let mut fresh = super::tests::session();
-        for _ in 0..2 {
-            let next = kept(&mut fresh, 0);
-            session.take_in(next, false);
-        }
-        session.advance_spill(None);
-        let orders: alloc::vec::Vec<u64> = core::iter::from_fn(|| session.dequeue()).map(|p| p.order.0).collect();
-        assert_eq!(orders, [0, 1, 2]);
-        assert_eq!((session.queued(), session.queued_bytes), (0, 0));
-    }
-
-    #[test]
-    fn a_connection_that_ends_leaves_nothing_in_memory_that_the_log_has() {
-        let mut session = session();
-        session.conn = Some(1);
-        let (first, second) = (kept(&mut session, 1), kept(&mut session, 2));
-        session.track(first);
-        assert!(session.enqueue(second, &Limits::default()).is_ok());
-        let loose = pending(&mut session, QoS::AtLeastOnce);
-        session.track(loose);
-        session.conn = None;
-        session.put_all_aside();
-        assert_eq!((session.inflight(), session.queue.len(), session.queued_bytes), (1, 0, 0));
-        assert_eq!(session.spill().unwrap().from, Order(0));
-        assert_eq!(session.sent(), Order(2));
-        session.mark_all_unsent();
-        assert_eq!(session.unsent(10).count(), 0, "the disk comes first");
-    }
-}
+mod tests;

@@ -11,11 +11,11 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use sealmq_codec::topic::{Filter, parse_filter};
-use sealmq_store::{Change, Seq};
 use sealmq_codec::{
     Packet, PacketKind, Property, PropertyBuf, ReasonCode, RetainHandling, SubackCodes, Subscribe, Subscription,
     Unsubscribe, Version,
 };
+use sealmq_store::{Change, Seq};
 
 /// Whether a granted subscription is to be answered with retained messages.
 enum Outcome {
@@ -203,15 +203,7 @@ impl Engine {
         }
     }
 
-    fn answer(
-        &mut self,
-        index: u32,
-        packet_id: u16,
-        codes: &[u8],
-        reason: Option<&str>,
-        kind: PacketKind,
-        seq: Seq,
-    ) {
+    fn answer(&mut self, index: u32, packet_id: u16, codes: &[u8], reason: Option<&str>, kind: PacketKind, seq: Seq) {
         let Some(conn) = self.roster.conns.get(index as usize) else {
             return;
         };

@@ -260,7 +260,10 @@ mod tests {
             panic!("the delivery is there");
         };
         assert_eq!(left.iter().map(|r| r.session).collect::<Vec<_>>(), [SessionId(3)]);
-        assert_eq!(batch.append(&Change::End { session: SessionId(1) }, Urgency::Os), Seq(2));
+        assert_eq!(
+            batch.append(&Change::End { session: SessionId(1) }, Urgency::Os),
+            Seq(2)
+        );
         assert_eq!((taken.last(), batch.last()), (Seq(1), Seq(2)));
     }
 

@@ -77,7 +77,10 @@ pub enum Change<'a> {
         expiry_s: u32,
     },
     /// Somebody connected to a session there is.
-    Attach { session: SessionId, expiry_s: u32 },
+    Attach {
+        session: SessionId,
+        expiry_s: u32,
+    },
     /// The connection is gone since `at`; orders up to `sent` may have reached the client.
     Detach {
         session: SessionId,
@@ -86,7 +89,9 @@ pub enum Change<'a> {
         sent: Order,
     },
     /// The session is over, with everything that hangs on it but its will.
-    End { session: SessionId },
+    End {
+        session: SessionId,
+    },
     /// `options` is the byte of a SUBSCRIBE packet; `identifier` 0 is none.
     Subscribe {
         session: SessionId,
@@ -94,19 +99,41 @@ pub enum Change<'a> {
         options: u8,
         identifier: u32,
     },
-    Unsubscribe { session: SessionId, filter: &'a str },
+    Unsubscribe {
+        session: SessionId,
+        filter: &'a str,
+    },
     /// PUBREC came: from now on only PUBREL is sent for `order`.
-    Release { session: SessionId, order: Order },
+    Release {
+        session: SessionId,
+        order: Order,
+    },
     /// PUBACK or PUBCOMP came, or the message is too old to be sent.
-    Done { session: SessionId, order: Order },
+    Done {
+        session: SessionId,
+        order: Order,
+    },
     /// PUBREL came: the packet identifier may be used again.
-    Completed { session: SessionId, packet_id: u16 },
+    Completed {
+        session: SessionId,
+        packet_id: u16,
+    },
     /// `client_id` and `device` say whose it is when there is no session to ask.
-    Will { session: SessionId, client_id: &'a str, will: StoredWill<'a> },
+    Will {
+        session: SessionId,
+        client_id: &'a str,
+        will: StoredWill<'a>,
+    },
     /// The will was withdrawn, or sent to nobody who needs it kept.
-    WillGone { session: SessionId },
-    Retain { body: Body<'a> },
-    Unretain { topic: &'a str },
+    WillGone {
+        session: SessionId,
+    },
+    Retain {
+        body: Body<'a>,
+    },
+    Unretain {
+        topic: &'a str,
+    },
 }
 
 /// What a batch holds, in order.

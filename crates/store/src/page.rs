@@ -34,7 +34,9 @@ pub struct StoredMessage {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
+    /// Of the request that it answers.
     pub session: SessionId,
+    pub from: Order,
     pub messages: Vec<StoredMessage>,
     /// Nothing of what was safe at `as_of` follows.
     pub is_last: bool,

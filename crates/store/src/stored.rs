@@ -24,7 +24,10 @@ pub enum Stored<'a> {
         identifier: u32,
     },
     /// A QoS 2 packet identifier received and not yet released.
-    Received { session: SessionId, packet_id: u16 },
+    Received {
+        session: SessionId,
+        packet_id: u16,
+    },
     /// Messages that wait for a session; they are read by [`crate::Log::request_page`].
     Backlog {
         session: SessionId,

@@ -125,12 +125,7 @@ fn put_pair(out: &mut Vec<u8>, tag: u8, session: SessionId, second: Option<u64>)
 }
 
 /// Write a delivery; each receiver's slot gets the offset of its "still waiting" byte in `out`.
-pub(crate) fn put_delivery(
-    out: &mut Vec<u8>,
-    batch: u32,
-    delivery: &Delivery<'_>,
-    receivers: &mut [Receiver<'_>],
-) {
+pub(crate) fn put_delivery(out: &mut Vec<u8>, batch: u32, delivery: &Delivery<'_>, receivers: &mut [Receiver<'_>]) {
     out.push(DELIVERY);
     match delivery.origin {
         Origin::Nothing => out.push(0),

@@ -214,6 +214,10 @@ impl Client {
         self.line(|line| line.inbox.drain(..).collect())
     }
 
+    pub fn try_next(&self) -> Option<Packet<'static>> {
+        self.line(|line| line.inbox.pop_front())
+    }
+
     pub fn next(&self) -> Packet<'static> {
         self.line(|line| line.inbox.pop_front()).expect("a packet")
     }

@@ -111,7 +111,10 @@ impl Disk {
                         payload: body.payload.into(),
                         expires_at: body.expires_at,
                     };
-                    let session = self.sessions.get_mut(&receiver.session).expect("a receiver that is kept");
+                    let session = self
+                        .sessions
+                        .get_mut(&receiver.session)
+                        .expect("a receiver that is kept");
                     let last = session.queue.last_key_value().map(|(order, _)| *order);
                     assert!(last < Some(receiver.order), "orders rise");
                     session.queue.insert(receiver.order, message);
@@ -164,7 +167,11 @@ impl Disk {
                 filter,
                 options,
                 identifier,
-            } => drop(self.session(session).subscriptions.insert(filter.into(), (options, identifier))),
+            } => drop(
+                self.session(session)
+                    .subscriptions
+                    .insert(filter.into(), (options, identifier)),
+            ),
             Change::Unsubscribe { session, filter } => drop(self.session(session).subscriptions.remove(filter)),
             Change::Release { session, order } => {
                 let entry = self.session(session).queue.get_mut(&order);
@@ -218,6 +225,7 @@ impl Disk {
         }
         Page {
             session: request.session,
+            from: request.from,
             messages,
             is_last: rest.next().is_none(),
             as_of,

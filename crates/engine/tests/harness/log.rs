@@ -41,6 +41,10 @@ impl HandLog {
         self.state.lock().unwrap().open.last().0
     }
 
+    pub fn safe(&self) -> u64 {
+        self.state.lock().unwrap().safe
+    }
+
     /// The open batch is under way: what is done from now on comes too late to be left out.
     pub fn cut(&self) {
         let mut state = self.state.lock().unwrap();
@@ -56,7 +60,10 @@ impl HandLog {
         let mut state = self.state.lock().unwrap();
         assert!(safe >= state.safe, "a watermark never goes back");
         let State {
-            under_way, safe: old, disk, ..
+            under_way,
+            safe: old,
+            disk,
+            ..
         } = &mut *state;
         let mut seq = 0;
         for batch in under_way.iter() {

@@ -280,7 +280,10 @@ fn a_session_survives_with_all_it_has() {
     assert!(present);
     s.expect_pubrel(first.packet_id, 0);
     let again = s.receive();
-    assert_eq!((again.packet_id, again.dup, again.payload), (second.packet_id, true, &b"second"[..]));
+    assert_eq!(
+        (again.packet_id, again.dup, again.payload),
+        (second.packet_id, true, &b"second"[..])
+    );
     s.pubcomp(first.packet_id);
     s.puback(second.packet_id);
     s.silent();
@@ -325,10 +328,20 @@ fn what_was_not_safe_was_never_promised() {
 #[test]
 fn wills_survive() {
     let (bench, log) = bench(quiet());
-    bench.connect("delayed").resume(3600).will("w/delayed", "x").will_delay(60).wait();
+    bench
+        .connect("delayed")
+        .resume(3600)
+        .will("w/delayed", "x")
+        .will_delay(60)
+        .wait();
     bench.connect("clean").will("w/clean", "x").wait();
     let gone = bench.connect("gone").resume(3600).will("w/gone", "x").wait();
-    let sleeper = bench.connect("sleeper").resume(3600).will("w/sleeper", "x").will_delay(60).wait();
+    let sleeper = bench
+        .connect("sleeper")
+        .resume(3600)
+        .will("w/sleeper", "x")
+        .will_delay(60)
+        .wait();
     let watcher = keeper(&bench, &log, "watcher", "w/#", 1);
     gone.disconnect();
     sleeper.vanish();
@@ -349,7 +362,11 @@ fn wills_survive() {
     let (bench, log) = restart(&bench, &log, 1_000_000);
     let (watcher, _) = back(&bench, &log, "watcher");
     let topics: Vec<_> = std::iter::from_fn(|| watcher.all().into_iter().next()).collect();
-    assert_eq!(topics.len(), 1, "what was not acknowledged comes again, and no will is sent twice");
+    assert_eq!(
+        topics.len(),
+        1,
+        "what was not acknowledged comes again, and no will is sent twice"
+    );
 }
 
 #[test]
@@ -377,7 +394,7 @@ fn a_backlog_lives_on_disk() {
     keeper(&bench, &log, "s", "t", 1).vanish();
     let mut p = bench.connect("p").go();
     for n in 0..3000u32 {
-        p.publish(message("t", &n.to_string()).qos(1).id(n as u16 % 1000 + 1));
+        p.publish(message("t", n.to_string()).qos(1).id(n as u16 % 1000 + 1));
         if n % 500 == 0 {
             sync(&bench, &log);
         }
@@ -392,7 +409,9 @@ fn a_backlog_lives_on_disk() {
     while expected <= 3000 {
         let mut heard = 0;
         for packet in s.all() {
-            let Packet::Publish(publish) = packet else { panic!("{packet:?}") };
+            let Packet::Publish(publish) = packet else {
+                panic!("{packet:?}")
+            };
             assert_eq!(publish.payload, expected.to_string().as_bytes());
             expected += 1;
             heard += 1;
@@ -454,7 +473,10 @@ fn a_store_that_fails_stops_promises_and_nothing_else() {
     clean.hears("t", "at most once");
     kept.hears("t", "at most once");
     let refused = bench.connect("new").resume(60).dial().err().expect("a refusal");
-    assert_eq!((refused.reason, refused.cause), (ReasonCode::ServerUnavailable, "store-failed"));
+    assert_eq!(
+        (refused.reason, refused.cause),
+        (ReasonCode::ServerUnavailable, "store-failed")
+    );
     bench.connect("fresh").go();
 }
 

@@ -1,0 +1,96 @@
+//! One message on its way to one session, through its stages.
+//!
+//! Refuses to know sessions and connections.
+
+use crate::message::Message;
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use sealmq_codec::QoS;
+use sealmq_store::{Order, Seq, Slot};
+
+/// Packet identifiers, 1 to 65535.
+pub(crate) const IDENTIFIERS: u64 = 65_535;
+
+/// Where the log has a message.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kept {
+    pub seq: Seq,
+    pub slot: Slot,
+}
+
+/// A message on its way to this session.
+#[derive(Clone, Debug)]
+pub(crate) struct Pending {
+    pub message: Arc<Message>,
+    pub qos: QoS,
+    pub retain: bool,
+    pub identifiers: Box<[u32]>,
+    /// Means nothing at QoS 0.
+    pub order: Order,
+    pub kept: Option<Kept>,
+}
+
+/// Where a QoS 1 or 2 delivery stands.
+#[derive(Clone, Debug)]
+pub(crate) enum Stage {
+    /// PUBLISH sent; PUBACK or PUBREC awaited.
+    Publish(Pending),
+    /// PUBREL sent; PUBCOMP awaited. The message itself is the receiver's now.
+    Pubrel,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Inflight {
+    pub order: Order,
+    pub stage: Stage,
+    pub kept: Option<Kept>,
+    /// Whether it went out on the connection of now; after a reconnect everything is to be sent again.
+    pub sent: bool,
+}
+
+impl Inflight {
+    pub fn packet_id(&self) -> u16 {
+        packet_id(self.order)
+    }
+}
+
+/// What is on disk and not in memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spill {
+    /// Nothing with a lower order is on disk alone.
+    pub from: Order,
+    /// The log is that far when all of it can be read.
+    pub until: Seq,
+    pub count: u64,
+    pub bytes: u64,
+}
+
+/// A delivery that is over: what the log may forget, if it knew of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Over {
+    pub order: Order,
+    pub kept: Option<Kept>,
+}
+
+impl Over {
+    pub fn of(pending: &Pending) -> Over {
+        Over {
+            order: pending.order,
+            kept: pending.kept,
+        }
+    }
+}
+
+/// A QoS 2 message received and not yet released.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Received {
+    /// When this is safe, PUBREC may leave.
+    pub seq: Seq,
+    /// The log knows of it.
+    pub is_kept: bool,
+}
+
+/// 1 to 65535, in turn.
+pub(crate) fn packet_id(order: Order) -> u16 {
+    (order.0 % IDENTIFIERS) as u16 + 1
+}
