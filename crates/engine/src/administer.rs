@@ -9,6 +9,7 @@ use crate::message::Content;
 use crate::rules;
 use crate::time::Millis;
 use sealmq_codec::{QoS, ReasonCode};
+use sealmq_store::Origin;
 
 /// Whether a message stays for those who subscribe later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +39,6 @@ impl Engine {
             qos: QoS::AtLeastOnce,
             retain: retain == Retain::Keep,
         };
-        self.distribute(now, rules::broker_itself(), None, &content);
+        self.distribute(now, rules::broker_itself(), None, &content, Origin::Nothing);
     }
 }
