@@ -1,0 +1,269 @@
+//! The file itself: made whole or not at all, recognised, brought to the schema of this version, opened.
+//!
+//! Refuses to know what the tables are for.
+
+use super::fault::{StoreError, damaged, of_sqlite, of_system};
+use super::folder;
+use rusqlite::{Connection, Error, OpenFlags};
+use std::ffi::OsStr;
+use std::fmt::Write as _;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+const SCHEMA: &str = include_str!("schema.sql");
+/// `PRAGMA application_id`, so that `file` and we know whose it is: "slmq".
+const APPLICATION: i64 = 0x736c_6d71;
+/// `PRAGMA user_version`.
+pub(super) const VERSION: i64 = 1;
+/// How an older schema becomes the next: the first makes 2 from 1.
+const STEPS: [&str; (VERSION - 1) as usize] = [];
+
+/// How long somebody else's write may hold ours up.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Kibibytes of pages that the writer keeps in memory.
+const WRITER_CACHE: &str = "PRAGMA cache_size = -8192";
+
+/// Open for writing; makes the file when there is none, migrates an older one and keeps a copy as `NAME.vN`.
+/// The caller has the lock.
+pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
+    let of_system = |error: std::io::Error| of_system(path, &error);
+    let of_sqlite = |error: Error| of_sqlite(path, &error);
+    if !path.try_exists().map_err(of_system)? {
+        if folder::bytes_of(&folder::wal_of(path)) > 0 {
+            // SQLite would play an old log into a new file.
+            return Err(damaged(path, "its log is there and the file itself is missing"));
+        }
+        make(path)?;
+    }
+    if folder::bytes_of(path) == 0 {
+        return Err(damaged(path, "the file is empty"));
+    }
+    std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .map_err(of_system)?;
+    folder::tighten(path).map_err(of_system)?;
+    let conn = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )
+    .map_err(of_sqlite)?;
+    recognise(&conn, path)?;
+    migrate(&conn, path, VERSION, &STEPS)?;
+    prepare_writer(&conn).map_err(of_sqlite)?;
+    Ok(conn)
+}
+
+/// Mark the file as in use; whether it was closed the last time.
+pub(super) fn begin_use(conn: &Connection) -> Result<bool, Error> {
+    let was_closed = "SELECT coalesce((SELECT value FROM meta WHERE name = 'was_closed'), 0)";
+    let was_closed: i64 = conn.query_row(was_closed, [], |row| row.get(0))?;
+    if was_closed != 0 {
+        conn.execute_batch("INSERT OR REPLACE INTO meta (name, value) VALUES ('was_closed', 0)")?;
+    }
+    Ok(was_closed != 0)
+}
+
+/// Open to look only. A file that nobody uses and that was closed well is not touched, nor are files made beside it.
+pub(super) fn open_read_only(path: &Path) -> Result<Connection, StoreError> {
+    if !path.try_exists().map_err(|error| of_system(path, &error))? {
+        return Err(StoreError {
+            code: "store-missing",
+            message: format!("store {} does not exist", path.display()),
+            mend: "name the store's file; a broker makes it at its first start".into(),
+        });
+    }
+    let is_still = folder::bytes_of(&folder::wal_of(path)) == 0 && folder::is_idle(path);
+    let query = if is_still { "mode=ro&immutable=1" } else { "mode=ro" };
+    let conn = reader(path, query)?;
+    recognise(&conn, path)?;
+    match version(&conn).map_err(|error| of_sqlite(path, &error))? {
+        VERSION => Ok(conn),
+        older => Err(StoreError {
+            code: "store-older",
+            message: format!(
+                "store {} has schema {older}, this version reads schema {VERSION}",
+                path.display()
+            ),
+            mend: "start the broker once: it keeps a copy and brings the file up to date".into(),
+        }),
+    }
+}
+
+/// A second connection to a file that this process has open.
+pub(super) fn open_beside(path: &Path) -> Result<Connection, StoreError> {
+    reader(path, "mode=ro")
+}
+
+fn reader(path: &Path, query: &str) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let open = || {
+        let conn = Connection::open_with_flags(uri(path.as_os_str(), query), flags)?;
+        conn.busy_timeout(PATIENCE)?;
+        conn.execute_batch("PRAGMA trusted_schema = OFF; PRAGMA mmap_size = 0; PRAGMA cell_size_check = ON;")?;
+        Ok(conn)
+    };
+    open().map_err(|error: Error| of_sqlite(path, &error))
+}
+
+/// RFC 8089 with SQLite's parameters; everything but letters, digits and `/-._` escaped.
+fn uri(path: &OsStr, query: &str) -> String {
+    let mut out = String::from("file:");
+    for &byte in path.as_bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'.' | b'_' => out.push(char::from(byte)),
+            // Writing to a string does not fail.
+            _ => drop(write!(out, "%{byte:02X}")),
+        }
+    }
+    out + "?" + query
+}
+
+/// A new store under another name first, so that an empty or half-made file under its own is damage and nothing else.
+fn make(path: &Path) -> Result<(), StoreError> {
+    let draft = folder::beside(path, ".new");
+    let of_system = |error: std::io::Error| of_system(path, &error);
+    for stale in ["", "-wal", "-shm", "-journal"] {
+        remove_if_there(&folder::beside(&draft, stale)).map_err(of_system)?;
+    }
+    folder::create(&draft).map_err(of_system)?;
+    let fill = || {
+        let conn = Connection::open_with_flags(&draft, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        // Before the first table, or it has no effect.
+        conn.execute_batch("PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL;")?;
+        conn.execute_batch(&format!(
+            "BEGIN; {SCHEMA}; PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION};
+             INSERT INTO meta (name, value) VALUES ('created_at', {}), ('next_session', 1), ('was_closed', 1); COMMIT;",
+            now()
+        ))?;
+        conn.close().map_err(|(_, error)| error)
+    };
+    fill().map_err(|error| of_sqlite(path, &error))?;
+    folder::publish(&draft, path).map_err(of_system)
+}
+
+pub(super) fn remove_if_there(path: &Path) -> std::io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn recognise(conn: &Connection, path: &Path) -> Result<(), StoreError> {
+    let read = |pragma| conn.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+    let application = read("application_id").map_err(|error| of_sqlite(path, &error))?;
+    if application != APPLICATION {
+        return Err(StoreError {
+            code: "store-foreign",
+            message: format!("{} is an SQLite file of another program", path.display()),
+            mend: "name another file for the store".into(),
+        });
+    }
+    let found = read("user_version").map_err(|error| of_sqlite(path, &error))?;
+    if found > VERSION {
+        return Err(StoreError {
+            code: "store-newer",
+            message: format!(
+                "store {} has schema {found}, this version knows up to {VERSION}",
+                path.display()
+            ),
+            mend: "start the version that wrote it, or a later one".into(),
+        });
+    }
+    if found < 1 {
+        return Err(damaged(path, "it does not say which schema it has"));
+    }
+    Ok(())
+}
+
+fn version(conn: &Connection) -> Result<i64, Error> {
+    conn.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
+/// All steps in one transaction, after a copy of the file as it was.
+fn migrate(conn: &Connection, path: &Path, to: i64, steps: &[&str]) -> Result<(), StoreError> {
+    let of_sqlite = |error: Error| of_sqlite(path, &error);
+    let from = version(conn).map_err(of_sqlite)?;
+    let left = usize::try_from(from - 1)
+        .ok()
+        .and_then(|done| steps.get(done..))
+        .unwrap_or_default();
+    if left.is_empty() {
+        return Ok(());
+    }
+    copy(conn, path, &folder::beside(path, &format!(".v{from}")))?;
+    let sql = format!(
+        "BEGIN IMMEDIATE; {}; PRAGMA user_version = {to}; COMMIT;",
+        left.join("; ")
+    );
+    conn.execute_batch("PRAGMA synchronous = FULL").map_err(of_sqlite)?;
+    conn.execute_batch(&sql).map_err(|error| {
+        // A transaction that is not there any more cannot be rolled back, and need not be.
+        drop(conn.execute_batch("ROLLBACK"));
+        of_sqlite(error)
+    })
+}
+
+/// A compact copy of one moment, synced and 0600; never over an existing file.
+pub(super) fn copy(conn: &Connection, path: &Path, to: &Path) -> Result<(), StoreError> {
+    if to.symlink_metadata().is_ok() {
+        return Err(exists(to));
+    }
+    let draft = folder::beside(to, ".part");
+    let fill = || {
+        remove_if_there(&draft)?;
+        folder::create(&draft)
+    };
+    fill().map_err(|error| of_system(to, &error))?;
+    let name = draft.to_str().ok_or_else(|| unspeakable(to))?;
+    let result = conn
+        .execute("VACUUM INTO ?1", [name])
+        .map_err(|error| of_sqlite(path, &error))
+        .and_then(|_| {
+            folder::publish(&draft, to).map_err(|error| match error.kind() {
+                std::io::ErrorKind::AlreadyExists => exists(to),
+                _ => of_system(to, &error),
+            })
+        });
+    if result.is_err() {
+        // The first error is the one to tell.
+        drop(remove_if_there(&draft));
+    }
+    result
+}
+
+pub(super) fn exists(path: &Path) -> StoreError {
+    StoreError {
+        code: "store-exists",
+        message: format!("{} is there already", path.display()),
+        mend: "name another file, or move that one away together with its -wal".into(),
+    }
+}
+
+fn unspeakable(path: &Path) -> StoreError {
+    StoreError {
+        code: "store-unreadable",
+        message: format!("the name {} is not UTF-8", path.display()),
+        mend: "name a file in UTF-8".into(),
+    }
+}
+
+fn prepare_writer(conn: &Connection) -> Result<(), Error> {
+    conn.busy_timeout(PATIENCE)?;
+    let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+    debug_assert_eq!(mode, "wal");
+    conn.execute_batch(
+        "PRAGMA wal_autocheckpoint = 0; PRAGMA journal_size_limit = 67108864; PRAGMA mmap_size = 0; PRAGMA temp_store = MEMORY;
+         PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA synchronous = FULL;",
+    )?;
+    conn.execute_batch(WRITER_CACHE)
+}
+
+/// Milliseconds since the Unix epoch.
+fn now() -> u128 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |passed| passed.as_millis())
+}
