@@ -85,6 +85,7 @@ class Node:
         * `denied`: `client_id`, `device`, `action` (`publish`|`subscribe`|`will`), `topic`, `rule` (which rule said no, or that none
           said yes), `mend`
         * `dropped`: `client_id`, `cause` (slug), `count`
+        * `store`: `health` (`good`|`full`|`failed`), `summary`, `mend`, `fatal` (the broker is to end)
         """
 
     def stats(self) -> str:
@@ -118,6 +119,19 @@ class Node:
 
         Raises EngineError `config-invalid` when `topic` is no topic name.
         """
+
+    def purge_device(self, device: str) -> str:
+        """Forget a device: its sessions with all they hold, and the retained messages under its own topics (where a rule with
+        `{id}` lets it publish). JSON `sessions` and `retained`: how many."""
+
+    def store_backup(self, to: Path) -> str:
+        """A copy of the store, taken while the broker runs: JSON `bytes`, `sessions`, `messages`, `retained`.
+
+        Raises EngineError `store-none` (everything is in memory), `store-exists` (nothing is overwritten), `store-full`, ...
+        """
+
+    def store_check(self) -> list[str]:
+        """What is wrong with the store, a sentence each. Raises EngineError `store-none`."""
 
     def reload(self, config: str) -> None:
         """Take everything but `listeners` from a new NodeConfig. Nothing changes when it raises.

@@ -46,7 +46,7 @@ class DataFolder:
     """An existing data folder of a known format, mode 0700, owned by this user. Made by `open` or `create_or_open`.
 
     `path` is absolute; the other paths lie in it and need not exist: `ca_dir`, `server_dir`, `devices_dir`,
-    `registry_path`, `control_path`, `lock_path`, `config_path`, `rules_path`. `fleet` is the id of the fleet, the host
+    `registry_path`, `store_path`, `control_path`, `lock_path`, `config_path`, `rules_path`. `fleet` is the id of the fleet, the host
     part of `spiffe://<fleet>/device/<id>`, made once with the folder.
     """
 
@@ -58,6 +58,7 @@ class DataFolder:
         self.server_dir = path / "server"
         self.devices_dir = path / "devices"
         self.registry_path = path / "registry.sqlite3"
+        self.store_path = path / "store.sqlite3"
         self.control_path = path / "control.sock"
         self.lock_path = path / "lock"
         self.config_path = path / "sealmq.toml"

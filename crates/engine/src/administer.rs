@@ -6,10 +6,12 @@ use crate::conn::ConnId;
 use crate::engine::Engine;
 use crate::event::EndCause;
 use crate::message::Content;
+use crate::retained::Budget;
 use crate::rules;
 use crate::time::Millis;
+use alloc::vec::Vec;
 use sealmq_codec::{QoS, ReasonCode};
-use sealmq_store::Origin;
+use sealmq_store::{Change, Origin};
 
 /// Whether a message stays for those who subscribe later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +20,49 @@ pub enum Retain {
     Pass,
 }
 
+/// What was left of a device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Purged {
+    pub sessions: usize,
+    pub retained: usize,
+}
+
 impl Engine {
+    /// Forget a device: its sessions end with all they hold, wills too, and the retained messages under its own topics (where
+    /// a rule with `{id}` lets it publish) go. Close its connections first.
+    pub fn purge_device(&mut self, now: Millis, device: &str) -> Purged {
+        let mut purged = Purged::default();
+        let sessions = self
+            .roster
+            .sessions
+            .iter()
+            .filter(|(_, s)| s.device.as_deref() == Some(device));
+        let indices: Vec<u32> = sessions.map(|(index, _)| index as u32).collect();
+        for index in indices {
+            if let Some(session) = self.roster.sessions.get_mut(index as usize) {
+                let (session_id, had_will) = (session.id, session.will.take().is_some());
+                if had_will {
+                    self.record(&Change::WillGone { session: session_id });
+                }
+                purged.sessions += 1;
+                self.remove_session(now, index);
+            }
+        }
+        let all = Budget {
+            nodes: usize::MAX,
+            bytes: u64::MAX,
+        };
+        for filter in self.rules.own_topics(device) {
+            for message in self.retained.page(&filter, None, all, now).found {
+                let topic = message.content().topic;
+                self.retained.remove(topic);
+                self.record(&Change::Unretain { topic });
+                purged.retained += 1;
+            }
+        }
+        purged
+    }
+
     /// Close one connection (MQTT 5: DISCONNECT with `reason` and the sentence of `cause`); `false` when it is over already.
     pub fn disconnect(&mut self, now: Millis, id: ConnId, reason: ReasonCode, cause: EndCause) -> bool {
         let is_live = !self.is_closing(id);

@@ -74,6 +74,14 @@ impl Durability {
         })
     }
 
+    /// Nothing is kept.
+    pub fn in_memory() -> Durability {
+        Durability {
+            default: Mode::Memory,
+            topics: Vec::new(),
+        }
+    }
+
     /// Whether anything at all is to be kept.
     pub fn keeps_anything(&self) -> bool {
         self.default != Mode::Memory || self.topics.iter().any(|(_, mode)| *mode != Mode::Memory)
@@ -97,6 +105,11 @@ impl Engine {
         let urgency = self.durability.of_sessions();
         self.recorded = self.roster.log.append(change, urgency);
         self.recorded
+    }
+
+    /// How the log is.
+    pub fn log_health(&self) -> Health {
+        self.roster.log.health()
     }
 
     /// Why nothing more can be promised, if so: the answer to whoever asks for a promise.

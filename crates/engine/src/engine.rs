@@ -61,6 +61,9 @@ pub(crate) enum Timer {
     Sys,
 }
 
+/// Clients that a broker which starts again should see in a second.
+const RETURNS_PER_SECOND: usize = 500;
+
 /// The broker of one shard.
 pub struct Engine {
     pub(crate) roster: Roster,
@@ -286,10 +289,13 @@ impl Engine {
         indices.len()
     }
 
-    /// Say goodbye to everybody (MQTT 5: DISCONNECT 0x8B). Sessions stay.
+    /// Say goodbye to everybody (MQTT 5: DISCONNECT 0x8B with a user property `retry-after`, seconds spread over all of them).
+    /// Sessions stay.
     pub fn shut_down(&mut self, now: Millis) {
-        for index in self.live(|_| true) {
-            self.end(now, index, ReasonCode::ServerShuttingDown, EndCause::ServerShutdown);
+        for (place, index) in self.live(|_| true).into_iter().enumerate() {
+            let retry_after_s = 1 + (place / RETURNS_PER_SECOND) as u32;
+            let cause = EndCause::ServerShutdown { retry_after_s };
+            self.end(now, index, ReasonCode::ServerShuttingDown, cause);
         }
     }
 

@@ -26,7 +26,10 @@ pub enum EndCause {
     Revoked(String),
     /// Its certificate reached the end of its validity.
     CertificateExpired,
-    ServerShutdown,
+    /// The client is asked to stay away for so long.
+    ServerShutdown {
+        retry_after_s: u32,
+    },
 }
 
 impl EndCause {
@@ -41,7 +44,7 @@ impl EndCause {
             EndCause::Administrative(_) => "administrative",
             EndCause::Revoked(_) => "revoked",
             EndCause::CertificateExpired => "certificate-expired",
-            EndCause::ServerShutdown => "server-shutdown",
+            EndCause::ServerShutdown { .. } => "server-shutdown",
         }
     }
 
@@ -55,11 +58,9 @@ impl EndCause {
             EndCause::PeerFault(_, sentence)
             | EndCause::Store(_, sentence)
             | EndCause::Administrative(sentence)
-            | EndCause::Revoked(sentence) => {
-                sentence.clone()
-            }
+            | EndCause::Revoked(sentence) => sentence.clone(),
             EndCause::CertificateExpired => "client certificate has reached the end of its validity".into(),
-            EndCause::ServerShutdown => "broker is shutting down".into(),
+            EndCause::ServerShutdown { .. } => "broker is shutting down".into(),
         }
     }
 }

@@ -44,7 +44,7 @@ mod sys;
 mod time;
 mod tree;
 
-pub use administer::Retain;
+pub use administer::{Purged, Retain};
 pub use conn::ConnId;
 pub use connect::{ClientIds, Peer, Refusal, refusal_bytes};
 pub use durability::{Durability, DurabilityFault, Mode};

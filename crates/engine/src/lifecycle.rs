@@ -8,6 +8,7 @@ use crate::message::Content;
 use crate::rules;
 use crate::session::WillState;
 use crate::time::Millis;
+use alloc::string::ToString;
 use alloc::sync::Arc;
 use sealmq_codec::{Disconnect, Packet, Property, PropertyBuf, ReasonCode, Version};
 use sealmq_store::{Change, Keeping, Origin, SessionId};
@@ -72,6 +73,12 @@ impl Engine {
             if sentence.len() + 16 <= conn.limits.max_packet_size as usize {
                 properties.push(Property::ReasonString(&sentence));
             }
+            if let EndCause::ServerShutdown { retry_after_s } = cause {
+                let seconds = retry_after_s.to_string();
+                if sentence.len() + 48 <= conn.limits.max_packet_size as usize {
+                    properties.push(Property::UserProperty("retry-after", &seconds));
+                }
+            }
             let packet = Disconnect {
                 reason: reason as u8,
                 properties: properties.as_properties(),
@@ -79,8 +86,8 @@ impl Engine {
             self.roster.send(index, &Packet::Disconnect(packet));
         }
         let fate = match cause {
-            EndCause::ServerShutdown if self.roster.log.keeping() == Keeping::Changes => WillFate::Defer,
-            EndCause::ServerShutdown => WillFate::Delete,
+            EndCause::ServerShutdown { .. } if self.roster.log.keeping() == Keeping::Changes => WillFate::Defer,
+            EndCause::ServerShutdown { .. } => WillFate::Delete,
             _ => WillFate::Publish,
         };
         self.close(now, index, cause, fate);

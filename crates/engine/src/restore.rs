@@ -14,7 +14,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use sealmq_codec::topic::parse_filter;
 use sealmq_codec::{QoS, SubscribeOptions, Version};
-use sealmq_store::{Body, Change, Order, Seq, SessionId, Stored, StoredWill, Urgency};
+use sealmq_store::{Body, Change, Log, Order, Seq, SessionId, Stored, StoredWill, Urgency};
 
 struct Found {
     index: u32,
@@ -29,6 +29,8 @@ pub struct Restorer<'e> {
     found: HashMap<SessionId, Found, FixedState>,
     /// Wills whose session ended with its connection.
     wills: Vec<(SessionId, WillState)>,
+    /// Topics of retained messages that expired meanwhile.
+    expired: Vec<Box<str>>,
 }
 
 impl Engine {
@@ -39,6 +41,7 @@ impl Engine {
             engine: self,
             found: HashMap::with_hasher(hasher),
             wills: Vec::new(),
+            expired: Vec::new(),
         }
     }
 }
@@ -119,9 +122,19 @@ impl Restorer<'_> {
         }
     }
 
-    /// Everything is there: clocks run on, and wills that are due are sent. Session identifiers go on at `next_session`.
-    pub fn finish(self, now: Millis, next_session: u64) {
-        let Restorer { engine, found, wills } = self;
+    /// Everything is there: `log` takes over from here, clocks run on, and wills that are due are sent. Session identifiers
+    /// go on at `next_session`.
+    pub fn finish(self, now: Millis, next_session: u64, log: Box<dyn Log>) {
+        let Restorer {
+            engine,
+            found,
+            wills,
+            expired,
+        } = self;
+        engine.roster.log = log;
+        for topic in &expired {
+            engine.roster.log.append(&Change::Unretain { topic }, Urgency::Lazy);
+        }
         engine.serial = engine.serial.max(next_session.saturating_sub(1));
         for (id, will) in wills {
             engine.send_will(now, None, id, will);
@@ -174,8 +187,7 @@ impl Restorer<'_> {
     fn take_retained(&mut self, now: Millis, body: &Body<'_>) {
         let content = content(body);
         if content.is_expired(now) {
-            let change = Change::Unretain { topic: body.topic };
-            self.engine.roster.log.append(&change, Urgency::Lazy);
+            self.expired.push(body.topic.into());
             return;
         }
         let message = Arc::new(Message::from_content(&content));

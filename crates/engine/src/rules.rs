@@ -128,6 +128,13 @@ impl Rules {
         }
     }
 
+    /// The topics that are `device`'s own: where rules let it publish by its id. What only its connections know is `+`.
+    pub(crate) fn own_topics(&self, device: &str) -> Vec<String> {
+        let is_own = |rule: &&Rule| rule.effect == Effect::Allow && rule.publish && rule.filter.contains(ID);
+        let filled = |rule: &Rule| rule.filter.replace(ID, device).replace(CLIENT, "+").replace(GROUP, "+");
+        self.rules.iter().filter(is_own).map(filled).collect()
+    }
+
     /// The rules as they stand for one connection. `identity` is a device id, or `user:NAME`, or nothing for a client
     /// without either.
     pub fn resolve(&self, identity: Option<&str>, client_id: &str) -> Permit {

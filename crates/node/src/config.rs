@@ -2,10 +2,11 @@
 //!
 //! Refuses to know files and where a setting came from; that is decided before it gets here.
 
-use sealmq_engine::Limits;
 use sealmq_engine::rules::{Effect, Rule, RuleFault, Rules};
+use sealmq_engine::{Durability, Limits, Mode};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -128,6 +129,46 @@ pub struct Dangerous {
     pub allow_all: bool,
 }
 
+/// What survives, and where.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoreConfig {
+    /// The file.
+    pub path: PathBuf,
+    /// `sync`, `os` or `memory`: for every topic that `topics` does not name, and for sessions.
+    pub durability: String,
+    /// The first filter that matches decides.
+    #[serde(default)]
+    pub topics: Vec<TopicDurability>,
+    /// Bytes of the file and its log.
+    pub max_bytes: u64,
+    /// Whether a message is refused that the queue of a kept session has no room for; else that session misses it.
+    pub refuse_when_full: bool,
+    /// Whether a broker whose store has failed ends, with status 1; else it goes on with what needs no store.
+    pub stop_when_failed: bool,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TopicDurability {
+    pub filter: String,
+    pub durability: String,
+}
+
+impl StoreConfig {
+    /// The modes by name; the sentence says which is none.
+    pub fn modes(&self) -> Result<Durability, String> {
+        let mode =
+            |name: &str| Mode::from_name(name).ok_or_else(|| format!("durability {name:?} is not sync, os or memory"));
+        let mut topics = Vec::new();
+        for topic in &self.topics {
+            topics.push((topic.filter.clone(), mode(&topic.durability)?));
+        }
+        Durability::new(mode(&self.durability)?, topics)
+            .map_err(|fault| format!("durability names {:?}, which is no topic filter", fault.filter))
+    }
+}
+
 /// Everything a broker node needs to start.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -140,6 +181,9 @@ pub struct NodeConfig {
     pub dangerous: Dangerous,
     #[serde(default)]
     pub limits: NodeLimits,
+    /// Without it everything is in memory.
+    #[serde(default)]
+    pub store: Option<StoreConfig>,
     #[serde(default)]
     pub version: String,
     #[serde(default)]
@@ -155,6 +199,14 @@ pub struct NodeConfig {
 }
 
 impl NodeConfig {
+    /// The limits of the engine; whether a full queue refuses is the store's to say.
+    pub fn engine_limits(&self) -> Limits {
+        Limits {
+            reject_when_full: self.store.as_ref().is_some_and(|s| s.refuse_when_full),
+            ..self.limits.for_engine()
+        }
+    }
+
     pub fn compiled_rules(&self) -> Result<Rules, RuleFault> {
         if self.dangerous.allow_all {
             return Ok(Rules::dangerous_allow_all());
@@ -240,7 +292,7 @@ limits! {
 }
 
 impl NodeLimits {
-    pub fn for_engine(&self) -> Limits {
+    fn for_engine(&self) -> Limits {
         Limits {
             max_packet_size: self.max_packet_size,
             receive_maximum: self.receive_maximum,
@@ -256,6 +308,7 @@ impl NodeLimits {
             max_retained_messages: self.max_retained_messages,
             max_retained_bytes: self.max_retained_bytes,
             sys_interval_s: self.sys_interval_s,
+            ..Limits::default()
         }
     }
 }

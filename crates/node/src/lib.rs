@@ -16,6 +16,7 @@ mod event;
 mod gate;
 pub mod hello;
 pub mod http;
+mod keep;
 mod link;
 mod node;
 mod recording;
@@ -28,6 +29,7 @@ pub mod ws;
 
 pub use client::{Client, ClientError, Message};
 pub use config::{ClientConfig, ListenerKind, NodeConfig, RevokedConfig, default_limits};
+pub use keep::{store_backup, store_check, store_restore, store_stats};
 pub use node::{Node, NodeError, explain_rule};
 pub use recording::Wanted;
 pub use sealmq_engine::Retain;

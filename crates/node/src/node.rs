@@ -5,8 +5,9 @@
 use crate::config::{ListenerKind, NodeConfig, RevokedConfig};
 use crate::denylist::Revocation;
 use crate::gate::Gate;
+use crate::keep::Keep;
 use crate::recording::Wanted;
-use crate::shard::{Command, Shard, ShardHandle};
+use crate::shard::{Clock, Command, Shard, ShardHandle};
 use crate::tls::{Standing, TlsFault};
 use crate::users::{self, Logins};
 use crate::{gate, shard};
@@ -15,11 +16,11 @@ use mio::{Poll, Waker};
 use sealmq_codec::ReasonCode;
 use sealmq_codec::topic::{is_valid_name, parse_filter};
 use sealmq_engine::rules::Action;
-use sealmq_engine::{Config as EngineConfig, Engine, Retain};
-use sealmq_store::{MemoryLog, Shard as ShardNumber};
+use sealmq_engine::{Config as EngineConfig, Retain};
 use serde_json::{Value, json};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -40,7 +41,7 @@ pub struct NodeError {
 }
 
 impl NodeError {
-    fn new(code: &'static str, what: impl Into<String>, mend: impl Into<String>) -> NodeError {
+    pub(crate) fn new(code: &'static str, what: impl Into<String>, mend: impl Into<String>) -> NodeError {
         NodeError {
             code,
             what: what.into(),
@@ -55,8 +56,12 @@ impl From<TlsFault> for NodeError {
     }
 }
 
+/// What closing the store may take beyond the grace.
+const CLOSING: Duration = Duration::from_secs(5);
+
 pub struct Node {
     shared: Arc<Shared>,
+    keep: Arc<Keep>,
     shards: Vec<ShardHandle>,
     addresses: Vec<(&'static str, String)>,
     gate_waker: Arc<Waker>,
@@ -72,6 +77,7 @@ impl Node {
     /// Start listeners and threads; returns once every listener accepts.
     pub fn start(config: &NodeConfig) -> Result<Node, NodeError> {
         check(config)?;
+        let keep = Arc::new(Keep::open(config.store.as_ref())?);
         let standing = Standing::new()?;
         let settings = Settings::new(config, &standing)?;
         let rules = compiled(config)?;
@@ -85,16 +91,15 @@ impl Node {
             .map(|(l, address)| (l.kind.name(), address.clone()))
             .collect();
         let shared = Arc::new(Shared::new(settings, standing));
-        let engine = Engine::new(
-            EngineConfig {
-                limits: config.limits.for_engine(),
-                rules,
-                shard: ShardNumber(0),
-                seed: random_seed()?,
-                version: config.version.clone(),
-            },
-            Box::new(MemoryLog::default()),
-        );
+        let clock = Clock::new();
+        let engine = EngineConfig {
+            limits: config.engine_limits(),
+            rules,
+            durability: keep.durability.clone(),
+            seed: random_seed()?,
+            version: config.version.clone(),
+        };
+        let engine = keep.revive(engine, clock.now())?;
         let mut threads = Vec::new();
         let poll = Poll::new().map_err(|e| broken("cannot watch the network", &e))?;
         let waker = Waker::new(poll.registry(), shard::WAKE).map_err(|e| broken("cannot make a waker", &e))?;
@@ -103,7 +108,8 @@ impl Node {
             commands: sender,
             waker: Arc::new(waker),
         };
-        let shard = Shard::new(poll, engine, receiver, Arc::clone(&shared));
+        keep.news.wake_with(Arc::clone(&handle.waker));
+        let shard = Shard::new(poll, engine, receiver, Arc::clone(&shared), (clock, Arc::clone(&keep)));
         threads.push(spawn("sealmq-shard-0", Arc::clone(&shared), move || shard.run())?);
 
         let poll = Poll::new().map_err(|e| broken("cannot watch the network", &e))?;
@@ -127,6 +133,7 @@ impl Node {
         threads.push(spawn("sealmq-gate", Arc::clone(&shared), move || gate.run())?);
         Ok(Node {
             shared,
+            keep,
             shards: vec![handle],
             addresses,
             gate_waker,
@@ -169,6 +176,7 @@ impl Node {
         };
         let (c, g, n) = (report.counters, report.gauges, &self.shared.counters);
         json!({
+            "store": self.keep.stats(),
             "uptime_s": self.began.elapsed().as_secs(),
             "connections": g.connections,
             "connections_peak": c.connections_peak,
@@ -185,6 +193,7 @@ impl Node {
             "messages_received": c.messages_received,
             "messages_sent": c.messages_sent,
             "messages_dropped": c.messages_dropped,
+            "messages_turned_away": c.messages_turned_away,
             "bytes_received": c.bytes_received,
             "bytes_sent": n.bytes_sent.load(Ordering::Relaxed),
             "publishes_denied": c.publishes_denied,
@@ -197,6 +206,34 @@ impl Node {
             "handshakes_resumed": n.handshakes_resumed.load(Ordering::Relaxed),
             "refused": *n.refused.lock().unwrap_or_else(PoisonError::into_inner),
         })
+    }
+
+    /// Forget a device: its sessions with all they hold, and the retained messages under its own topics.
+    pub fn purge_device(&self, device: &str) -> Value {
+        let (sender, receiver) = channel();
+        for shard in &self.shards {
+            shard.send(Command::Purge {
+                device: device.to_owned(),
+                reply: sender.clone(),
+            });
+        }
+        drop(sender);
+        let (mut sessions, mut retained) = (0, 0);
+        for purged in receiver.iter() {
+            sessions += purged.sessions;
+            retained += purged.retained;
+        }
+        json!({"sessions": sessions, "retained": retained})
+    }
+
+    /// A copy of the store, taken while the broker runs.
+    pub fn store_backup(&self, to: &Path) -> Result<Value, NodeError> {
+        self.keep.backup(to)
+    }
+
+    /// What is wrong with the store, a sentence each.
+    pub fn store_check(&self) -> Result<Vec<String>, NodeError> {
+        self.keep.check()
     }
 
     /// Every session, live or waiting.
@@ -314,7 +351,7 @@ impl Node {
         for shard in &self.shards {
             shard.send(Command::Reload {
                 rules: Box::new(rules.clone()),
-                limits: Box::new(config.limits.for_engine()),
+                limits: Box::new(config.engine_limits()),
             });
         }
         Ok(())
@@ -326,14 +363,18 @@ impl Node {
         if self.shared.stopping.swap(true, Ordering::AcqRel) {
             return;
         }
+        let deadline = Instant::now() + grace;
         let _ = self.gate_waker.wake();
         for shard in &self.shards {
-            shard.send(Command::ShutDown {
-                deadline: Instant::now() + grace,
-            });
+            shard.send(Command::ShutDown { deadline });
         }
         for thread in threads.drain(..) {
             let _ = thread.join();
+        }
+        // Sessions have said that they are detached: the rest of the time is for the disk.
+        let left = deadline.saturating_duration_since(Instant::now()).max(CLOSING);
+        if let Some(record) = self.keep.close(left) {
+            self.shared.events.push("store", record);
         }
         self.shared.events.close();
     }

@@ -6,12 +6,14 @@
 use crate::certificate::CertificateFacts;
 use crate::denylist::Revocation;
 use crate::gate::TlsFacts;
+use crate::keep::Keep;
 use crate::link::{Ended, Link, LinkFault, Scratch};
 use crate::node::Shared;
 use mio::{Events as Ready, Poll, Token, Waker};
 use sealmq_codec::ReasonCode;
 use sealmq_engine::rules::Rules;
-use sealmq_engine::{ConnId, Counters, Engine, Gauges, Limits, Millis, Retain, SessionView};
+use sealmq_engine::{ConnId, Counters, Engine, Gauges, Limits, Millis, Purged, Retain, SessionView};
+use sealmq_store::Health;
 use serde_json::json;
 use standing::{Expiries, Validity};
 use std::collections::VecDeque;
@@ -37,6 +39,27 @@ const LINGER: Duration = Duration::from_secs(2);
 const LEAVING: Duration = Duration::from_millis(50);
 /// How long an outbox keeps its memory after its last use.
 const COOLING: Duration = Duration::from_secs(1);
+
+/// The time of an engine: milliseconds since the Unix epoch as the wall clock had them at the start, and from there on a
+/// clock that nobody sets. So what is written down means the same to the next process.
+#[derive(Clone, Copy)]
+pub struct Clock {
+    began: Instant,
+    epoch_ms: u64,
+}
+
+impl Clock {
+    pub fn new() -> Clock {
+        Clock {
+            began: Instant::now(),
+            epoch_ms: crate::event::now_ms(),
+        }
+    }
+
+    pub fn now(&self) -> Millis {
+        Millis(self.epoch_ms + self.began.elapsed().as_millis() as u64)
+    }
+}
 
 pub struct ShardReport {
     pub counters: Counters,
@@ -67,6 +90,10 @@ pub enum Command {
         topic: Box<str>,
         payload: Box<[u8]>,
         retain: Retain,
+    },
+    Purge {
+        device: String,
+        reply: Sender<Purged>,
     },
     Reload {
         rules: Box<Rules>,
@@ -138,12 +165,20 @@ pub struct Shard {
     ready: VecDeque<u32>,
     warm: Vec<(u32, Instant)>,
     scratch: Scratch,
-    began: Instant,
+    clock: Clock,
+    keep: Arc<Keep>,
+    health: Health,
     stop_at: Option<Instant>,
 }
 
 impl Shard {
-    pub fn new(poll: Poll, engine: Engine, commands: Receiver<Command>, shared: Arc<Shared>) -> Shard {
+    pub fn new(
+        poll: Poll,
+        engine: Engine,
+        commands: Receiver<Command>,
+        shared: Arc<Shared>,
+        (clock, keep): (Clock, Arc<Keep>),
+    ) -> Shard {
         Shard {
             poll,
             engine,
@@ -156,7 +191,9 @@ impl Shard {
             ready: VecDeque::new(),
             warm: Vec::new(),
             scratch: Scratch::new(),
-            began: Instant::now(),
+            clock,
+            keep,
+            health: Health::Good,
             stop_at: None,
         }
     }
@@ -177,6 +214,9 @@ impl Shard {
             }
             while let Ok(command) = self.commands.try_recv() {
                 self.carry_out(command);
+            }
+            if self.keep.news.take() {
+                self.hear_news();
             }
             for event in &ready {
                 if let Token(index) = event.token()
@@ -212,7 +252,18 @@ impl Shard {
     }
 
     fn now(&self) -> Millis {
-        Millis(self.began.elapsed().as_millis() as u64)
+        self.clock.now()
+    }
+
+    /// The store has something to say: what waited for it goes on.
+    fn hear_news(&mut self) {
+        let now = self.now();
+        self.engine.handle_log_advanced(now);
+        let health = self.engine.log_health();
+        if health != self.health {
+            self.shared.events.push("store", self.keep.record(&health));
+            self.health = health;
+        }
     }
 
     fn is_empty(&self) -> bool {
@@ -260,6 +311,10 @@ impl Shard {
             Command::Publish { topic, payload, retain } => {
                 let now = self.now();
                 self.engine.publish_own(now, &topic, &payload, retain);
+            }
+            Command::Purge { device, reply } => {
+                let now = self.now();
+                let _ = reply.send(self.engine.purge_device(now, &device));
             }
             Command::Reload { rules, limits } => {
                 self.engine.set_limits(*limits);

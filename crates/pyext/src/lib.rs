@@ -8,6 +8,7 @@ use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use sealmq_codec::{QoS, RetainHandling, SubscribeOptions};
 use sealmq_node::{ClientConfig, ClientError, NodeConfig, NodeError, Retain, RevokedConfig, Wanted, describe};
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -132,6 +133,19 @@ impl Node {
             .map_err(Failure::from)?)
     }
 
+    fn purge_device(&self, py: Python<'_>, device: &str) -> String {
+        py.detach(|| self.inner.purge_device(device).to_string())
+    }
+
+    fn store_backup(&self, py: Python<'_>, to: PathBuf) -> PyResult<String> {
+        let report = py.detach(|| self.inner.store_backup(&to)).map_err(Failure::from)?;
+        Ok(report.to_string())
+    }
+
+    fn store_check(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        Ok(py.detach(|| self.inner.store_check()).map_err(Failure::from)?)
+    }
+
     fn reload(&self, py: Python<'_>, config: &str) -> PyResult<()> {
         let config: NodeConfig = serde_json::from_str(config).map_err(Failure::from)?;
         Ok(py.detach(|| self.inner.reload(&config)).map_err(Failure::from)?)
@@ -159,6 +173,33 @@ fn explain_rule(
     let config: NodeConfig = serde_json::from_str(config_json).map_err(Failure::from)?;
     let found = sealmq_node::explain_rule(&config, identity, client_id, action, topic).map_err(Failure::from)?;
     Ok(found.to_string())
+}
+
+#[pyfunction]
+fn store_check(py: Python<'_>, path: PathBuf) -> PyResult<Vec<String>> {
+    Ok(py.detach(|| sealmq_node::store_check(&path)).map_err(Failure::from)?)
+}
+
+#[pyfunction]
+fn store_stats(py: Python<'_>, path: PathBuf) -> PyResult<String> {
+    let stats = py.detach(|| sealmq_node::store_stats(&path)).map_err(Failure::from)?;
+    Ok(stats.to_string())
+}
+
+#[pyfunction]
+fn store_backup(py: Python<'_>, path: PathBuf, to: PathBuf) -> PyResult<String> {
+    let report = py
+        .detach(|| sealmq_node::store_backup(&path, &to))
+        .map_err(Failure::from)?;
+    Ok(report.to_string())
+}
+
+#[pyfunction]
+fn store_restore(py: Python<'_>, backup: PathBuf, to: PathBuf) -> PyResult<String> {
+    let report = py
+        .detach(|| sealmq_node::store_restore(&backup, &to))
+        .map_err(Failure::from)?;
+    Ok(report.to_string())
 }
 
 #[pyfunction]
@@ -299,7 +340,10 @@ impl Client {
 #[pymodule]
 mod _engine {
     #[pymodule_export]
-    use super::{Client, EngineError, Node, decode_packets, default_limits, encode_packet, explain_rule};
+    use super::{
+        Client, EngineError, Node, decode_packets, default_limits, encode_packet, explain_rule, store_backup,
+        store_check, store_restore, store_stats,
+    };
 
     #[pymodule_export]
     const ENGINE_VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -255,6 +255,38 @@ class Expiry(Table):
     webhook_ca: str = _setting("", "trust anchors for expiry.webhook instead of the system's", unit="PEM file")
 
 
+class TopicDurability(Table):
+    """Topics that are kept in another way than `durability.default` says."""
+
+    filter: str = Field(description="topic filter")
+    mode: Literal["sync", "os", "memory"] = Field(description="as durability.default")
+
+
+class Durability(Table):
+    """What an acknowledgement promises. docs/durability.md says what survives what.
+
+    `[[durability.topics]]`, as often as wanted, has `filter` and `mode`; the first filter that matches a topic decides.
+    """
+
+    default: Literal["sync", "os", "memory"] = _setting(
+        "sync",
+        "acknowledged means: synced to the disk, or handed to the operating system, or in memory only",
+    )
+    topics: list[TopicDurability] = _setting([], "topics kept in another way, as [[durability.topics]]", unit="tables")
+    max_bytes: int = _setting(
+        8192 * MIB, "bytes that the store may take on disk; beyond it messages that need it are refused", unit="bytes",
+        bounds=(16 * MIB, 2**50),
+    )
+    when_queue_full: Literal["refuse", "drop"] = _setting(
+        "refuse",
+        "a message that the queue of a kept session has no room for: refuse it (0x97; in 3.1.1 the publisher is"
+        " disconnected without an acknowledgement), or let that session miss it",
+    )
+    when_failed: Literal["degrade", "stop"] = _setting(
+        "degrade", "when a write or sync fails: go on with what needs no store, or end with status 1"
+    )
+
+
 class Log(Table):
     """What goes to stderr."""
 
@@ -285,6 +317,7 @@ class Config(Table):
     identity: Identity = Field(default_factory=Identity)
     limits: Limits = Field(default_factory=Limits)
     expiry: Expiry = Field(default_factory=Expiry)
+    durability: Durability = Field(default_factory=Durability)
     log: Log = Field(default_factory=Log)
     dangerous: Dangerous = Field(default_factory=Dangerous)
 

@@ -162,10 +162,10 @@ impl Bench {
             seed: 7,
             version: "test".into(),
         };
-        let mut engine = Engine::new(config, Box::new(log.clone()));
+        let mut engine = Engine::new(config, Box::new(MemoryLog));
         let mut restorer = engine.restore();
         disk.load(&mut |stored| restorer.take(now, &stored));
-        restorer.finish(now, disk.next_session());
+        restorer.finish(now, disk.next_session(), Box::new(log.clone()));
         let world = World {
             engine,
             now,

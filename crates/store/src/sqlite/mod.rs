@@ -201,7 +201,7 @@ impl Store {
                 lock: Arc::clone(&self.lock),
             };
             spawn("store-commits", &inbox, move || {
-                drop(writer_ended.send(writer::run(writer)))
+                let _ = writer_ended.send(writer::run(writer));
             });
         }
         Handle(inbox)

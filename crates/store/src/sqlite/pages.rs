@@ -30,6 +30,7 @@ fn serve(conn: &Connection, inbox: &Inbox) -> Result<(), Fault> {
 fn read(statement: &mut Statement<'_>, request: PageRequest, as_of: Seq) -> Result<Page, Fault> {
     let mut page = Page {
         session: request.session,
+        from: request.from,
         messages: Vec::new(),
         is_last: true,
         as_of,
