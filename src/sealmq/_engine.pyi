@@ -4,6 +4,7 @@ Everything structured crosses as JSON text in one call, so that the border stays
 Only `sealmq.broker`, `sealmq.client` and `sealmq.testing` import this module (checked by `make check`).
 """
 
+from pathlib import Path
 from typing import final
 
 __all__ = [
@@ -15,6 +16,10 @@ __all__ = [
     "default_limits",
     "encode_packet",
     "explain_rule",
+    "store_backup",
+    "store_check",
+    "store_restore",
+    "store_stats",
 ]
 
 class EngineError(Exception):
@@ -60,6 +65,10 @@ class Node:
                                             # are replaced; first match decides, none = denied
          "dangerous": {"anonymous": bool, "any_client_id": bool, "allow_all": bool},
          "limits": {...},                   # see `default_limits`
+         "store": {"path": str,             # the file; null or no `store` at all: everything is in memory
+                   "durability": "sync" | "os" | "memory",
+                   "topics": [{"filter": str, "durability": str}],   # the first that matches decides
+                   "max_bytes": int, "refuse_when_full": bool, "stop_when_failed": bool} | null,
          "version": str}                    # shown at $SYS/broker/version
         ```
         Raises EngineError with code `address-in-use`, `address-invalid`, `address-not-available`, `permission-denied`,
@@ -163,6 +172,21 @@ def decode_packets(version: str, data: bytes) -> tuple[list[str], int, str | Non
 def encode_packet(version: str, packet: str) -> bytes:
     """One packet from JSON: CONNECT, SUBSCRIBE (`packet_id`, `filter`, `qos`), PUBLISH (`topic`, `payload` text, ...), PUBACK,
     PINGREQ or DISCONNECT. Raises EngineError `config-invalid` for another kind or a missing field."""
+
+def store_check(path: Path) -> list[str]:
+    """What is wrong with the store in a file, a sentence each; writes nothing.
+
+    Raises EngineError `store-missing`, `store-foreign`, `store-newer`, `store-older`, `store-unreadable`, `store-damaged`.
+    """
+
+def store_stats(path: Path) -> str:
+    """What the store in a file holds, as `store` of `Node.stats`; writes nothing. Raises EngineError as `store_check`."""
+
+def store_backup(path: Path, to: Path) -> str:
+    """A copy of a store that no broker uses; shape and errors as `Node.store_backup`, and `store-locked`."""
+
+def store_restore(backup: Path, to: Path) -> str:
+    """Make a store from a backup, which is looked through first. Raises EngineError `store-exists`: nothing is overwritten."""
 
 @final
 class Client:

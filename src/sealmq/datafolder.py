@@ -46,8 +46,8 @@ class DataFolder:
     """An existing data folder of a known format, mode 0700, owned by this user. Made by `open` or `create_or_open`.
 
     `path` is absolute; the other paths lie in it and need not exist: `ca_dir`, `server_dir`, `devices_dir`,
-    `registry_path`, `store_path`, `control_path`, `lock_path`, `config_path`, `rules_path`. `fleet` is the id of the fleet, the host
-    part of `spiffe://<fleet>/device/<id>`, made once with the folder.
+    `registry_path`, `store_path`, `control_path`, `lock_path`, `config_path`, `rules_path`. `fleet` is the id of the
+    fleet, the host part of `spiffe://<fleet>/device/<id>`, made once with the folder.
     """
 
     def __init__(self, path: Path, *, fleet: str) -> None:

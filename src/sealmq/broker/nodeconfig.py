@@ -67,6 +67,7 @@ def compose(
         **authorisation(settings, folder, groups=groups or {}),
         "users": users.for_engine(folder),
         "limits": settings.config.limits.model_dump(),
+        "store": _store(settings, folder),
         "version": version,
         "revoked": {"devices": [], "certificates": []} if revoked is None else revoked,
     }
@@ -87,6 +88,18 @@ def authorisation(settings: Settings, folder: DataFolder, *, groups: Mapping[str
             "any_client_id": dangerous.any_client_id,
             "allow_all": dangerous.allow_all,
         },
+    }
+
+
+def _store(settings: Settings, folder: DataFolder) -> dict[str, Any]:
+    durability = settings.config.durability
+    return {
+        "path": str(folder.store_path),
+        "durability": durability.default,
+        "topics": [{"filter": topic.filter, "durability": topic.mode} for topic in durability.topics],
+        "max_bytes": durability.max_bytes,
+        "refuse_when_full": durability.when_queue_full == "refuse",
+        "stop_when_failed": durability.when_failed == "stop",
     }
 
 
