@@ -7,17 +7,19 @@ import pytest
 from cryptography import x509
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
+from sealmq.broker import soundness
 from sealmq.datafolder import DataFolder
 from sealmq.errors import DataFolderError, NotSo
-from sealmq.pki import profiles, readiness, rotation, signing
+from sealmq.pki import profiles, readiness, revocation, rotation, signing
 from sealmq.pki.authority import Authority, Kind, State, files, record
 from sealmq.pki.authority import ca as authority_ca
-from sealmq.pki.operations import ca_rotate, ca_rotation, device_add
+from sealmq.pki.operations import ca_rotate, ca_rotation, device_add, device_revoke
 from sealmq.pki.registry import Registry
 from sealmq.pki.rotation import Step
 
 NOW = signing.utc_now()
 DAY = timedelta(days=1)
+GRACE = 90 * DAY
 EVERY = list(Step)
 
 
@@ -265,15 +267,16 @@ def test_the_drain_waits_for_devices_that_have_no_certificate_under_the_new_root
 def test_an_issuing_ca_gets_a_successor_at_a_third_left_and_retires_with_its_last_leaf(three):
     folder, authority, registry = three
     device_add(*three, id="sensor-1", profile="sleepy", now=NOW + 200 * DAY)
-    assert rotation.look_after(authority, registry, now=NOW + 243 * DAY) == []
-    told = rotation.look_after(authority, registry, now=NOW + 244 * DAY)
+    assert rotation.look_after(authority, registry, grace=GRACE, now=NOW + 243 * DAY) == []
+    told = rotation.look_after(authority, registry, grace=GRACE, now=NOW + 244 * DAY)
     assert len(told) == 2
     assert states(authority, Kind.DEVICES) == ["draining", "signing"]
     assert states(authority, Kind.SERVERS) == ["retired", "signing"]
     assert authority.client_ca_pem().count(b"BEGIN CERTIFICATE") == 2
-    assert rotation.look_after(authority, registry, now=NOW + 244 * DAY) == []
-    assert rotation.look_after(authority, registry, now=NOW + 364 * DAY) == []  # sensor-1 still has its leaf
-    assert rotation.look_after(authority, registry, now=NOW + 366 * DAY)
+    assert rotation.look_after(authority, registry, grace=GRACE, now=NOW + 244 * DAY) == []
+    assert rotation.look_after(authority, registry, grace=GRACE, now=NOW + 364 * DAY) == []  # sensor-1 has its leaf
+    assert rotation.look_after(authority, registry, grace=GRACE, now=NOW + 454 * DAY) == []  # and may still renew it
+    assert rotation.look_after(authority, registry, grace=GRACE, now=NOW + 456 * DAY)
     assert states(authority, Kind.DEVICES) == ["retired", "signing"]
     assert authority.client_ca_pem().count(b"BEGIN CERTIFICATE") == 1
     assert not (folder.ca_dir / "devices.key").exists()
@@ -283,16 +286,16 @@ def test_a_retired_issuing_ca_gets_nobody_in_through_its_root(authority, registr
     old = authority.issue_device("sensor-1", now=NOW)  # not in the registry, as if its key had been stolen
     rotation.replace_issuer(authority, Kind.DEVICES, now=NOW)
     assert verifies_client(authority.client_ca_pem(), old.cert_chain_pem)
-    rotation.look_after(authority, registry, now=NOW)
+    rotation.look_after(authority, registry, grace=GRACE, now=NOW)
     assert not verifies_client(authority.client_ca_pem(), old.cert_chain_pem)
 
 
 def test_successors_end_with_their_root(authority, registry):
     """At the end of a root's life its issuing CAs cannot last longer; no successor is made that would not."""
     late = NOW + 3600 * DAY
-    rotation.look_after(authority, registry, now=late)
+    rotation.look_after(authority, registry, grace=GRACE, now=late)
     count = len(authority.record.entries)
-    assert rotation.look_after(authority, registry, now=late + 45 * DAY) == []
+    assert rotation.look_after(authority, registry, grace=GRACE, now=late + 45 * DAY) == []
     assert len(authority.record.entries) == count
     assert rotation.root_is_due(authority, now=late)
     assert not rotation.root_is_due(authority, now=NOW)
@@ -393,3 +396,17 @@ def test_keys_are_not_printed(authority):
     text = f"{authority!r} {authority.members!r}"
     assert State.DRAINING in text
     assert "EllipticCurve" not in text
+
+
+def test_revocation_lists_cover_every_issuing_ca_that_is_accepted(three):
+    folder, authority, _ = three
+    device_add(*three, id="before", now=NOW)
+    rotation.replace_issuer(authority, Kind.DEVICES, now=NOW)
+    device_add(*three, id="after", now=NOW)
+    for device in ("before", "after"):
+        device_revoke(*three, id=device, now=NOW)
+    written = revocation.crl_path(folder).read_bytes()
+    new, old = soundness.crls(written)
+    assert (len(new), len(old)) == (1, 1)
+    assert new.is_signature_valid(authority.device_issuer.key.public_key())
+    assert new.issuer != old.issuer

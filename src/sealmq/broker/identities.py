@@ -131,7 +131,7 @@ class Identities:
         """
         now = signing.utc_now()
         if revocation.crl_is_due(self._folder, now=now):
-            revocation.write_crl(self._folder, self._authority.device_issuer, self._registry, now=now)
+            revocation.write_crl(self._folder, self._authority, self._registry, now=now)
 
     def verbs(self) -> dict[str, Verb]:
         """The operations that concern live sessions or what the data plane was told, in their live form."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sealmq.broker import certificates, soundness
 from sealmq.broker.bundle import BundleTopic
 from sealmq.broker.watch import Watch
+from sealmq.config.duration import parse_duration
 from sealmq.errors import SealmqError
 from sealmq.pki import rotation, signing
 
@@ -167,7 +168,8 @@ class Upkeep:
 
     def _renew(self, now: datetime) -> None:
         service = self._service
-        for sentence in rotation.look_after(service.authority, service.registry, now=now):
+        grace = parse_duration(service.settings.config.enrolment.grace)
+        for sentence in rotation.look_after(service.authority, service.registry, grace=grace, now=now):
             service.logger.info("ca", summary=sentence)
         if self._watch.fault is None:  # else the files are what is not in force, and renewing would take them along
             material = self._read()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sealmq.datafolder import DataFolder
+    from sealmq.pki.authority import Authority
     from sealmq.pki.registry import Registry
     from sealmq.pki.signing import Issuer
 
@@ -91,14 +92,17 @@ def crl(issuer: Issuer, registry: Registry, *, now: datetime) -> x509.Certificat
 
 
 def crl_path(folder: DataFolder) -> Path:
-    """Where the CRL of the issuing CA for devices lies."""
+    """Where the CRLs of the issuing CAs for devices lie."""
     return folder.ca_dir / "devices.crl.pem"
 
 
-def write_crl(folder: DataFolder, issuer: Issuer, registry: Registry, *, now: datetime) -> Path:
-    """Write a fresh CRL, whole or not at all; where it is. Raises `Environment` when it cannot be written."""
-    made = crl(issuer, registry, now=now)
-    write_public(crl_path(folder), made.public_bytes(serialization.Encoding.PEM))
+def write_crl(folder: DataFolder, authority: Authority, registry: Registry, *, now: datetime) -> Path:
+    """Write fresh CRLs, whole or not at all; where they are. Raises `Environment` when they cannot be written.
+
+    One follows the other for each issuing CA whose devices are accepted, that of the one that signs now first.
+    """
+    lists = [crl(member.issuer, registry, now=now) for member in authority.device_issuers()]
+    write_public(crl_path(folder), b"".join(one.public_bytes(serialization.Encoding.PEM) for one in lists))
     return crl_path(folder)
 
 

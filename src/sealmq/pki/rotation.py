@@ -28,7 +28,7 @@ from sealmq.pki.authority import Authority, Entry, Kind, Member, Record, State
 from sealmq.pki.authority.bridge import can_bridge, sign_bridge
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from sealmq.pki.registry import Registry
 
@@ -83,11 +83,11 @@ def replace_issuer(authority: Authority, kind: Kind, *, now: datetime) -> None:
         authority.commit(state, member)
 
 
-def look_after(authority: Authority, registry: Registry, *, now: datetime) -> list[str]:
+def look_after(authority: Authority, registry: Registry, *, grace: timedelta, now: datetime) -> list[str]:
     """What is due by itself, done; a sentence for each thing. To be called now and then.
 
     An issuing CA with less than a third of its life left gets a successor; one that a successor has followed is retired
-    once the last certificate it issued has expired.
+    once the last certificate it issued has expired for `grace`, in which its device may still renew.
     """
     told = []
     with authority.changing():
@@ -99,11 +99,11 @@ def look_after(authority: Authority, registry: Registry, *, now: datetime) -> li
         spent = [
             member
             for member in authority.members_of(Kind.DEVICES, State.DRAINING)
-            if not _in_use(member, registry, now)
+            if not _in_use(member, registry, now - grace)
         ]
         if spent:
             authority.commit(authority.record.put(*(_in(member.entry, State.RETIRED, now) for member in spent)))
-            told += [f"issuing CA {member.name} is retired: its last certificate has expired" for member in spent]
+            told += [f"issuing CA {member.name} is retired: its last certificate is past use" for member in spent]
     return told
 
 
@@ -175,9 +175,9 @@ def _is_due(member: Member, now: datetime) -> bool:
     return end - now < profiles.RENEW_BELOW * (end - begin)
 
 
-def _in_use(member: Member, registry: Registry, now: datetime) -> bool:
+def _in_use(member: Member, registry: Registry, since: datetime) -> bool:
     return any(
-        certificate.issuer == member.key_id and certificate.not_after > now
+        certificate.issuer == member.key_id and certificate.not_after > since
         for device in registry.devices()
         for certificate in device.certificates
     )

@@ -213,7 +213,7 @@ def _end(
 
 def _crl(folder: DataFolder, authority: Authority, registry: Registry, now: datetime) -> str | None:
     try:
-        return str(revocation.write_crl(folder, authority.device_issuer, registry, now=now))
+        return str(revocation.write_crl(folder, authority, registry, now=now))
     except Environment:
         return None  # a full disk must not keep anybody from revoking; the broker writes it when there is room
 
