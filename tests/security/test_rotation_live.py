@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import shutil
 import ssl
@@ -13,6 +14,7 @@ import pytest
 import raw_mqtt
 from raw_mqtt import Wire
 
+from programs import finished
 from sealmq.broker import control
 from sealmq.errors import NotSo
 from sealmq.pki.operations import device_files
@@ -210,3 +212,35 @@ def test_a_session_is_resumed_after_a_restart_of_the_broker(tmp_path):
         Wire.open(broker.port, files, context=context, session=session) as wire,
     ):
         assert not wire.socket.session_reused
+
+
+def test_stock_clients_confirm_with_curl_and_learn_the_roots_over_mqtt(few, tmp_path):
+    """What docs/rotation.md tells devices to do, as it stands there."""
+    broker, device = few.broker, few.ids[0]
+    files = few.files(device)
+    few.rotate(kind="root", step="stage")
+    few.rotate(kind="root", step="publish")
+    identity = ["--cacert", files.ca, "--cert", files.cert, "--key", files.key]
+    url = f"https://localhost:{broker.port_of('https')}/.well-known/est/cacerts"
+    fetched = finished("curl", "-sS", *identity, url)
+    assert fetched.returncode == 0, fetched.stderr
+    der = base64.b64decode(fetched.stdout)
+    (tmp_path / "cacerts.der").write_bytes(der)
+    printed = finished("openssl", "pkcs7", "-inform", "DER", "-print_certs", "-in", tmp_path / "cacerts.der")
+    assert printed.stdout.count("BEGIN CERTIFICATE") == 3  # both roots and the issuing CA for devices
+    found = control.call(broker.folder, "ca-rotation")
+    assert (found["confirmed"], device in found["missing"]) == (1, False)
+
+    identity = ["--cert", files.cert, "--key", files.key, "-i", f"{device}:s"]
+    options = ["-h", "localhost", "-p", broker.port, *identity, "-V", "5"]
+    learnt = finished("mosquitto_sub", *options, "--cafile", files.ca, "-t", "$ca/bundle", "-C", "1", "-W", "10")
+    assert learnt.returncode == 0, learnt.stderr
+    (tmp_path / "ca-new.pem").write_text(learnt.stdout)
+    for step in ("switch", "drain"):
+        few.rotate(kind="root", step=step, force=True)
+    control.call(broker.folder, "device-renew", {"id": device})
+    message = ["-t", f"devices/{device}/x", "-m", "1", "-q", "1"]
+    with_new = finished("mosquitto_pub", *options, "--cafile", tmp_path / "ca-new.pem", *message)
+    assert with_new.returncode == 0, with_new.stderr
+    (tmp_path / "old.pem").write_bytes((broker.folder.ca_dir / "root.pem").read_bytes())
+    assert finished("mosquitto_pub", *options, "--cafile", tmp_path / "old.pem", *message).returncode != 0
