@@ -13,7 +13,7 @@ from sealmq.errors import DataFolderError, NotSo
 from sealmq.pki import profiles, readiness, revocation, rotation, signing
 from sealmq.pki.authority import Authority, Kind, State, files, record
 from sealmq.pki.authority import ca as authority_ca
-from sealmq.pki.operations import ca_rotate, ca_rotation, device_add, device_revoke
+from sealmq.pki.operations import ca_rotate, ca_rotation, device_add, device_files, device_renew, device_revoke
 from sealmq.pki.registry import Registry
 from sealmq.pki.rotation import Step
 
@@ -410,3 +410,14 @@ def test_revocation_lists_cover_every_issuing_ca_that_is_accepted(three):
     assert (len(new), len(old)) == (1, 1)
     assert new.is_signature_valid(authority.device_issuer.key.public_key())
     assert new.issuer != old.issuer
+
+
+def test_renewing_the_files_of_a_device_brings_the_present_roots(three):
+    folder, authority, _ = three
+    device_add(*three, id="sensor-1", now=NOW)
+    files = device_files(folder, "sensor-1")
+    assert files.ca.read_bytes() == authority.root_pem
+    go(authority, Step.SWITCH)
+    device_renew(*three, id="sensor-1", now=NOW)
+    assert files.ca.read_bytes() == authority.server_ca_pem()
+    assert verifies_client(authority.client_ca_pem(), files.cert.read_bytes())

@@ -18,6 +18,7 @@ from sealmq.pki.names import check_device_id
 from sealmq.pki.operations.devices import enter_device
 from sealmq.pki.operations.results import Result, certificate, iso
 from sealmq.pki.registry import DeviceStatus, TokenRecord
+from sealmq.secretfiles import write_public
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -94,9 +95,9 @@ def device_renew(
 ) -> Result:
     """A new key and certificate for a device whose files lie here, in `out`/`id` or the folder's `devices`.
 
-    The old pair is replaced once the new one is recorded and written whole. The result is that of `device_add`. Raises
-    `NotSo` with code `device-unknown`, `device-revoked`, `device-retired` or `device-files-missing`, `Environment` when
-    a file cannot be written; then the old pair is as it was.
+    The old pair is replaced once the new one is recorded and written whole; the CA file gets the present roots. The
+    result is that of `device_add`. Raises `NotSo` with code `device-unknown`, `device-revoked`, `device-retired` or
+    `device-files-missing`, `Environment` when a file cannot be written; then the old pair is as it was.
     """
     now = now or signing.utc_now()
     files = DeviceFiles.inside(
@@ -116,6 +117,7 @@ def device_renew(
         with registry.transaction():
             issued = enrolment.issue(authority, registry, device, key.public_key(), now=now)
             devicefiles.stage(files, cert_chain_pem=issued.chain_pem, key_pem=signing.key_pem(key))
+            write_public(files.ca, authority.server_ca_pem())  # of a CA that was replaced, it holds the old root alone
     except BaseException:
         devicefiles.discard(files)
         raise
