@@ -47,13 +47,13 @@ pub(super) fn copy(conn: &Connection, path: &Path, to: &Path) -> Result<BackupRe
 /// `store-exists`, `store-locked`; `store-damaged`, `store-foreign`, `store-newer`, `store-older` about `from`.
 pub fn restore(from: &Path, to: &Path) -> Result<BackupReport, StoreError> {
     let conn = file::open_read_only(from)?;
-    if let Some(said) = check::check(&conn, from)?.first() {
-        return Err(damaged(from, said));
-    }
     folder::prepare(to)?;
     let _lock = folder::take_lock(to)?;
     if folder::bytes_of(&folder::wal_of(to)) > 0 {
         return Err(file::exists(&folder::wal_of(to)));
+    }
+    if let Some(said) = check::check(&conn, from)?.first() {
+        return Err(damaged(from, said));
     }
     copy(&conn, from, to)
 }

@@ -10,31 +10,31 @@ use std::path::Path;
 /// Sentences are for people; so many of them are enough.
 const ENOUGH: usize = 100;
 
-/// Rows that cannot be there, with the sentence for their number.
+/// Rows that cannot be there: what they are, and how to count them.
 const NEVER: [(&str, &str); 6] = [
     (
-        "messages wait for no session",
-        "SELECT count(*) FROM queue WHERE session NOT IN (SELECT session FROM sessions UNION ALL SELECT session FROM ended)",
+        "messages that wait for no session",
+        "queue WHERE session NOT IN (SELECT session FROM sessions UNION ALL SELECT session FROM ended)",
     ),
     (
-        "subscriptions belong to no session",
-        "SELECT count(*) FROM subscriptions WHERE session NOT IN (SELECT session FROM sessions UNION ALL SELECT session FROM ended)",
+        "subscriptions of no session",
+        "subscriptions WHERE session NOT IN (SELECT session FROM sessions UNION ALL SELECT session FROM ended)",
     ),
     (
-        "packet identifiers belong to no session",
-        "SELECT count(*) FROM received WHERE session NOT IN (SELECT session FROM sessions UNION ALL SELECT session FROM ended)",
+        "packet identifiers of no session",
+        "received WHERE session NOT IN (SELECT session FROM sessions UNION ALL SELECT session FROM ended)",
     ),
     (
-        "sessions are ended and there",
-        "SELECT count(*) FROM sessions WHERE session IN (SELECT session FROM ended)",
+        "sessions both ended and there",
+        "sessions WHERE session IN (SELECT session FROM ended)",
     ),
     (
-        "message bodies are needed by nobody",
-        "SELECT count(*) FROM bodies WHERE body NOT IN (SELECT body FROM queue WHERE body IS NOT NULL)",
+        "message bodies that nobody waits for",
+        "bodies WHERE body NOT IN (SELECT body FROM queue WHERE body IS NOT NULL)",
     ),
     (
-        "session numbers would be given out again",
-        "SELECT count(*) FROM sessions WHERE session >= (SELECT value FROM meta WHERE name = 'next_session')",
+        "sessions whose number would be given out again",
+        "sessions WHERE session >= (SELECT value FROM meta WHERE name = 'next_session')",
     ),
 ];
 
@@ -72,10 +72,10 @@ fn all(conn: &Connection, found: &mut Vec<String>) -> Result<(), Error> {
         // What hangs on broken pages is not worth asking for.
         return Ok(());
     }
-    for (what, sql) in NEVER {
-        match conn.query_row(sql, [], |row| row.get::<_, i64>(0))? {
-            0 => {}
-            count => found.push(format!("{count} {what}")),
+    for (what, rows) in NEVER {
+        let count: i64 = conn.query_row(&format!("SELECT count(*) FROM {rows}"), [], |row| row.get(0))?;
+        if count > 0 {
+            found.push(format!("{what}: {count}"));
         }
     }
     let mut note = |row: Result<crate::Stored<'_>, String>| {

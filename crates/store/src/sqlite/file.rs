@@ -75,8 +75,11 @@ pub(super) fn open_read_only(path: &Path) -> Result<Connection, StoreError> {
             mend: "name the store's file; a broker makes it at its first start".into(),
         });
     }
-    let is_still = folder::bytes_of(&folder::wal_of(path)) == 0 && folder::is_idle(path);
-    let query = if is_still { "mode=ro&immutable=1" } else { "mode=ro" };
+    let query = if folder::is_still(path) {
+        "mode=ro&immutable=1"
+    } else {
+        "mode=ro"
+    };
     let conn = reader(path, query)?;
     recognise(&conn, path)?;
     match version(&conn).map_err(|error| of_sqlite(path, &error))? {
@@ -144,7 +147,7 @@ fn make(path: &Path) -> Result<(), StoreError> {
     folder::publish(&draft, path).map_err(of_system)
 }
 
-pub(super) fn remove_if_there(path: &Path) -> std::io::Result<()> {
+fn remove_if_there(path: &Path) -> std::io::Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
@@ -212,21 +215,13 @@ pub(super) fn copy(conn: &Connection, path: &Path, to: &Path) -> Result<(), Stor
         return Err(exists(to));
     }
     let draft = folder::beside(to, ".part");
-    let fill = || {
-        remove_if_there(&draft)?;
-        folder::create(&draft)
-    };
-    fill().map_err(|error| of_system(to, &error))?;
+    // Not removed when it is there: another copy may be under way.
+    folder::create(&draft).map_err(|error| about_new(&draft, &error))?;
     let name = draft.to_str().ok_or_else(|| unspeakable(to))?;
     let result = conn
         .execute("VACUUM INTO ?1", [name])
         .map_err(|error| of_sqlite(path, &error))
-        .and_then(|_| {
-            folder::publish(&draft, to).map_err(|error| match error.kind() {
-                std::io::ErrorKind::AlreadyExists => exists(to),
-                _ => of_system(to, &error),
-            })
-        });
+        .and_then(|_| folder::publish(&draft, to).map_err(|error| about_new(to, &error)));
     if result.is_err() {
         // The first error is the one to tell.
         drop(remove_if_there(&draft));
@@ -239,6 +234,13 @@ pub(super) fn exists(path: &Path) -> StoreError {
         code: "store-exists",
         message: format!("{} is there already", path.display()),
         mend: "name another file, or move that one away together with its -wal".into(),
+    }
+}
+
+fn about_new(path: &Path, error: &std::io::Error) -> StoreError {
+    match error.kind() {
+        std::io::ErrorKind::AlreadyExists => exists(path),
+        _ => of_system(path, error),
     }
 }
 
@@ -266,4 +268,52 @@ fn now() -> u128 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |passed| passed.as_millis())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_older_file_is_copied_then_brought_up_to_date() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("s");
+        let conn = open(&path).unwrap();
+        let steps = [
+            "ALTER TABLE sessions ADD COLUMN colour TEXT",
+            "CREATE TABLE colours (name TEXT) STRICT",
+        ];
+        migrate(&conn, &path, 3, &steps).unwrap();
+        assert_eq!(version(&conn).unwrap(), 3);
+        conn.execute_batch("SELECT colour FROM sessions; SELECT name FROM colours")
+            .unwrap();
+        let copy = folder::beside(&path, ".v1");
+        assert_eq!(version(&reader(&copy, "mode=ro").unwrap()).unwrap(), 1);
+        // Up to date: no second copy, which would be refused.
+        migrate(&conn, &path, 3, &steps).unwrap();
+    }
+
+    #[test]
+    fn a_step_that_fails_leaves_the_file_as_it_was() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("s");
+        let conn = open(&path).unwrap();
+        let steps = [
+            "CREATE TABLE colours (name TEXT) STRICT",
+            "INSERT INTO nowhere VALUES (1)",
+        ];
+        assert!(migrate(&conn, &path, 3, &steps).is_err());
+        assert_eq!(version(&conn).unwrap(), 1);
+        assert!(conn.prepare("SELECT * FROM colours").is_err());
+        let there = migrate(&conn, &path, 3, &steps).unwrap_err();
+        assert_eq!(there.code, "store-exists", "the copy of the first attempt is kept");
+    }
+
+    #[test]
+    fn a_name_is_escaped() {
+        assert_eq!(
+            uri(OsStr::new("/a b/?#%ü"), "mode=ro"),
+            "file:/a%20b/%3F%23%25%C3%BC?mode=ro"
+        );
+    }
 }

@@ -47,7 +47,7 @@ pub(super) fn prepare(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// The lock of a store: one broker, or many readers. It lasts as long as the file is open.
+/// The lock of a store, for the one process that writes it. It lasts as long as the file is open.
 pub(super) fn take_lock(path: &Path) -> Result<File, StoreError> {
     let file = OpenOptions::new()
         .write(true)
@@ -67,12 +67,10 @@ pub(super) fn take_lock(path: &Path) -> Result<File, StoreError> {
     }
 }
 
-/// Whether nobody has the lock of [`take_lock`] now.
-pub(super) fn is_idle(path: &Path) -> bool {
-    match File::open(beside(path, ".lock")) {
-        Ok(file) => flock(&file, FlockOperation::NonBlockingLockShared).is_ok(),
-        Err(error) => error.kind() == io::ErrorKind::NotFound,
-    }
+/// Whether nothing but the file itself is there: SQLite keeps a log and its index beside it as long as anybody uses it, and
+/// after an end in the middle of something.
+pub(super) fn is_still(path: &Path) -> bool {
+    bytes_of(&wal_of(path)) == 0 && !beside(path, "-shm").exists()
 }
 
 /// An empty file (0600) that was not there before.

@@ -102,8 +102,11 @@ impl Inbox {
         if is_first {
             open.since = Some(Instant::now());
         }
-        if open.batch.size() > CROWD {
-            self.turn_full();
+        match self.health.load(Ordering::Acquire) {
+            // Nobody will ever take it.
+            FAILED => drop(open.take(Vec::new())),
+            _ if open.batch.size() > CROWD => self.turn_full(),
+            _ => {}
         }
         if open.is_writer_waiting && (is_first || urgency > Urgency::Lazy || open.batch.size() >= COMPANY) {
             open.is_writer_waiting = false;

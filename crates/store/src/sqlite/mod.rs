@@ -37,8 +37,8 @@ use rusqlite::{Connection, Error};
 use stats::Figures;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 use survey::{Backlog, Survey};
@@ -69,7 +69,7 @@ pub struct Store {
 }
 
 enum State {
-    Opened(Box<Opened>),
+    Opened(Box<Mutex<Opened>>),
     Started(Started),
 }
 
@@ -82,7 +82,11 @@ struct Opened {
 
 struct Started {
     inbox: Arc<Inbox>,
-    /// Each says once that its thread has ended; the writer also, whether everything is in the file.
+    ended: Mutex<Ended>,
+}
+
+/// Each thread says once that it has ended; the writer also, whether everything is in the file.
+struct Ended {
     reader: Receiver<()>,
     writer: Receiver<bool>,
 }
@@ -100,8 +104,10 @@ impl Store {
         let lock = folder::take_lock(&path)?;
         let writer = file::open(&path)?;
         let was_closed = file::begin_use(&writer).map_err(of_sqlite)?;
-        if !was_closed && let Some(said) = check::quick(&writer).map_err(of_sqlite)? {
-            return Err(damaged(&path, said));
+        if !was_closed {
+            check::quick(&writer)
+                .map_err(of_sqlite)?
+                .map_or(Ok(()), |said| Err(damaged(&path, said)))?;
         }
         let Survey {
             backlogs,
@@ -117,7 +123,7 @@ impl Store {
         Ok(Store {
             max_bytes: settings.max_bytes,
             lazy_after: settings.lazy_after,
-            state: State::Opened(Box::new(opened)),
+            state: State::Opened(Box::new(Mutex::new(opened))),
             next_session,
             lock: Arc::new(lock),
             path,
@@ -134,13 +140,14 @@ impl Store {
     /// # Errors
     /// `store-damaged` when a row is not what was written; what was visited before is not all there was.
     pub fn load(&mut self, visit: &mut dyn FnMut(Stored<'_>)) -> Result<(), StoreError> {
-        let State::Opened(opened) = &self.state else {
+        let State::Opened(opened) = &mut self.state else {
             return Err(StoreError {
                 code: "store-started",
                 message: format!("store {} is being written already", self.path.display()),
                 mend: "load before start".into(),
             });
         };
+        let opened = opened.get_mut().unwrap_or_else(PoisonError::into_inner);
         let mut load = || {
             read::sessions(&opened.writer, &mut |row| row.map(&mut *visit))?;
             read::of_sessions(&opened.writer, &mut |row| row.map(&mut *visit))?;
@@ -176,8 +183,7 @@ impl Store {
         let (reader_ended, reader) = sync_channel(1);
         let started = State::Started(Started {
             inbox: Arc::clone(&inbox),
-            reader,
-            writer,
+            ended: Mutex::new(Ended { reader, writer }),
         });
         if let State::Opened(opened) = std::mem::replace(&mut self.state, started) {
             let Opened {
@@ -185,7 +191,7 @@ impl Store {
                 reader,
                 ledger,
                 ..
-            } = *opened;
+            } = opened.into_inner().unwrap_or_else(PoisonError::into_inner);
             let pages = Arc::clone(&inbox);
             spawn("store-pages", &inbox, move || {
                 pages::run(reader, &pages);
@@ -210,7 +216,7 @@ impl Store {
     pub fn stats(&self) -> Stats {
         let mut stats = match &self.state {
             State::Opened(opened) => stats_of(&Figures {
-                counts: opened.ledger.counts,
+                counts: lock(opened).ledger.counts,
                 ..Figures::default()
             }),
             State::Started(started) => {
@@ -257,9 +263,10 @@ impl Store {
         let left = || until.saturating_duration_since(Instant::now());
         // The reader first: the file's last user empties the log.
         started.inbox.close_pages();
-        let is_quiet = started.reader.recv_timeout(left()).is_ok();
+        let ended = lock(&started.ended);
+        let is_quiet = ended.reader.recv_timeout(left()).is_ok();
         started.inbox.close();
-        let is_closed = started.writer.recv_timeout(left()).unwrap_or(false);
+        let is_closed = ended.writer.recv_timeout(left()).unwrap_or(false);
         match started.inbox.health() {
             Health::Failed(sentence) => Err(StoreError {
                 code: "store-failed",
@@ -272,7 +279,7 @@ impl Store {
 
     fn counts(&self) -> Counts {
         match &self.state {
-            State::Opened(opened) => opened.ledger.counts,
+            State::Opened(opened) => lock(opened).ledger.counts,
             State::Started(started) => lock(&started.inbox.figures).counts,
         }
     }

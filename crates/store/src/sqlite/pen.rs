@@ -7,7 +7,8 @@ use super::folder;
 use super::ledger::Ledger;
 use super::statements::Statements;
 use super::stats::Figures;
-use crate::{Batch, Change, Entry, Origin, Urgency};
+use super::survey;
+use crate::{Batch, Change, Entry, Health, Origin, Urgency};
 use rusqlite::{Connection, Error, Statement};
 use std::fs::File;
 use std::time::Instant;
@@ -20,6 +21,13 @@ const FRAME: u64 = PAGE + 24;
 const RESERVE: u64 = 16 << 20;
 /// Free pages go back to the file system from this many on, when they are a quarter of the file.
 const FREE_PAGES: u64 = 1024;
+
+/// Whether batches are written for the first time, or there was no room for some of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Attempt {
+    First,
+    Again,
+}
 
 pub(super) struct Pen<'c> {
     conn: &'c Connection,
@@ -58,13 +66,14 @@ impl<'c> Pen<'c> {
     }
 
     /// All of `batches` in one transaction, or nothing. Where nothing is left to write there is no transaction.
-    pub fn write(&mut self, batches: &[Batch]) -> Result<(), Fault> {
+    pub fn write(&mut self, batches: &[Batch], attempt: Attempt) -> Result<(), Fault> {
         self.transaction(|pen| {
             let urgency = batches.iter().map(Batch::urgency).max().unwrap_or_default();
             let mut is_begun = false;
-            // More than one: there was no room for the first. What is done since then makes some, whatever comes before it:
-            // a message that is done is never written again under its place.
-            for entry in batches.get(1..).unwrap_or_default().iter().flat_map(Batch::entries) {
+            // What is done makes room, also for what stands before it: a message that is done is never written again under
+            // its place, so that taking it away twice is taking it away once.
+            let relief = if attempt == Attempt::Again { batches } else { &[] };
+            for entry in relief.iter().flat_map(Batch::entries) {
                 if let Ok(Entry::Change(Change::Done { session, order })) = entry {
                     pen.begin_once(&mut is_begun, urgency)?;
                     pen.statements.done(&mut pen.ledger, session, order)?;
@@ -104,11 +113,18 @@ impl<'c> Pen<'c> {
         self.checkpoint_by("PRAGMA wal_checkpoint(PASSIVE)")
     }
 
-    /// Give free pages back, a slice at a time; `true` when there was something to give.
-    pub fn shrink(&mut self) -> Result<bool, Fault> {
+    /// The same, and give the log's own bytes back; waits a moment for readers.
+    pub fn empty_log(&mut self) -> Result<(), Fault> {
+        self.checkpoint_by("PRAGMA wal_checkpoint(TRUNCATE)")
+    }
+
+    /// Give free pages back, a slice at a time: all when `room` is short, otherwise when there are many. `true` when there
+    /// was something to give.
+    pub fn shrink(&mut self, room: &Health) -> Result<bool, Fault> {
         self.look()?;
-        let figures = &self.figures;
-        if figures.free_pages < FREE_PAGES || figures.free_pages * 4 < figures.pages {
+        let (pages, free) = (self.figures.pages, self.figures.free_pages);
+        let are_many = free >= FREE_PAGES && free * 4 >= pages;
+        if !are_many && (free == 0 || *room == Health::Good) {
             return Ok(false);
         }
         let mut statement = self.conn.prepare("PRAGMA incremental_vacuum(256)")?;
@@ -123,33 +139,32 @@ impl<'c> Pen<'c> {
 
     /// Everything in the file, the log empty, and a mark that says so.
     pub fn close(&mut self) -> Result<(), Fault> {
+        debug_assert_eq!(survey::survey(self.conn)?.ledger.counts, self.ledger.counts);
         self.set_synchronous(Urgency::Sync)?;
         self.conn
             .execute("INSERT OR REPLACE INTO meta (name, value) VALUES ('was_closed', 1)", [])?;
-        self.checkpoint_by("PRAGMA wal_checkpoint(TRUNCATE)")
+        self.empty_log()
     }
 
-    /// Frames of the log that are not in the file yet.
-    pub fn pending_frames(&self) -> u64 {
-        self.log.frames - self.log.moved.min(self.log.frames)
+    /// Bytes of the log that are not in the file yet.
+    pub fn pending_bytes(&self) -> u64 {
+        self.log.frames.saturating_sub(self.log.moved) * PAGE
     }
 
     /// Whether there is room for more messages: within `max_bytes`, and on the disk of `file`. A store that `was_full` has
     /// to win some room first.
     pub fn has_room(&mut self, max_bytes: u64, file: &File, was_full: bool) -> Result<bool, Fault> {
         self.look()?;
-        let margin = if was_full { 2 } else { 1 };
-        let used = self.figures.pages.saturating_sub(self.figures.free_pages) + self.pending_frames();
-        let bound = if was_full {
-            max_bytes - max_bytes / 16
-        } else {
-            max_bytes
+        let pending = self.pending_bytes();
+        let used = self.figures.pages.saturating_sub(self.figures.free_pages) * PAGE + pending;
+        let (bound, margin) = match was_full {
+            true => (max_bytes - max_bytes / 16, 2),
+            false => (max_bytes, 1),
         };
-        if used * PAGE > bound {
-            return Ok(false);
-        }
-        // A file system that does not tell has room until a write says otherwise.
-        Ok(folder::space(file).map_or(true, |(free, all)| free >= margin * RESERVE.min(all / 16)))
+        // What waits in the log will want its place in the file. A file system that does not tell has room until a write
+        // says otherwise.
+        let has_disk = folder::space(file).map_or(true, |(free, all)| free >= pending + margin * RESERVE.min(all / 16));
+        Ok(used <= bound && has_disk)
     }
 
     fn transaction(&mut self, work: impl FnOnce(&mut Pen<'c>) -> Result<bool, Fault>) -> Result<(), Fault> {

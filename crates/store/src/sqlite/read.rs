@@ -124,7 +124,8 @@ fn session<'r>(row: &'r Row<'_>) -> Parsed<Stored<'r>> {
         device,
         expiry_s,
         disconnected_at,
-        sent,
+        // Connected to the last: nobody noted how far it came.
+        sent: disconnected_at.map_or(Order(u64::MAX), |_| sent),
     }))
 }
 
