@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import pkcs7, pkcs12
 
 from sealmq.errors import ConfigError, NotSo, UsageError
+from sealmq.pki.malformed import MALFORMED, reason
 from sealmq.secretfiles import is_exposed, raise_environment
 
 if TYPE_CHECKING:
@@ -114,8 +114,8 @@ def certificates(path: Path) -> list[x509.Certificate]:
     found = [piece for piece in pieces(path) if piece.label == CERTIFICATE]
     try:
         loaded = [load_certificate(piece) for piece in found]
-    except ValueError as error:
-        raise _invalid(path, f"holds a certificate that cannot be parsed: {_one_line(error)}") from error
+    except MALFORMED as error:
+        raise _invalid(path, f"holds a certificate that cannot be parsed: {reason(error)}") from error
     if not loaded:
         raise _invalid(path, "holds no certificate")
     return loaded
@@ -126,9 +126,9 @@ def revocation_lists(path: Path) -> list[x509.CertificateRevocationList]:
     found = [piece for piece in pieces(path) if piece.label == CRL]
     try:
         loaded = [load_crl(piece) for piece in found]
-    except ValueError as error:
+    except MALFORMED as error:
         raise ConfigError(
-            f"file {path} holds a revocation list that cannot be parsed: {_one_line(error)}", code="crl-invalid"
+            f"file {path} holds a revocation list that cannot be parsed: {reason(error)}", code="crl-invalid"
         ) from error
     if not loaded:
         raise ConfigError(f"file {path} holds no revocation list", mend="check the path", code="crl-invalid")
@@ -173,7 +173,7 @@ def _der_pieces(data: bytes, passphrase: bytes | None) -> Iterator[Piece]:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 load(data)
-        except (ValueError, TypeError, UnsupportedAlgorithm):
+        except MALFORMED:
             continue
         yield Piece(label, data, is_der=True)
         return
@@ -188,7 +188,7 @@ def _private_key(der: bytes) -> None:
 def _certificates(load: Callable[[bytes], list[x509.Certificate]], data: bytes) -> list[Piece]:
     try:
         return [Piece(CERTIFICATE, one.public_bytes(_DER), is_der=True) for one in load(data)]
-    except (ValueError, UnsupportedAlgorithm):
+    except MALFORMED:
         return []
 
 
@@ -203,7 +203,7 @@ def _store(data: bytes, passphrase: bytes | None) -> list[Piece]:
         return []
     try:
         key, first, others = pkcs12.load_key_and_certificates(data, passphrase)
-    except (ValueError, UnsupportedAlgorithm):
+    except MALFORMED:
         return [Piece(PKCS12, data, is_der=True)]
     found = []
     if key is not None:
@@ -215,7 +215,3 @@ def _store(data: bytes, passphrase: bytes | None) -> list[Piece]:
 
 def _invalid(path: Path, what: str) -> ConfigError:
     return ConfigError(f"file {path} {what}", mend="give certificates in PEM or DER form", code="certificate-invalid")
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join((str(error) or type(error).__name__).split())

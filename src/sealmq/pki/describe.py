@@ -203,7 +203,11 @@ _KEY_USAGES = {
 
 
 def _purposes(usage: Any) -> tuple[str, ...]:  # noqa: ANN401 - pyca's mapping of extensions is untyped
-    return tuple(_PURPOSES.get(oid.dotted_string, oid.dotted_string) for oid in usage or ())
+    return tuple(_purpose(oid.dotted_string) for oid in usage or ())
+
+
+def _purpose(oid: str) -> str:
+    return _PURPOSES.get(oid, oid)
 
 
 def _key_usages(usage: Any) -> tuple[str, ...]:  # noqa: ANN401

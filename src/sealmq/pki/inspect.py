@@ -11,8 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cryptography.exceptions import UnsupportedAlgorithm
-
 from sealmq.pki import certfiles, oddities
 from sealmq.pki.describe import (
     describe_certificate,
@@ -22,6 +20,7 @@ from sealmq.pki.describe import (
     describe_request,
 )
 from sealmq.pki.descriptions import CertificateDescription, Described, KeyDescription, Unreadable
+from sealmq.pki.malformed import MALFORMED, reason
 from sealmq.pki.oddities import Oddity
 
 if TYPE_CHECKING:
@@ -48,9 +47,8 @@ def inspect_files(
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # pyca warns of what is reported as an oddity here
                     found.append(_describe(path, position, piece, now, chain, passphrase))
-            except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-                reason = str(error) or type(error).__name__
-                found.append(Unreadable(path, position, _label(piece), reason))
+            except MALFORMED as error:
+                found.append(Unreadable(path, position, _label(piece), reason(error)))
     return [_with_others(item, found, chains) for item in found]
 
 

@@ -16,10 +16,11 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, TypeVar
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
 from cryptography.x509.oid import NameOID
 
+from sealmq.pki.malformed import MALFORMED
 from sealmq.pki.requests import has_null_parameters
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def _signed(child: x509.Certificate, parent: x509.Certificate) -> bool:
         child.verify_directly_issued_by(parent)
     except InvalidSignature:
         return False
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+    except MALFORMED:
         return True  # whether it did cannot be told here, and another oddity says why
     return True
 
@@ -158,7 +159,7 @@ def _signed(child: x509.Certificate, parent: x509.Certificate) -> bool:
 def _proves_its_key(request: x509.CertificateSigningRequest) -> bool:
     try:
         return request.is_signature_valid
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+    except MALFORMED:
         return False
 
 

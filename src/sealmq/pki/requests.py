@@ -19,6 +19,7 @@ from cryptography.x509.oid import ExtensionOID
 
 from sealmq.errors import NotSo
 from sealmq.pki import keys
+from sealmq.pki.malformed import MALFORMED, reason
 from sealmq.pki.requestder import without_null_parameters
 
 if TYPE_CHECKING:
@@ -71,9 +72,9 @@ def load(data: bytes) -> x509.CertificateSigningRequest:
             request = x509.load_der_x509_csr(without_null_parameters(der))
             request.subject  # noqa: B018 - parsed on first use; here is where a malformed one is to be found
             list(request.extensions)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except MALFORMED as error:
         raise _refused(
-            f"cannot be read: {_one_line(error)}",
+            f"cannot be read: {reason(error)}",
             "make it anew with: sealmq cert csr, or openssl req -new",
             "request-invalid",
         ) from error
@@ -100,9 +101,9 @@ def accept(data: bytes) -> Accepted:
     """
     request = load(data)
     key = _public_key(request)
-    if reason := keys.weakness(key):
+    if weakness := keys.weakness(key):
         raise _refused(
-            f"is for a key that is not certified: {reason}",
+            f"is for a key that is not certified: {weakness}",
             "make a P-256 key: sealmq cert key, or openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256",
             "request-key",
         )
@@ -129,9 +130,9 @@ def accept(data: bytes) -> Accepted:
 def _public_key(request: x509.CertificateSigningRequest) -> CertificatePublicKeyTypes:
     try:
         return request.public_key()
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except MALFORMED as error:
         raise _refused(
-            f"is for a key that cannot be read: {_one_line(error)}",
+            f"is for a key that cannot be read: {reason(error)}",
             "make a P-256 key with: sealmq cert key",
             "request-key",
         ) from error
@@ -150,7 +151,7 @@ def _check_signature(request: x509.CertificateSigningRequest) -> None:
         )
     try:
         is_valid = request.is_signature_valid
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+    except MALFORMED:
         is_valid = False
     if not is_valid:
         raise _refused(
@@ -169,10 +170,6 @@ def _der(data: bytes) -> bytes:
     if b"-----BEGIN" in data:
         raise ValueError("the PEM text holds no CERTIFICATE REQUEST")
     return data
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join((str(error) or type(error).__name__).split())
 
 
 def _refused(what: str, mend: str, code: str) -> NotSo:

@@ -55,7 +55,8 @@ class Search:
         for certificate in [*self.anchors, *self.intermediates]:  # anchors first: the shortest path is tried first
             if _der(certificate) not in seen:
                 seen.add(_der(certificate))
-                self._known.setdefault(certificate.subject, []).append(Facts.of(certificate))
+                facts = Facts.of(certificate)
+                self._known.setdefault(facts.subject, []).append(facts)
 
     def candidates(self, leaf: x509.Certificate) -> Iterator[Candidate]:
         """Every path upwards from `leaf`: those that end in an anchor, and those that lead nowhere."""
@@ -68,7 +69,7 @@ class Search:
             return
         passed = {_identity(one) for one in path}
         namesakes, signers = [], []
-        for parent in self._known.get(top.certificate.issuer, []):
+        for parent in self._known.get(top.issuer, []):
             if _identity(parent) in passed:
                 continue  # a path that meets a CA twice is a loop (RFC 4158, section 5.2)
             if self._left <= 0 or len(path) >= LONGEST_PATH:
@@ -92,7 +93,7 @@ def _der(certificate: x509.Certificate) -> bytes:
 
 def _identity(facts: Facts) -> tuple[x509.Name, bytes]:
     """A CA is its name and its key; several certificates may speak of one CA."""
-    return facts.certificate.subject, facts.certificate.tbs_certificate_bytes if facts.key is None else _spki(facts)
+    return facts.subject, facts.certificate.tbs_certificate_bytes if facts.key is None else _spki(facts)
 
 
 def _spki(facts: Facts) -> bytes:

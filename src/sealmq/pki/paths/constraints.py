@@ -49,7 +49,7 @@ def name_constraints(place: Place, question: Question) -> Step | None:
 def _names(facts: Facts) -> list[tuple[type[x509.GeneralName], Any]]:
     """Alternative names and the subject, by kind; mail addresses in the subject when no alternative name is one."""
     names: list[tuple[type[x509.GeneralName], Any]] = [(type(name), name.value) for name in facts.names]
-    subject = facts.certificate.subject
+    subject = facts.subject
     if list(subject):
         names.append((x509.DirectoryName, subject))
     if not any(kind is x509.RFC822Name for kind, _ in names):

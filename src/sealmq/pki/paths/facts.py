@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.x509.oid import NameOID
+
+from sealmq.pki.malformed import MALFORMED, reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,9 +23,11 @@ _Kind = TypeVar("_Kind", bound=x509.ExtensionType)
 
 @dataclass(frozen=True, eq=False)
 class Facts:
-    """`extensions` by dotted OID, none when `fault` says why they cannot be read; `key` None when it cannot be."""
+    """What stands in a certificate, `extensions` by dotted OID; where it cannot be read, less, and `fault` says why."""
 
     certificate: x509.Certificate
+    subject: x509.Name
+    issuer: x509.Name
     extensions: Mapping[str, x509.Extension[x509.ExtensionType]]
     key: object | None
     fault: str
@@ -32,18 +36,20 @@ class Facts:
     def of(cls, certificate: x509.Certificate) -> Facts:
         """Take a certificate apart; nothing is raised for a malformed one."""
         fault, key = "", None
+        subject, issuer = x509.Name([]), x509.Name([])
         extensions: dict[str, x509.Extension[x509.ExtensionType]] = {}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pyca warns of what `steps` reports
             try:
+                subject, issuer = certificate.subject, certificate.issuer
                 extensions = {one.oid.dotted_string: one for one in certificate.extensions}
-            except (ValueError, TypeError) as error:
-                fault = _clause(error)
+            except MALFORMED as error:
+                fault = reason(error)
             try:
                 key = certificate.public_key()
-            except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-                fault = fault or _clause(error)
-        return cls(certificate, extensions, key, fault)
+            except MALFORMED as error:
+                fault = fault or reason(error)
+        return cls(certificate, subject, issuer, extensions, key, fault)
 
     def find(self, kind: type[_Kind]) -> _Kind | None:
         """The extension of that kind, None when there is none."""
@@ -58,7 +64,7 @@ class Facts:
     @property
     def is_self_issued(self) -> bool:
         """Subject and issuer are one name (RFC 5280, section 3.2); the key may be another one."""
-        return self.certificate.subject == self.certificate.issuer
+        return self.subject == self.issuer
 
     @property
     def names(self) -> list[x509.GeneralName]:
@@ -69,13 +75,14 @@ class Facts:
     @property
     def common_names(self) -> list[str]:
         """The common names of the subject."""
-        return [str(one.value) for one in self.certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+        return [str(one.value) for one in self.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
 
     @property
     def label(self) -> str:
         """What a person calls it: its subject, else its first alternative name."""
-        subject = self.certificate.subject.rfc4514_string()
-        return subject or next((str(name.value) for name in self.names), "a certificate without a name")
+        return self.subject.rfc4514_string() or next(
+            (str(name.value) for name in self.names), "a certificate without a name"
+        )
 
 
 class Link:
@@ -89,15 +96,10 @@ class Link:
             self.is_good = True
         except InvalidSignature:
             pass
-        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-            self.reason = _clause(error)
+        except MALFORMED as error:
+            self.reason = reason(error)
 
 
 def label_of(name: x509.Name) -> str:
     """A name for people, never empty."""
     return name.rfc4514_string() or "an empty name"
-
-
-def _clause(error: Exception) -> str:
-    text = " ".join((str(error) or type(error).__name__).split()).rstrip(".")
-    return text[:1].lower() + text[1:]

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+
+from sealmq.pki.malformed import MALFORMED
 
 if TYPE_CHECKING:
     from sealmq.pki.paths.facts import Facts
@@ -27,7 +28,7 @@ def revocation(place: Place, question: Question) -> Step | None:
         return place.skipped(_CHECK, "no revocation list was given")
     certificate = place.facts.certificate
     issuer = place.candidate.path[place.position + 1]
-    named = [crl for crl in question.crls if crl.issuer == certificate.issuer]
+    named = [crl for crl in question.crls if _is_of(crl, place.facts.issuer)]
     usable = [crl for crl in named if not (unusable_reason(crl, issuer))]
     if not named:
         return place.skipped(_CHECK, "no revocation list of its issuer was given")
@@ -54,7 +55,7 @@ def unusable_reason(crl: x509.CertificateRevocationList, issuer: Facts) -> str:
     try:
         unknown = [one.oid.dotted_string for one in crl.extensions if one.critical]
         is_signed = issuer.key is not None and crl.is_signature_valid(issuer.key)  # type: ignore[arg-type]
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+    except MALFORMED:
         return "it is damaged"
     usage = issuer.find(x509.KeyUsage)
     if not is_signed:
@@ -66,8 +67,15 @@ def unusable_reason(crl: x509.CertificateRevocationList, issuer: Facts) -> str:
     return ""
 
 
+def _is_of(crl: x509.CertificateRevocationList, issuer: x509.Name) -> bool:
+    try:
+        return crl.issuer == issuer
+    except MALFORMED:
+        return False
+
+
 def _reason(entry: x509.RevokedCertificate) -> str:
     try:
         return f" ({entry.extensions.get_extension_for_class(x509.CRLReason).value.reason.value})"
-    except (x509.ExtensionNotFound, ValueError):
+    except (x509.ExtensionNotFound, *MALFORMED):
         return ""

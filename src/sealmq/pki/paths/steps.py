@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from sealmq.pki.malformed import MALFORMED
 from sealmq.pki.paths.facts import Facts, Link, label_of
 from sealmq.pki.paths.model import Question, Step, Verdict
 from sealmq.pki.profiles import Usage
@@ -141,7 +141,7 @@ def signature(place: Place, question: Question) -> Step:
     if not link.is_good:
         mend = "have it issued again"
         return place.failed(check, f"it cannot be checked: {link.reason}", fault="malformed", mend=mend)
-    return place.passed(check, f"signed by {label_of(place.facts.certificate.issuer)}")
+    return place.passed(check, f"signed by {label_of(place.facts.issuer)}")
 
 
 def identifiers(place: Place, question: Question) -> Step | None:
@@ -271,7 +271,7 @@ def trust(place: Place, question: Question) -> Step | None:
         return None
     if candidate.anchored:
         return place.passed(check, f"{facts.label} is trusted")
-    issuer = label_of(facts.certificate.issuer)
+    issuer = label_of(facts.issuer)
     if facts.is_self_issued and Link(facts, facts).is_good:
         if place.is_leaf:
             mend = "have it issued by a CA that is trusted, or trust it alone: --ca with this file"
@@ -319,7 +319,7 @@ def _issuer_url(facts: Facts) -> str:
 def _weak_hash(certificate: x509.Certificate) -> str:
     try:
         algorithm = certificate.signature_hash_algorithm
-    except UnsupportedAlgorithm:
+    except MALFORMED:
         return ""
     return _WEAK_HASHES.get(algorithm.name, "") if algorithm is not None else ""
 
