@@ -71,6 +71,7 @@ def test_the_url_of_a_token_is_the_operators(sealmq):
         ["add", "s", "--url", "https://h"],
         ["add", "s", "--token", "--url", "http://h"],
         ["add", "s", "--token", "--url", "https://h/path"],
+        ["add", "s", "--token", "--url", "https://[::1"],
         ["add", "s", "--group", "a/b"],
         ["add", "s", "--token", "--profile", "forever"],
         ["revoke", "s", "--reason", "because"],

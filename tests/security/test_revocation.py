@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-DISCONNECT = 14
+PUBACK, DISCONNECT = 4, 14
 ADMINISTRATIVE = 0x98
 
 
@@ -147,6 +147,16 @@ def test_an_id_that_is_given_out_again_is_let_in_with_its_new_certificate_alone(
     for name, content in kept.items():
         getattr(stolen, name).write_bytes(content)
     assert not gets_in(fleet, stolen, "sensor-1")
+
+
+def test_a_retired_device_leaves_neither_session_nor_retained_message(fleet: EphemeralBroker) -> None:
+    files = fleet.device("sensor-1")
+    with Wire.join(fleet.port, files, "sensor-1:keeps", version=V311) as wire:
+        wire.send(raw_mqtt.publish("devices/sensor-1/state", b"on", retain=True, qos=1, version=V311))
+        assert wire.packet().kind == PUBACK
+    found = control.call(fleet.folder, "device-retire", {"id": "sensor-1"})
+    assert found["retained_purged"] == 1
+    assert [one for one in fleet.broker.sessions() if one["device"] == "sensor-1"] == []
 
 
 def test_one_certificate_from_two_addresses_is_closed_when_so_configured(tmp_path: Path) -> None:

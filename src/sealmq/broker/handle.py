@@ -15,6 +15,7 @@ from sealmq.errors import NotSo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from sealmq._engine import Node
 
@@ -95,8 +96,37 @@ class Broker:
 
     def purge_device(self, device: str) -> dict[str, int]:
         """Drop the sessions of a device and the retained messages it left: how many `sessions` and `retained`."""
-        purge = getattr(self._node, "purge_device", None)  # not every engine of this version has it
-        found: dict[str, int] = json.loads(purge(device)) if purge is not None else {"sessions": 0, "retained": 0}
+        found: dict[str, int] = json.loads(self._node.purge_device(device))
+        return found
+
+    def store_backup(self, to: Path) -> dict[str, Any]:
+        """Copy the store to the new file `to`; shape and codes as in `_engine.pyi`, `Node.store_backup`."""
+        from sealmq import _engine
+
+        try:
+            found: dict[str, Any] = json.loads(self._node.store_backup(to))
+        except _engine.EngineError as error:
+            raise from_engine(*error.args) from None
+        return found
+
+    def store_check(self) -> list[str]:
+        """What is wrong with the store, a sentence each. Raises `NotSo` with code `store-none`."""
+        from sealmq import _engine
+
+        try:
+            return self._node.store_check()
+        except _engine.EngineError as error:
+            raise from_engine(*error.args) from None
+
+    def store_stats(self) -> dict[str, Any]:
+        """What the store holds and has cost; shape as `store` of `Node.stats`. Raises `NotSo`, code `store-none`."""
+        found: dict[str, Any] | None = self.stats().get("store")
+        if found is None:
+            raise from_engine(
+                "store-none",
+                "broker keeps everything in memory",
+                "set durability.default to sync or os, and restart it",
+            )
         return found
 
     def record_next(self, device: str | None, *, timeout_ms: int) -> dict[str, Any] | None:

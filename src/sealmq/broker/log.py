@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 Logger = Any  # structlog's bound loggers are made at run time; their methods are info(event, **fields) and the like
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
-_EVENT_LEVELS = dict.fromkeys(("refused", "denied", "dropped", "cloned", "fell-back", "sightings-lost"), "warning")
+_EVENT_LEVELS: dict[str, str] = dict.fromkeys(
+    ("refused", "denied", "dropped", "cloned", "fell-back", "sightings-lost"), "warning"
+)
+_STORE_LEVELS = {"full": "warning", "failed": "error"}
 _RECORDS_PER_SECOND = 50  # of one kind; the rest is counted, so that a flood of bad connections cannot fill the disk
 _CERTIFICATE_FIELDS = ("device", "subject", "issuer", "serial", "not_before", "not_after")
 
@@ -57,7 +60,7 @@ class EventLog:
         for kind, count in suppressed.items():
             self._logger.warning("suppressed", kind=kind, count=count)
         if within:
-            getattr(self._logger, _EVENT_LEVELS.get(name, "info"))(name, **fields)
+            getattr(self._logger, _level(name, fields))(name, **fields)
 
     def _turn_second(self) -> dict[str, int]:
         second = int(self._now())
@@ -67,6 +70,12 @@ class EventLog:
         self._second = second
         self._written = {}
         return over
+
+
+def _level(name: str, fields: dict[str, Any]) -> str:
+    if name == "store":
+        return _STORE_LEVELS.get(fields.get("health"), "info")
+    return _EVENT_LEVELS.get(name, "info")
 
 
 class Bridge(logging.Handler):
@@ -138,6 +147,10 @@ def _dropped(what: Words) -> str:
     return f"dropped {what['count']} messages for {what['client_id']}: {what['cause']}"
 
 
+def _store(what: Words) -> str:
+    return what["summary"]
+
+
 def _dangerous(what: Words) -> str:
     return f"DANGEROUS {what['setting']} = {what['value']}: {what['meaning']}"
 
@@ -148,6 +161,7 @@ _SENTENCES: dict[str, Callable[[Words], str]] = {
     "disconnected": _disconnected,
     "denied": _denied,
     "dropped": _dropped,
+    "store": _store,
     "dangerous": _dangerous,
 }
 

@@ -22,7 +22,13 @@ def agent(
     ],
     enrol: Annotated[
         str | None,
-        typer.Option("--enrol", metavar="URI", help="The first time: what `sealmq device add ID --token` printed."),
+        typer.Option(
+            "--enrol",
+            metavar="URI",
+            envvar="SEALMQ_ENROL",
+            show_envvar=False,
+            help="The first time: what `sealmq device add ID --token` printed; also taken from $SEALMQ_ENROL.",
+        ),
     ] = None,
     url: Annotated[
         str | None, typer.Option("--url", metavar="URL", help="The broker, https://HOST:PORT; else that of --enrol.")

@@ -6,7 +6,6 @@ It refuses to know what a token opens.
 import shlex
 import sys
 from typing import Any
-from urllib.parse import urlsplit
 
 import typer
 
@@ -14,7 +13,6 @@ from sealmq.cli import output
 from sealmq.cli.device.words import DeviceId, Url
 from sealmq.cli.folder import https_address, perform
 from sealmq.cli.table import moment
-from sealmq.errors import UsageError
 
 _HERE = {"localhost", "127.0.0.1", "::1"}
 
@@ -29,11 +27,12 @@ def token(ctx: typer.Context, device_id: DeviceId, url: Url = None) -> None:
 
 def print_token(options: Any, args: dict[str, Any], *, url: str | None, create: bool = False) -> None:  # noqa: ANN401
     """Ask for a token with the arguments of `device_token` and print it; `options` are the `Globals`."""
+    from sealmq.client.registration import RegistrationServer
     from sealmq.pki.tokens import EnrolmentUri
 
-    place = _place(url) if url is not None else None  # before anything is made
+    server = RegistrationServer(url) if url is not None else None  # before anything is made
     made = perform(options.data, "device-token", args, create=create)
-    host, port = place or https_address(options.data)
+    host, port = (server.host, server.port) if server is not None else https_address(options.data)
     uri = str(EnrolmentUri(host, port, made["id"], made["token"], made["pin"]))
     if options.json:
         output.as_json({**made, "uri": uri})
@@ -57,16 +56,3 @@ def _print_qr(uri: str) -> None:
     import segno
 
     segno.make(uri, error="m", boost_error=False).terminal(out=sys.stdout, compact=True, border=2)
-
-
-def _place(url: str) -> tuple[str, int]:
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host, port = None, None
-    if parts.scheme != "https" or not host or parts.path not in ("", "/"):
-        raise UsageError(
-            f"URL {url!r} is not that of an HTTPS server", mend="write https://HOST:PORT", code="url-invalid"
-        )
-    return host, port or 443

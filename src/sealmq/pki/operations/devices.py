@@ -107,7 +107,8 @@ def device_show(
     `certificates`.
 
     A certificate has `serial`, `issuer`, `sha256`, `not_before`, `not_after`, `seconds_left` (below 0 when expired),
-    `status`, `first_seen_at` and `last_seen_at` in a handshake. Raises `NotSo` with code `device-unknown`.
+    `status` (`active`, `superseded`, `revoked`, `expired`), `first_seen_at` and `last_seen_at` in a handshake. Raises
+    `NotSo` with code `device-unknown`.
     """
     now = now or signing.utc_now()
     device = registry.device(id)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sealmq.pki.registry import CertificateStatus
+
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -32,7 +34,8 @@ def summary(device: Device, now: datetime) -> Result:
 
 def certificate(record: CertificateRecord, now: datetime) -> Result:
     """`serial`, `issuer`, `sha256`, `not_before`, `not_after`, `seconds_left`, `status`, `first_seen_at`,
-    `last_seen_at`."""
+    `last_seen_at`. `status` is `expired` when nothing worse is known of one that is past its end."""
+    gone = record.status != CertificateStatus.REVOKED and now >= record.not_after
     return {
         "serial": record.serial,
         "issuer": record.issuer,
@@ -40,7 +43,7 @@ def certificate(record: CertificateRecord, now: datetime) -> Result:
         "not_before": iso(record.not_before),
         "not_after": iso(record.not_after),
         "seconds_left": int((record.not_after - now).total_seconds()),
-        "status": record.status,
+        "status": "expired" if gone else record.status,
         "first_seen_at": maybe_iso(record.first_seen_at),
         "last_seen_at": maybe_iso(record.last_seen_at),
     }
