@@ -16,7 +16,7 @@ def sealmq(*args, **more):
 def test_help_names_every_verb():
     done = sealmq("--help")
     assert done.returncode == 0
-    for verb in ("up", "status", "device", "pub", "sub", "ca", "cert", "config"):
+    for verb in ("up", "status", "device", "pub", "sub", "ca", "cert", "user", "acl", "expiry", "config"):
         assert f"\n  {verb} " in done.stdout
     assert done.stderr == ""
 
@@ -34,7 +34,9 @@ def test_help_imports_nothing_heavy(args):
     assert done.stderr.replace("'pydantic'" if len(args) > 1 else "", "") == "HEAVY []\n"
 
 
-@pytest.mark.parametrize("verb", ["up", "status", "device", "pub", "sub", "ca", "cert", "config"])
+@pytest.mark.parametrize(
+    "verb", ["up", "status", "device", "pub", "sub", "ca", "cert", "user", "acl", "expiry", "config"]
+)
 def test_every_verb_has_help_and_takes_the_global_options(verb):
     done = sealmq(verb, "--help")
     assert done.returncode == 0
