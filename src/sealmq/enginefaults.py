@@ -5,7 +5,16 @@ It refuses to know the data plane itself; a code, a sentence and a mend come in 
 
 from __future__ import annotations
 
-from sealmq.errors import ConfigError, Environment, LocalMisuse, NotSo, PeerFault, SealmqError, UsageError
+from sealmq.errors import (
+    ConfigError,
+    DataFolderError,
+    Environment,
+    LocalMisuse,
+    NotSo,
+    PeerFault,
+    SealmqError,
+    UsageError,
+)
 
 _CONFIGURATION = {
     "certificate-invalid",
@@ -19,8 +28,22 @@ _CONFIGURATION = {
     "config-invalid",
     "address-invalid",
 }
-_MACHINE = {"address-in-use", "address-not-available", "permission-denied", "dns", "environment"}
+_STORE = {"store-damaged", "store-foreign", "store-newer", "store-older", "network-file-system"}
+_MACHINE = {
+    "address-in-use",
+    "address-not-available",
+    "permission-denied",
+    "dns",
+    "environment",
+    "store-exists",
+    "store-failed",
+    "store-full",
+    "store-locked",
+    "store-read-only",
+    "store-unreadable",
+}
 _REFUSED = {"connection-refused", "timeout", "connack", "closed", "packet-too-large", "stopped"}
+_ABSENT = {"store-missing", "store-none"}
 
 _MENDS = {
     "address-in-use": "stop the program that listens there (`ss -ltnp` shows it), or choose another port",
@@ -38,9 +61,11 @@ def from_engine(code: str, message: str = "", mend: str = "") -> SealmqError:
     kind: type[SealmqError]
     if code in _CONFIGURATION:
         kind = ConfigError
+    elif code in _STORE:
+        kind = DataFolderError
     elif code in _MACHINE:
         kind = Environment
-    elif code in _REFUSED or code.startswith(("tls-", "http-", "websocket-")):
+    elif code in _REFUSED | _ABSENT or code.startswith(("tls-", "http-", "websocket-")):
         kind = NotSo
     elif code == "peer-fault":
         kind = PeerFault

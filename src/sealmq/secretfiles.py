@@ -37,7 +37,7 @@ def ensure_private_dir(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
             path.mkdir(mode=PRIVATE_DIR_MODE)
-            _sync_dir(path.parent)
+            sync_dir(path.parent)
         status = path.stat()
     except OSError as error:
         raise_environment(error, path, doing="make the folder")
@@ -93,9 +93,9 @@ def new_private_dir(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.mkdir(mode=PRIVATE_DIR_MODE)
         yield partial
-        _sync_dir(partial)
+        sync_dir(partial)
         partial.rename(path)
-        _sync_dir(path.parent)
+        sync_dir(path.parent)
     except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
         if isinstance(error, OSError):
@@ -181,7 +181,7 @@ def _write(path: Path, data: bytes, mode: int) -> None:
         finally:
             os.close(descriptor)
         partial.rename(path)
-        _sync_dir(path.parent)
+        sync_dir(path.parent)
     except BaseException as error:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
@@ -190,7 +190,8 @@ def _write(path: Path, data: bytes, mode: int) -> None:
         raise
 
 
-def _sync_dir(path: Path) -> None:
+def sync_dir(path: Path) -> None:
+    """Make names given in a directory survive a power cut. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

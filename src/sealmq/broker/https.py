@@ -119,7 +119,11 @@ def application(
     `ca_pem` gives None when the broker shows a certificate that is not of the built-in CA, `crl` when there is none.
     `ending` is what ends, for the metrics.
     """
-    collectors = [metrics.NodeCollector(stats, refusals), metrics.ExpiryCollector(ending)]
+    collectors = [
+        metrics.NodeCollector(stats, refusals),
+        metrics.StoreCollector(stats),
+        metrics.ExpiryCollector(ending),
+    ]
 
     def index(_request: Request) -> Response:
         return HTMLResponse(_page(urls(), fleet, version))

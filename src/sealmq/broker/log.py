@@ -74,7 +74,7 @@ class EventLog:
 
 def _level(name: str, fields: dict[str, Any]) -> str:
     if name == "store":
-        return _STORE_LEVELS.get(fields.get("health"), "info")
+        return _STORE_LEVELS.get(str(fields.get("health")), "info")
     return _EVENT_LEVELS.get(name, "info")
 
 

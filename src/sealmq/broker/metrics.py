@@ -57,6 +57,39 @@ class NodeCollector(Collector):
         yield refused
 
 
+# Of the store's figures, what goes up and down; the others only grow.
+_STORE_GAUGES = ("sessions", "queued_messages", "queued_bytes", "retained", "file_bytes", "wal_bytes", "max_bytes")
+_STORE_COUNTERS = ("commits", "syncs", "written_bytes")
+_HEALTH = ("good", "full", "failed")
+
+
+class StoreCollector(Collector):
+    """What the store holds, what it costs, and how it is; no series while everything is in memory."""
+
+    def __init__(self, stats: Callable[[], dict[str, Any]]) -> None:
+        self._stats = stats
+
+    def collect(self) -> Iterator[Metric]:
+        """Sizes, counts, the time of a commit, one series per health with 1 for the one there is."""
+        store = self._stats().get("store")
+        if store is None:
+            return
+        for name in _STORE_GAUGES:
+            yield GaugeMetricFamily(f"sealmq_store_{name}", f"{_words(name)} in the store now", value=store[name])
+        for name in _STORE_COUNTERS:
+            yield CounterMetricFamily(f"sealmq_store_{name}", f"{_words(name)} of the store", value=store[name])
+        seconds = GaugeMetricFamily(
+            "sealmq_store_commit_seconds", "what a commit has taken since start", labels=["quantile"]
+        )
+        for quantile, name in (("0.5", "p50"), ("0.99", "p99"), ("1", "max")):
+            seconds.add_metric([quantile], store["commit_us"][name] / 1e6)
+        yield seconds
+        health = GaugeMetricFamily("sealmq_store_health", "1 for the state of the store", labels=["state"])
+        for state in _HEALTH:
+            health.add_metric([state], float(state == store["health"]))
+        yield health
+
+
 class ExpiryCollector(Collector):
     """When certificates and lists end. Devices are counted by time left, so that a fleet makes no more series."""
 

@@ -13,7 +13,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from sealmq.broker import certificates, log, nodeconfig, soundness
+from sealmq.broker import certificates, keeping, log, nodeconfig, soundness
 from sealmq.broker.control import ControlServer
 from sealmq.broker.expiry import ExpiryWatch, files_that_end
 from sealmq.broker.handle import Broker, Event
@@ -108,10 +108,10 @@ class Service:
     def reload(self) -> None:
         """Take settings, rules and certificates anew. Raises `SealmqError`; then the old ones stay in force.
 
-        A change of `[listen]`, `[log]` or `[dangerous]` waits for the next start, and the log says so.
+        A change of `[listen]`, `[durability]`, `[log]` or `[dangerous]` waits for the next start, and the log says so.
         """
         wanted = self._read_settings()
-        fixed = {name: getattr(self.settings.config, name) for name in ("listen", "log", "dangerous")}
+        fixed = {name: getattr(self.settings.config, name) for name in ("listen", "durability", "log", "dangerous")}
         waiting = [f"[{name}]" for name, value in fixed.items() if getattr(wanted.config, name) != value]
         settings = Settings(wanted.config.model_copy(update=fixed), wanted.origins, wanted.file)
         self.put_in_force(settings, self._sound(settings))
@@ -145,6 +145,7 @@ class Service:
             "listeners": self.urls(),
             "certificates": described(self.material),
             "counts": self._counts(),
+            "durability": self.settings.config.durability.model_dump(),
             "clients": [session for session in self.broker.sessions() if session["connected"]][:_STATUS_CLIENTS],
             "dangerous": [
                 {"setting": name, "value": value, "meaning": meaning}
@@ -317,6 +318,7 @@ class Service:
 
         verbs = {name: through(operation) for name, operation in OPERATIONS.items()}
         verbs |= self._identities.verbs()
+        verbs |= keeping.verbs(self.broker, self.folder)
         verbs["ca-rotate"] = self._rotate
         verbs["expiry"] = lambda _args: as_result(self._what_ends(), utc_now())
         verbs["status"] = lambda _args: self.status()

@@ -42,6 +42,7 @@ VERBS = {
     "user": Verb(
         "sealmq.cli.user", "Users with passwords, for clients without certificate: add, list, remove.", group=True
     ),
+    "store": Verb("sealmq.cli.store", "Kept sessions and messages: backup, restore, check, stats.", group=True),
     "acl": Verb("sealmq.cli.acl", "Which rule decides what a client may publish and subscribe.", group=True),
     "expiry": Verb("sealmq.cli.expiry", "Every certificate and revocation list by the time it has left."),
     "config": Verb("sealmq.cli.config", "The settings in force and where each came from.", group=True),

@@ -12,6 +12,7 @@ from sealmq.datafolder import DataFolder, Owner
 from sealmq.errors import Environment, NotSo
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 _PATIENCE = 5.0  # seconds for a broker that is just starting or stopping: it has the folder and does not answer yet
@@ -25,10 +26,17 @@ def perform(data: Path, verb: str, args: dict[str, Any], *, create: bool = False
     folder, `Environment` with code `data-folder-locked` when its owner neither answers nor ends.
     """
     folder = DataFolder.create_or_open(data) if create else DataFolder.open(data)
+    return through_broker_or(lambda: _alone(folder, verb, args, create), folder, verb, args)
+
+
+def through_broker_or(
+    alone: Callable[[], dict[str, Any]], folder: DataFolder, verb: str, args: dict[str, Any]
+) -> dict[str, Any]:
+    """What the broker on `folder` answers to `verb`, or what `alone` returns while none runs; raises as `perform`."""
     started = time.monotonic()
     while True:
         try:
-            return _through_broker(folder, verb, args) if folder.locked_by() else _alone(folder, verb, args, create)
+            return _through_broker(folder, verb, args) if folder.locked_by() else alone()
         except (NotSo, Environment) as error:
             if error.code not in {"broker-not-running", "data-folder-locked"}:
                 raise

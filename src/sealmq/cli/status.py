@@ -53,6 +53,7 @@ def _print(found: dict[str, Any]) -> None:
         print(f"  shows    {clean(', '.join(one['names']))}, {one['source']}, until {moment(one['not_after'])}")
     for setting in found["dangerous"]:
         print(f"  DANGEROUS {setting['setting']} = {setting['value']}: {setting['meaning']}")
+    _print_store(found.get("durability"), found["counts"].get("store"))
     _print_clients(found.get("clients", []), found["counts"].get("connections", 0))
     counts = {name: value for name, value in found["counts"].items() if isinstance(value, int | float) and value}
     counts.pop("uptime_s", None)  # the first line has it
@@ -67,6 +68,17 @@ def _print(found: dict[str, Any]) -> None:
     print("refused since start: " + ", ".join(f"{cause} {count}" for cause, count in refused["by_cause"].items()))
     for event in refused["last"][-_SHOWN:]:
         _print_refusal(event)
+
+
+def _print_store(durability: dict[str, Any] | None, store: dict[str, Any] | None) -> None:
+    if durability is None:
+        return
+    from sealmq.cli.store import commits, contents
+
+    modes = [str(durability["default"]), *(f"{one['mode']} for {one['filter']}" for one in durability["topics"])]
+    print(f"  keeps    durability {', '.join(modes)}: {contents(store) if store else 'nothing on disk'}")
+    if store:
+        print(f"           {commits(store)}")
 
 
 def _print_clients(clients: list[dict[str, Any]], connected: int) -> None:

@@ -63,11 +63,11 @@ def up(
     def read_settings() -> "Settings":
         return load(data / "sealmq.toml", file=config, overrides=overrides)
 
-    failures: list[str] = []
+    failures: list[dict[str, Any]] = []
 
     def watch(event: dict[str, Any]) -> None:
-        if event["event"] == "failure" and event.get("fatal"):
-            failures.append(str(event["summary"]))
+        if event["event"] in ("failure", "store") and event.get("fatal"):
+            failures.append(event)
             os.kill(os.getpid(), signal.SIGTERM)
 
     with ExitStack() as stack:
@@ -79,9 +79,8 @@ def up(
             output.note(_next_steps(service, ctx.obj.data_option))
         _serve(service, wake)
     if failures:
-        raise NotSo(
-            f"broker has stopped: {failures[0]}", mend="start it again, and report what stands above as a defect"
-        )
+        mend = failures[0].get("mend") or "start it again, and report what stands above as a defect"
+        raise NotSo(f"broker has stopped: {failures[0]['summary']}", mend=mend)
 
 
 class SignalBytes:
