@@ -12,6 +12,7 @@ import re
 import socket
 import ssl
 import sys
+import threading
 import urllib.request
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -44,6 +45,19 @@ NAMES = ["broker.test.example", "mqtt.test.example"]
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return probe.getsockname()[1]
+
+
+def until_it_listens(port: int) -> None:
+    """pebble says that it is available a moment before it is."""
+    pause = threading.Event()
+    for _ in range(200):
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except ConnectionRefusedError:
+            pause.wait(0.05)
+        else:
+            return
+    raise AssertionError(f"nothing listens on port {port}")
 
 
 @dataclass
@@ -97,6 +111,7 @@ def pebble(tmp_path_factory) -> Iterator[Pebble]:
         words = ("-config", folder / "pebble.json", "-dnsserver", f"127.0.0.1:{dns}", "-strict")
         server = stack.enter_context(Program("pebble", *words, env=environment))
         server.expect("ACME directory available")
+        until_it_listens(acme)
         yield Pebble(
             f"https://localhost:{acme}/dir",
             root,

@@ -34,14 +34,17 @@ class Challenge(Protocol):
     kind: str
     """As the server calls it: `http-01`, `dns-01`."""
 
-    def __enter__(self) -> Challenge:
+    def __enter__(self) -> object:
         """Get ready. Raises `Environment` or `ConfigError`."""
+        ...
 
     def __exit__(self, *_: object) -> None:
         """Show nothing any more."""
+        ...
 
     def show(self, name: str, token: str, key_authorization: str) -> None:
         """Show it for `name` until the end of the block. Raises `Environment`."""
+        ...
 
 
 class HttpListener:
@@ -183,5 +186,5 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(shown or b"")
 
-    def log_message(self, *_: object) -> None:  # the order says what came of it
+    def log_message(self, format: str, *_: object) -> None:  # noqa: A002 - the library's name; the order tells
         pass

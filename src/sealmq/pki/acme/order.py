@@ -53,7 +53,7 @@ def obtain(
     wanted: dict[str, object] = {"identifiers": [{"type": "dns", "value": name} for name in names]}
     if replaces is not None and server.url_of("renewalInfo") is not None:
         wanted["replaces"] = replaces
-    made = server.post(_url(server.url_of("newOrder")), wanted)
+    made = server.post(server.needed("newOrder"), wanted)
     place, order = _url(made.headers.get("location")), made.document()
     with challenge:
         for url in order.get("authorizations", ()):

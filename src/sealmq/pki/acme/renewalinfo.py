@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 
@@ -49,13 +49,15 @@ def suggested_window(server: AcmeServer, certificate: x509.Certificate) -> Windo
     if place is None or name is None:
         return None
     answer = server.fetch(f"{place.rstrip('/')}/{name}")
-    suggested = answer.document().get("suggestedWindow")
-    try:
-        start, end = (datetime.fromisoformat(suggested[edge]) for edge in ("start", "end"))  # type: ignore[index]
-        is_window = start < end  # raises TypeError when only one has a time zone
-        aware = start.tzinfo is not None
-    except (TypeError, KeyError, ValueError):
-        is_window = aware = False
-    if not (is_window and aware):
-        raise PeerFault("ACME server suggests a renewal window that is none", code="acme-answer")
+    start, end = _edges(answer.document().get("suggestedWindow"))
     return Window(start, end, min(max(answer.retry_after() or ASK_AGAIN, _SOONEST), _LATEST))
+
+
+def _edges(suggested: Any) -> tuple[datetime, datetime]:  # noqa: ANN401 - whatever JSON can carry
+    try:
+        start, end = (datetime.fromisoformat(suggested[edge]) for edge in ("start", "end"))
+        if start < end and start.tzinfo is not None:  # TypeError when only one has a time zone
+            return start, end
+    except (TypeError, KeyError, ValueError):
+        pass
+    raise PeerFault("ACME server suggests a renewal window that is none", code="acme-answer")

@@ -95,6 +95,17 @@ class AcmeServer:
         found = self._directory.get(resource)
         return found if isinstance(found, str) else None
 
+    def needed(self, resource: str) -> str:
+        """Like `url_of`. Raises `PeerFault` with code `acme-directory` when the server does not offer it."""
+        found = self.url_of(resource)
+        if found is None:
+            raise PeerFault(
+                f"directory {self.directory_url} has no {resource}",
+                mend="give the URL of an ACME directory (RFC 8555) in tls.acme.directory",
+                code="acme-directory",
+            )
+        return found
+
     def fetch(self, url: str) -> Answer:
         """An answer to an unsigned GET. Raises `Refused`, `PeerFault` or `Environment`."""
         return self._checked(self._send("GET", url), url)
@@ -110,35 +121,27 @@ class AcmeServer:
     def _open_account(self) -> str:
         contact = [f"mailto:{self.contact}"] if self.contact else []
         wanted = {"termsOfServiceAgreed": True, "contact": contact}
-        self._account = self._post(self._needed("newAccount"), wanted, account=None).headers.get("location")
+        self._account = self._post(self.needed("newAccount"), wanted, account=None).headers.get("location")
         if self._account is None:
             raise PeerFault("ACME server made an account and did not say where", code="acme-answer")
         return self._account
 
     def _post(self, url: str, payload: Mapping[str, object] | None, *, account: str | None) -> Answer:
-        for _ in range(_NONCE_TRIES):
+        tries = 0
+        while True:
             nonce = self._nonces.pop() if self._nonces else self._new_nonce()
             body = jws.signed(payload, key=self.key, url=url, nonce=nonce, account=account)
             answer = self._send("POST", url, body)
-            if not _is_bad_nonce(answer):  # RFC 8555, section 6.5: try again with the one that came with the refusal
-                break
-        return self._checked(answer, url)
+            tries += 1
+            # RFC 8555, section 6.5: again, with the nonce that came with the refusal
+            if tries == _NONCE_TRIES or not _is_bad_nonce(answer):
+                return self._checked(answer, url)
 
     def _new_nonce(self) -> str:
-        self._send("HEAD", self._needed("newNonce"))
+        self._send("HEAD", self.needed("newNonce"))
         if not self._nonces:
             raise PeerFault("ACME server gave no nonce", code="acme-answer")
         return self._nonces.pop()
-
-    def _needed(self, resource: str) -> str:
-        found = self.url_of(resource)
-        if found is None:
-            raise PeerFault(
-                f"directory {self.directory_url} has no {resource}",
-                mend="give the URL of an ACME directory (RFC 8555) in tls.acme.directory",
-                code="acme-directory",
-            )
-        return found
 
     def _send(self, method: str, url: str, body: bytes | None = None) -> Answer:
         place = urlsplit(url)
