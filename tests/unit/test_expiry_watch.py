@@ -180,6 +180,12 @@ def test_everything_is_found_and_what_is_revoked_is_not(data):
         (Kind.DEVICE, "sensor-1"),
     }
     assert [each.end for each in found.found] == sorted(each.end for each in found.found)
+    (folder.path / "acme").mkdir()
+    (folder.path / "acme" / "public.pem").write_bytes(ThrowawayCA().issue_server("broker.example").cert_pem)
+    acme = load(folder.config_path, environ={}, overrides={"tls.acme.names": ["broker.example"]})
+    assert (Kind.SERVER, folder.path / "acme" / "public.pem") in files_that_end(acme, folder)
+    own = load(folder.config_path, environ={}, overrides={"tls.certificate": "/gone.pem", "tls.key": "/gone.key"})
+    assert [str(path) for kind, path in files_that_end(own, folder) if kind is Kind.SERVER] == ["/gone.pem"]
     assert found.unreadable == (str(folder.path / "gone.pem"),)
 
 

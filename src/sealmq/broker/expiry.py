@@ -151,9 +151,12 @@ class ExpiryWatch:
 
 
 def files_that_end(settings: Settings, folder: DataFolder) -> list[tuple[Kind, Path]]:
-    """The files that the configuration names, and the built-in server certificate where it is in use."""
-    server = settings.path("tls.certificate") or folder.server_dir / "cert.pem"
-    found = [(Kind.SERVER, server)] if server.exists() else []
+    """The files that the configuration names, the built-in server certificate where it is in use, and what ACME got."""
+    named = settings.path("tls.certificate")
+    own = [folder.server_dir / "cert.pem"] if named is None else []
+    own += [folder.path / "acme" / "public.pem"] if settings.config.tls.acme.names else []
+    found = [(Kind.SERVER, path) for path in own if path.exists()]  # a broker makes them when it runs
+    found += [(Kind.SERVER, named)] if named is not None else []
     for entry in settings.config.tls.also:
         path = settings.resolve("tls.also", entry.certificate)
         found += [(Kind.SERVER, path)] if path is not None else []

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from sealmq.errors import SealmqError
 from sealmq.pki import certfiles
 from sealmq.pki.authority import State
+from sealmq.pki.paths.facts import Facts
 from sealmq.pki.profiles import RENEW_BELOW
 from sealmq.pki.registry import CertificateStatus, DeviceStatus
 from sealmq.pki.revocation import crl_path
@@ -115,7 +116,9 @@ def _in_file(kind: Kind, path: Path) -> Iterator[Expiring]:
     if kind is Kind.CRL:
         for crl in certfiles.revocation_lists(path):
             if crl.next_update_utc is not None:
-                yield Expiring(kind, _name(crl.issuer), crl.last_update_utc, crl.next_update_utc, str(path))
+                yield Expiring(
+                    kind, _plain(crl.issuer.rfc4514_string()), crl.last_update_utc, crl.next_update_utc, str(path)
+                )
         return
     first, *others = certfiles.certificates(path)
     yield _certificate(kind, first, str(path))
@@ -124,10 +127,15 @@ def _in_file(kind: Kind, path: Path) -> Iterator[Expiring]:
 
 
 def _certificate(kind: Kind, certificate: x509.Certificate, file: str) -> Expiring:
-    name = _name(certificate.subject)
-    return Expiring(kind, name, certificate.not_valid_before_utc, certificate.not_valid_after_utc, file)
+    return Expiring(
+        kind,
+        _plain(Facts.of(certificate).label),
+        certificate.not_valid_before_utc,
+        certificate.not_valid_after_utc,
+        file,
+    )
 
 
-def _name(name: x509.Name) -> str:
-    text = name.rfc4514_string()
+def _plain(text: str) -> str:
+    """A subject that is a common name and no more, without its prefix."""
     return text.removeprefix("CN=") if text.startswith("CN=") and "," not in text else text
