@@ -44,7 +44,10 @@ def add(
     if ctx.obj.json:
         output.as_json(made)
         return
-    print(f"user {name} added\n\nnext, allow something in rules.toml of the data folder:\n")
+    print(
+        f"user {name} added\n\nnext, allow something in rules.toml of the data folder, and reload the broker (SIGHUP)."
+    )
+    print("That file replaces the built-in rules, so keep what devices need in it: see docs/access.md\n")
     topics = 'topics = ["users/{id}/#"]'
     actions = 'actions = ["publish", "subscribe"]'
     print(f'  [[rule]]\n  name = "{name}"\n  who = "user:{name}"\n  {actions}\n  {topics}')
