@@ -7,6 +7,7 @@
 //! load pairs      ADDR PID CA CERT KEY ID --pairs 4 --count 50000 --size 64 --qos 0 --window 1000
 //! load idle       ADDR PID CA CERT KEY ID --count 1000
 //! load handshakes ADDR PID CA CERT KEY ID --count 500
+//! load durable    ADDR PID CA CERT KEY ID --publishers 100 --count 1000 --window 1 --sessions 1 --attend 0
 //! ```
 //! Refuses to know which broker it loads.
 
@@ -19,7 +20,7 @@ use sealmq_codec::{
     Ack, Connect, Disconnect, FilterBuf, Framed, Packet, Properties, Publish, QoS, Subscribe, SubscribeOptions,
     Version, frame,
 };
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::error::Error;
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
@@ -44,7 +45,7 @@ impl Options {
     fn parse() -> Outcome<Options> {
         let words: Vec<String> = std::env::args().skip(1).collect();
         let [mode, address, pid, ca, cert, key, id, rest @ ..] = words.as_slice() else {
-            return Err("usage: load pairs|idle|handshakes ADDR PID CA CERT KEY ID [--name number]...".into());
+            return Err("usage: load pairs|idle|handshakes|durable ADDR PID CA CERT KEY ID [--name number]...".into());
         };
         let mut named = HashMap::new();
         for pair in rest.chunks(2) {
@@ -85,6 +86,13 @@ fn client_config(ca: &str, cert: &str, key: &str) -> Outcome<ClientConfig> {
     Ok(config)
 }
 
+/// What becomes of a client's session when it is away.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Session {
+    Clean,
+    Kept,
+}
+
 /// One client: TLS over a non-blocking socket, packets by the codec.
 struct Client {
     stream: TcpStream,
@@ -94,10 +102,18 @@ struct Client {
     subscribed: bool,
     received: usize,
     acknowledged: usize,
+    /// When the PUBLISH packets that are not acknowledged yet were handed over, oldest first.
+    waiting: VecDeque<Instant>,
+    /// How long the others waited.
+    waited: Vec<Duration>,
 }
 
 impl Client {
     fn dial(options: &Options, number: usize, poll: &Poll, token: usize) -> Outcome<Client> {
+        Client::dial_as(options, number, poll, token, Session::Clean)
+    }
+
+    fn dial_as(options: &Options, number: usize, poll: &Poll, token: usize, session: Session) -> Outcome<Client> {
         let mut stream = TcpStream::connect(options.address)?;
         poll.registry()
             .register(&mut stream, Token(token), Interest::READABLE | Interest::WRITABLE)?;
@@ -111,11 +127,13 @@ impl Client {
             subscribed: false,
             received: 0,
             acknowledged: 0,
+            waiting: VecDeque::new(),
+            waited: Vec::new(),
         };
         let name = format!("{}:{number}", options.id);
         client.say(&Packet::Connect(Connect {
             version: Version::V311,
-            clean_start: true,
+            clean_start: session == Session::Clean,
             keep_alive: 0,
             properties: Properties::EMPTY,
             client_id: &name,
@@ -174,7 +192,10 @@ impl Client {
                         QoS::ExactlyOnce => self.say(&Packet::Pubrec(ack))?,
                     }
                 }
-                Packet::Puback(_) | Packet::Pubcomp(_) => self.acknowledged += 1,
+                Packet::Puback(_) | Packet::Pubcomp(_) => {
+                    self.acknowledged += 1;
+                    self.waited.extend(self.waiting.pop_front().map(|at| at.elapsed()));
+                }
                 Packet::Pubrec(ack) => self.say(&Packet::Pubrel(ack))?,
                 Packet::Pubrel(ack) => self.say(&Packet::Pubcomp(ack))?,
                 _ => {}
@@ -315,6 +336,91 @@ fn pairs(options: &Options) -> Outcome<()> {
     Ok(())
 }
 
+/// QoS 1 messages for sessions that the broker has to keep: how many it acknowledges in a second, and how long each waits.
+fn durable(options: &Options) -> Outcome<()> {
+    let (publishers, count) = (options.number("publishers", 10), options.number("count", 1000));
+    let (window, sessions) = (options.number("window", 1), options.number("sessions", 1));
+    let mut poll = Poll::new()?;
+    let mut keepers = Vec::new();
+    for number in 0..sessions {
+        keepers.push(Client::dial_as(
+            options,
+            100_000 + number,
+            &poll,
+            number,
+            Session::Kept,
+        )?);
+    }
+    until(&mut poll, &mut keepers, |c| Ok(c.iter().all(|c| c.connected)))?;
+    for keeper in &mut keepers {
+        let mut filters = FilterBuf::new();
+        filters.push(
+            Version::V311,
+            "shared/bench/#",
+            SubscribeOptions::plain(QoS::AtLeastOnce),
+        );
+        let filters = filters.as_filters(Version::V311);
+        keeper.say(&Packet::Subscribe(Subscribe {
+            packet_id: 1,
+            properties: Properties::EMPTY,
+            filters,
+        }))?;
+        keeper.push()?;
+    }
+    until(&mut poll, &mut keepers, |c| Ok(c.iter().all(|c| c.subscribed)))?;
+    let attending = if options.number("attend", 0) == 1 {
+        keepers
+    } else {
+        Vec::new()
+    };
+    let first = attending.len();
+    let mut clients = attending;
+    for number in 0..publishers {
+        clients.push(Client::dial(options, number, &poll, first + number)?);
+    }
+    until(&mut poll, &mut clients, |c| Ok(c.iter().all(|c| c.connected)))?;
+    let payload = vec![b'x'; options.number("size", 64)];
+    let mut sent = vec![0usize; publishers];
+    let (cpu, began) = (broker_cpu(options.pid)?, Instant::now());
+    until(&mut poll, &mut clients, |clients| {
+        let mut done = true;
+        for (number, client) in clients[first..].iter_mut().enumerate() {
+            let before = sent[number];
+            while sent[number] < count && sent[number] - client.acknowledged < window {
+                sent[number] += 1;
+                client.waiting.push_back(Instant::now());
+                client.say(&Packet::Publish(Publish {
+                    dup: false,
+                    qos: QoS::AtLeastOnce,
+                    retain: false,
+                    topic: &format!("shared/bench/{number}"),
+                    packet_id: (sent[number] % 65_535) as u16 + 1,
+                    properties: Properties::EMPTY,
+                    payload: &payload,
+                }))?;
+            }
+            if sent[number] > before {
+                client.push()?;
+            }
+            done &= client.acknowledged >= count;
+        }
+        Ok(done)
+    })?;
+    let (seconds, used) = (began.elapsed().as_secs_f64(), broker_cpu(options.pid)? - cpu);
+    let mut waited: Vec<Duration> = clients[first..].iter().flat_map(|c| c.waited.iter().copied()).collect();
+    waited.sort_unstable();
+    let at = |percent: usize| waited.get(waited.len() * percent / 100).map_or(0, Duration::as_micros);
+    let messages = (publishers * count) as f64;
+    println!(
+        "{{\"mode\": \"durable\", \"publishers\": {publishers}, \"messages\": {messages}, \"messages_per_second\": {:.0}, \"puback_us_p50\": {}, \"puback_us_p99\": {}, \"broker_cpu_us_per_message\": {:.3}}}",
+        messages / seconds,
+        at(50),
+        at(99),
+        used / messages
+    );
+    Ok(())
+}
+
 fn idle(options: &Options) -> Outcome<()> {
     let count = options.number("count", 1000);
     let mut poll = Poll::new()?;
@@ -374,6 +480,7 @@ fn main() -> Outcome<()> {
         "pairs" => pairs(&options),
         "idle" => idle(&options),
         "handshakes" => handshakes(&options),
+        "durable" => durable(&options),
         other => Err(format!("unknown mode {other}").into()),
     }
 }
