@@ -14,7 +14,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from sealmq.broker import log, publicname
+from sealmq.broker import log
 from sealmq.broker.publicname import LADDER, PublicName
 from sealmq.config.settings import load
 from sealmq.datafolder import DataFolder
@@ -355,4 +355,3 @@ def test_secrets_do_not_print():
     )
     assert secret.decode() not in f"{server!r} {made!r}"
     assert "EllipticCurve" not in repr(server)
-    assert publicname.SETTING

@@ -16,6 +16,7 @@ from sealmq.broker.watch import Watch
 from sealmq.config.settings import load
 from sealmq.errors import ConfigError
 from sealmq.pki import profiles, signing
+from sealmq.pki.operations import device_add
 from sealmq.testing import Fault, ThrowawayCA
 
 NOW = signing.utc_now()
@@ -367,3 +368,29 @@ def test_an_issuing_ca_gets_its_successor_by_itself(site):
     site.tick(after=timedelta(days=250))
     assert "issuing CA" in site.log.getvalue()
     assert "Devices 2" in site.log.getvalue()
+
+
+def test_what_is_wrong_with_one_file_keeps_nothing_else_from_being_renewed(tmp_path, ca, monkeypatch):
+    """A further certificate of somebody else is broken; the built-in one and the trust in devices go on."""
+    fake_engine.install(monkeypatch)
+    further = ca.issue_server("further.example")
+    (tmp_path / "c.pem").write_bytes(further.cert_pem)
+    (tmp_path / "k.pem").write_bytes(further.key_pem)
+    (tmp_path / "sealmq.toml").write_text('[[tls.also]]\ncertificate = "c.pem"\nkey = "k.pem"\n')
+    log = io.StringIO()
+
+    def read_settings():
+        return load(tmp_path / "none", file=tmp_path / "sealmq.toml", overrides={"listen.https": "off"}, environ={})
+
+    with Service(tmp_path / "data", read_settings, log_to=log) as service:
+        (tmp_path / "k.pem").write_bytes(b"nothing")
+        for _ in range(2):
+            service._upkeep.tick(signing.utc_now())
+        assert "holds no private key" in log.getvalue()
+        before = service.material
+        device_add(service.folder, service.authority, service.registry, id="sensor-1")
+        service._rotate({"kind": "devices"})
+        assert service.material.client_ca_pem.count(b"BEGIN CERTIFICATE") == 2
+        service._rotate({"kind": "servers"})
+        assert service.material.server != before.server
+        assert service.material.also == before.also

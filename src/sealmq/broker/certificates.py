@@ -5,7 +5,7 @@ It refuses to judge them and to know when they change; `soundness` and `watch` d
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from sealmq.config.address import Address
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from sealmq.config.settings import Settings
     from sealmq.datafolder import DataFolder
     from sealmq.pki.authority import Authority
+
+
+PUBLIC = "public certificate (ACME)"
+"""The `setting` of the identity that ACME got."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,22 @@ def read(settings: Settings, folder: DataFolder, authority: Authority, public: I
         client_ca_pem=authority.client_ca_pem() if client_ca is None else _read(client_ca, "tls.client_ca"),
         client_crls_pem=b"" if crl is None else _read(crl, "tls.crl"),
         built_in=server is None,
+    )
+
+
+def renewed(
+    material: Material, settings: Settings, folder: DataFolder, authority: Authority, public: Identity | None
+) -> Material:
+    """`material` with what the built-in CA and ACME have now; the files of others stay in it as they were taken.
+
+    Raises `Environment` when the built-in certificate is due and cannot be written.
+    """
+    others = tuple(one for one in material.also if one.setting != PUBLIC)
+    return replace(
+        material,
+        server=_built_in(settings, folder, authority, public) if material.built_in else material.server,
+        also=others if public is None else (*others, public),
+        client_ca_pem=material.client_ca_pem if settings.path("tls.client_ca") else authority.client_ca_pem(),
     )
 
 

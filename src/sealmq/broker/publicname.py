@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from sealmq.broker import soundness
-from sealmq.broker.certificates import Identity
+from sealmq.broker.certificates import PUBLIC, Identity
 from sealmq.config.address import Address
 from sealmq.errors import DataFolderError, Environment, SealmqError
 from sealmq.pki import profiles, signing
@@ -45,8 +45,6 @@ if TYPE_CHECKING:
 
 LADDER = tuple(timedelta(minutes=minutes) for minutes in (1, 2, 2, 5, 10, 20, 40, 60, 120, 180, 360))
 """How long after each failure in a row the next attempt comes; the last one from then on."""
-
-SETTING = "public certificate (ACME)"
 
 _JITTER = 0.2
 _EMERGENCY = 1 / 20
@@ -145,7 +143,7 @@ class PublicName:
             return None
         try:
             key, begin, chain = read_private(path).partition(b"-----BEGIN CERTIFICATE-----")
-            found = Identity(SETTING, begin + chain, key, path, path)
+            found = Identity(PUBLIC, begin + chain, key, path, path)
             soundness.check_identity(found, now=now)
             named = soundness.names(soundness.leaf(found))
         except SealmqError as error:
@@ -161,7 +159,7 @@ class PublicName:
         replaces = None if present is None else identifier(soundness.leaf(present))
         got = obtain(server, acme.names, self._challenge(acme), replaces=replaces, sleep=self._pause)
         path = self._folder / "public.pem"
-        made = Identity(SETTING, got.chain_pem, got.key_pem, path, path)
+        made = Identity(PUBLIC, got.chain_pem, got.key_pem, path, path)
         soundness.check_identity(made, now=signing.utc_now())
         write_private(path, got.key_pem + got.chain_pem)  # one file, so that both halves are of one renewal
         self._remember(Attempts(_wanted(acme), 0, now))

@@ -145,13 +145,11 @@ class Upkeep:
     def _files(self) -> list[Path]:
         return certificates.files(self._service.settings)
 
-    def _read(self) -> Material:
-        service = self._service
-        return certificates.read(service.settings, service.folder, service.authority, self._public(service.settings))
-
     def _sound(self) -> Material:
-        found = self._read()
-        soundness.check(found, now=signing.utc_now(), before=self._service.material)
+        service = self._service
+        public = self._public(service.settings)
+        found = certificates.read(service.settings, service.folder, service.authority, public)
+        soundness.check(found, now=signing.utc_now(), before=service.material)
         return found
 
     def _take_files(self, material: Material) -> None:
@@ -171,11 +169,11 @@ class Upkeep:
         grace = parse_duration(service.settings.config.enrolment.grace)
         for sentence in rotation.look_after(service.authority, service.registry, grace=grace, now=now):
             service.logger.info("ca", summary=sentence)
-        if self._watch.fault is None:  # else the files are what is not in force, and renewing would take them along
-            material = self._read()
-            if material != service.material:
-                service.put_in_force(service.settings, material)
-                service.logger.info("renewed", summary=f"no session was dropped; {shown(material)}")
+        public = self._public(service.settings)
+        material = certificates.renewed(service.material, service.settings, service.folder, service.authority, public)
+        if material != service.material:
+            service.put_in_force(service.settings, material)
+            service.logger.info("renewed", summary=f"no session was dropped; {shown(material)}")
         if self._bundle.look():
             service.logger.info("ca", summary=f"bundle {service.authority.record.bundle} is at $ca/bundle")
 
