@@ -162,7 +162,7 @@ def test_what_is_quiet_is_forgotten(scene):
     scene.events()
     assert not scene.sightings._written
     assert not scene.sightings._live
-    assert not scene.sightings._certificate_of
+    assert not scene.sightings._addresses
 
 
 def test_stopping_writes_what_is_left(registry):

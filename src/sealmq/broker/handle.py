@@ -80,9 +80,14 @@ class Broker:
         """Refuse more devices and certificates from now on, and close their connections (MQTT 5: DISCONNECT 0x98).
 
         `revoked` is `devices` (ids) and `certificates` (SHA-256 of the DER form, hex); returns `closed` and `micros`
-        once all that has happened.
+        once all that has happened. Raises `Environment` with code `stopped` when the node has ended.
         """
-        found: dict[str, int] = json.loads(self._node.revoke(json.dumps(revoked)))
+        from sealmq import _engine
+
+        try:
+            found: dict[str, int] = json.loads(self._node.revoke(json.dumps(revoked)))
+        except _engine.EngineError as error:
+            raise from_engine(*error.args) from None
         return found
 
     def publish(self, topic: str, payload: bytes, *, retain: bool) -> None:

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import defaultdict, deque
-from dataclasses import dataclass
+from collections import deque
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -33,15 +32,8 @@ _AGAIN_SECONDS = (
 )
 _REPORT_SECONDS = 60.0  # between two reports of the same clone
 _BACK_AND_FORTH = 3  # moves between two addresses by which a client id, taken over and over, gives two holders away
+_CLIENT_IDS = 20  # named in a report
 _MOVES_SECONDS = 600.0  # in which they happen; a device that roams does not come back and go again so fast
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where a connection is: `peer` as in events, and its address alone."""
-
-    peer: str
-    address: str
 
 
 class Sightings:
@@ -66,8 +58,8 @@ class Sightings:
         self._closes_clones = closes_clones
         self._clock = clock
         self._lock = threading.Lock()
-        self._live: dict[str, dict[str, _Place]] = defaultdict(dict)
-        self._certificate_of: dict[str, tuple[str, str]] = {}
+        self._live: dict[str, tuple[str, str]] = {}  # certificate and peer of a client id
+        self._addresses: dict[str, dict[str, int]] = {}  # of a certificate, with the number of connections from each
         self._moves: dict[str, deque[tuple[float, frozenset[str]]]] = {}
         self._unwritten: dict[str, datetime] = {}
         self._written: dict[str, float] = {}
@@ -122,49 +114,50 @@ class Sightings:
         certificate, client_id, device = event.get("certificate"), event["client_id"], event.get("device")
         if not certificate or not device:
             return
-        sha256, peer, now = certificate["sha256"], event["peer"], self._clock()
-        place = _Place(peer, peer.rpartition(":")[0])
+        sha256, peer, now = str(certificate["sha256"]), str(event["peer"]), self._clock()
         with self._lock:
             before = self._forget(client_id)
-            self._certificate_of[client_id] = (sha256, peer)
-            live = self._live[sha256]
-            live[client_id] = place
-            if before is not None and before[0] == sha256 and before[1].address != place.address:
-                moves = self._moves.setdefault(sha256, deque(maxlen=_BACK_AND_FORTH))
-                moves.append((now, frozenset({before[1].address, place.address})))
-            addresses = {one.address for one in live.values()} | self._back_and_forth(sha256, now)
+            self._live[client_id] = sha256, peer
+            places = self._addresses.setdefault(sha256, {})
+            places[_address(peer)] = places.get(_address(peer), 0) + 1
+            if before is not None and before[0] == sha256 and _address(before[1]) != _address(peer):
+                moves = self._moves.setdefault(client_id, deque(maxlen=_BACK_AND_FORTH))
+                moves.append((now, frozenset({_address(before[1]), _address(peer)})))
+            addresses = places.keys() | self._back_and_forth(client_id, now)
             if len(addresses) > 1:
-                self._note_clone(sha256, device, sorted(addresses), sorted(live), now)
+                self._note_clone(sha256, device, sorted(addresses), now)
             if now - self._written.get(sha256, 0.0) >= _AGAIN_SECONDS:
                 self._written[sha256] = now
                 self._unwritten[sha256] = datetime.fromtimestamp(now, UTC)
 
     def _disconnected(self, event: Event) -> None:
         with self._lock:
-            found = self._certificate_of.get(event["client_id"])
+            found = self._live.get(event["client_id"])
             # after a takeover the old connection's end comes behind the new one's beginning
             if found is not None and found[1] == event["peer"]:
                 self._forget(event["client_id"])
 
-    def _forget(self, client_id: str) -> tuple[str, _Place] | None:
-        found = self._certificate_of.pop(client_id, None)
-        if found is None:
-            return None
-        live = self._live[found[0]]
-        place = live.pop(client_id)
-        if not live:
-            del self._live[found[0]]
-        return found[0], place
+    def _forget(self, client_id: str) -> tuple[str, str] | None:
+        found = self._live.pop(client_id, None)
+        if found is not None:
+            sha256, peer = found
+            places = self._addresses[sha256]
+            places[_address(peer)] -= 1
+            if not places[_address(peer)]:
+                del places[_address(peer)]
+            if not places:
+                del self._addresses[sha256]
+        return found
 
-    def _back_and_forth(self, sha256: str, now: float) -> set[str]:
-        """The two addresses between which a client id of this certificate is taken over and over, or nothing."""
-        moves = self._moves.get(sha256)
+    def _back_and_forth(self, client_id: str, now: float) -> set[str]:
+        """The two addresses between which a client id is taken over and over, or nothing."""
+        moves = self._moves.get(client_id)
         if moves is None or len(moves) < _BACK_AND_FORTH or now - moves[0][0] > _MOVES_SECONDS:
             return set()
         between = {pair for _, pair in moves}
         return set(*between) if len(between) == 1 else set()
 
-    def _note_clone(self, sha256: str, device: str, addresses: list[str], client_ids: list[str], now: float) -> None:
+    def _note_clone(self, sha256: str, device: str, addresses: list[str], now: float) -> None:
         if now - self._reported.get(sha256, 0.0) < _REPORT_SECONDS and not self._closes_clones():
             return
         self._reported[sha256] = now
@@ -172,7 +165,7 @@ class Sightings:
             "device": device,
             "sha256": sha256,
             "addresses": addresses,
-            "client_ids": client_ids,
+            "client_ids": sorted(one for one, (shown, _) in self._live.items() if shown == sha256)[:_CLIENT_IDS],
             "summary": f"certificate of {device} is used from {' and '.join(addresses)} at once",
             "mend": f"find out which is the device; a copied key ends with: sealmq device revoke {device}"
             " --reason key-compromise",
@@ -184,8 +177,8 @@ class Sightings:
         for noted, seconds in ((self._written, _AGAIN_SECONDS), (self._reported, _REPORT_SECONDS)):
             for sha256 in [sha256 for sha256, at in noted.items() if now - at >= seconds]:
                 del noted[sha256]
-        for sha256 in [sha256 for sha256, moves in self._moves.items() if now - moves[-1][0] > _MOVES_SECONDS]:
-            del self._moves[sha256]
+        for client_id in [one for one, moves in self._moves.items() if now - moves[-1][0] > _MOVES_SECONDS]:
+            del self._moves[client_id]
 
     def _report(self, event: str, **fields: object) -> None:
         self._tell({"event": event, "at": int(self._clock() * 1000), **fields})
@@ -199,3 +192,8 @@ class Sightings:
             self.flush()
         except SealmqError as error:  # a full disk: sightings are lost, connections are not
             self._report("sightings-lost", summary=error.message, mend=error.mend)
+
+
+def _address(peer: str) -> str:
+    """The address in `HOST:PORT`."""
+    return peer.rpartition(":")[0]

@@ -95,9 +95,9 @@ def by_token(
             mend=_new_token(found.device_id),
             code="token-expired",
         )
+    key = _accepted(request, authority.fleet, found.device_id)
     with registry.transaction():
         device = alive(registry.device(found.device_id))
-        key = _accepted(request, authority.fleet, device.id)
         if not registry.tokens.use(found.hash, now=now):  # somebody else was faster
             raise _used(device.id)
         return issue(authority, registry, device, key, now=now)
@@ -116,10 +116,11 @@ def by_certificate(
 
     Whether it has expired is judged here: for `grace` after its end it may ask for the next one and nothing else.
     """
-    record, device = holder(registry, sha256=sha256, now=now, grace=grace)
+    record, _ = holder(registry, sha256=sha256, now=now, grace=grace)
+    key = _accepted(request, authority.fleet, record.device_id)
     with registry.transaction():
-        alive(registry.device(device.id))  # again, inside: a revocation may have come in between
-        return issue(authority, registry, device, _accepted(request, authority.fleet, record.device_id), now=now)
+        device = alive(registry.device(record.device_id))  # again, inside: a revocation may have come in between
+        return issue(authority, registry, device, key, now=now)
 
 
 def holder(
