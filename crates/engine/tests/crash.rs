@@ -80,6 +80,8 @@ struct Player {
     /// Packet identifier to serial and stage.
     sent: BTreeMap<u16, (u32, Sent)>,
     order: Vec<u16>,
+    /// Serials of its own, for the subscribers to tell publishers apart.
+    own: BTreeSet<u32>,
     received: BTreeMap<u16, u32>,
     arrived: Vec<(u32, QoS)>,
 }
@@ -185,6 +187,7 @@ impl Story {
         let id = player.next_id;
         player.sent.insert(id, (self.serial, Sent::Publish { qos, retain }));
         player.order.push(id);
+        player.own.insert(self.serial);
         self.retained_sent = if retain { self.serial } else { self.retained_sent };
         let mut sent = message("t", self.serial.to_string()).qos(qos).id(id);
         if retain {
@@ -321,6 +324,20 @@ impl Story {
                 .map(|(serial, _)| *serial)
                 .collect();
             let once: BTreeSet<u32> = twice.iter().copied().collect();
+            // [MQTT-4.6.0-5], [MQTT-4.6.0-6]: in the order of each publisher, repetitions aside; what was sent before there was a
+            // subscription may come again after it
+            for publisher in &self.players {
+                let mut seen = BTreeSet::new();
+                let counts =
+                    |serial: &u32| publisher.own.contains(serial) && promised.range(..=serial).next().is_some();
+                let of_one = player.arrived.iter().map(|(serial, _)| *serial).filter(counts);
+                let first: Vec<u32> = of_one.filter(|serial| seen.insert(*serial)).collect();
+                assert!(
+                    first.is_sorted(),
+                    "{name}: out of order from {}: {first:?}",
+                    publisher.name
+                );
+            }
             assert_eq!(once.len(), twice.len(), "{name}: QoS 2 came twice: {twice:?}");
             assert!(
                 player.received.is_empty(),
