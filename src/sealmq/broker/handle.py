@@ -80,7 +80,7 @@ class Broker:
         """Refuse more devices and certificates from now on, and close their connections (MQTT 5: DISCONNECT 0x98).
 
         `revoked` is `devices` (ids) and `certificates` (SHA-256 of the DER form, hex); returns `closed` and `micros`
-        once all that has happened. Raises `Environment` with code `stopped` when the node has ended.
+        once all that has happened. Raises `NotSo` with code `stopped` when the node has ended.
         """
         from sealmq import _engine
 
