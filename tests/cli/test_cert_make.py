@@ -91,7 +91,7 @@ def test_a_passphrase_from_its_file(sealmq, tmp_path):
     (tmp_path / "words").write_text("wrong\n")
     status, out, err = sealmq("cert", "csr", "--key", "key.pem", "--san", "a.example", "--passphrase-file", "words")
     assert (status, out) == (2, "")
-    assert "passphrase for key file key.pem is wrong" in err
+    assert "passphrase does not open key file key.pem" in err
     (tmp_path / "words").chmod(0o644)
     assert "others on this machine can read words" in sealmq("cert", "show", "key.pem", "--passphrase-file", "words")[2]
 
