@@ -5,7 +5,9 @@ It knows nothing of certificates, or of where a key is stored and whose it is.
 
 from __future__ import annotations
 
+import base64
 import enum
+import re
 from typing import TYPE_CHECKING
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -13,6 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from sealmq.errors import ConfigError, UsageError
+from sealmq.pki.keyder import with_exact_scalar
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,7 +78,7 @@ def load(data: bytes, *, path: Path, passphrase: bytes | None = None) -> Signing
     that cannot sign here.
     """
     try:
-        key = _parse(data, passphrase)
+        key = parse(data, passphrase)
     except TypeError:
         if passphrase is None:
             raise ConfigError(
@@ -84,13 +87,15 @@ def load(data: bytes, *, path: Path, passphrase: bytes | None = None) -> Signing
                 code="key-encrypted",
             ) from None
         try:
-            key = _parse(data, None)  # a passphrase too many does no harm
+            key = parse(data, None)  # a passphrase too many does no harm
         except (ValueError, UnsupportedAlgorithm):
             raise _invalid(path) from None
     except (ValueError, UnsupportedAlgorithm) as error:
         if passphrase is not None and b"ENCRYPTED" in data:
             raise ConfigError(
-                f"passphrase for key file {path} is wrong", mend="check the passphrase file", code="key-passphrase"
+                f"passphrase does not open key file {path}",
+                mend=f"check the passphrase file; if it is right: openssl pkey -in {path} -aes256 -out NEW",
+                code="key-passphrase",
             ) from error
         raise _invalid(path) from error
     if not isinstance(key, SigningKey):
@@ -100,6 +105,23 @@ def load(data: bytes, *, path: Path, passphrase: bytes | None = None) -> Signing
             code="key-type",
         )
     return key
+
+
+def parse(data: bytes, passphrase: bytes | None) -> PrivateKeyTypes:
+    """Any private key, PEM or DER; EC keys as GnuTLS 3.7 writes them too (`keyder`).
+
+    Raises TypeError when a passphrase is missing or one too many, ValueError and `UnsupportedAlgorithm` for the rest.
+    """
+    is_pem = b"-----BEGIN" in data
+    try:
+        load = serialization.load_pem_private_key if is_pem else serialization.load_der_private_key
+        return load(data, passphrase)
+    except ValueError:
+        der = _der_of(data) if is_pem else data
+        mended = with_exact_scalar(der)
+        if mended == der:
+            raise
+        return serialization.load_der_private_key(mended, None)
 
 
 def weakness(key: object) -> str:
@@ -131,10 +153,13 @@ def digest_for(key: SigningKey) -> hashes.SHA256 | hashes.SHA384 | None:
     return hashes.SHA384() if is_p384 else hashes.SHA256()
 
 
-def _parse(data: bytes, passphrase: bytes | None) -> PrivateKeyTypes:
-    if b"-----BEGIN" in data:
-        return serialization.load_pem_private_key(data, passphrase)
-    return serialization.load_der_private_key(data, passphrase)
+def _der_of(pem: bytes) -> bytes:
+    """The first private key of a PEM text that is not under a passphrase; empty when there is none."""
+    block = re.search(rb"-----BEGIN (EC )?PRIVATE KEY-----([A-Za-z0-9+/=\s]*)-----END", pem)
+    try:
+        return base64.b64decode(b"".join(block[2].split()), validate=True) if block is not None else b""
+    except ValueError:
+        return b""
 
 
 def _invalid(path: Path) -> ConfigError:
