@@ -69,7 +69,8 @@ impl Restorer<'_> {
                 let found = Found {
                     index,
                     disconnected_at: disconnected_at.map(Millis),
-                    sent,
+                    // Of a session that was connected nobody has written it down; the backlog tells.
+                    sent: if disconnected_at.is_some() { sent } else { Order(0) },
                 };
                 self.found.insert(session, found);
             }

@@ -1,10 +1,10 @@
 //! Durable deliveries per second: 64-byte messages that are stored, then done, with 1, 10, 100 and 1000 on their way at once;
-//! beside them how often the same folder syncs in the same minute.
+//! beside them how often the same folder syncs in the same minute. Then how long a large store takes to open after a crash.
 //!
 //! `cargo run --release -p sealmq-store --features sqlite --example rate [FOLDER [SECONDS]]`
 
 use sealmq_store::sqlite::{Handle, Settings, Store};
-use sealmq_store::{Body, Delivery, Log, Order, Origin, Receiver, SessionId, Slot, Urgency};
+use sealmq_store::{Body, Change, Delivery, Log, Order, Origin, Receiver, Seq, SessionId, Slot, Urgency};
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::error::Error;
@@ -69,6 +69,78 @@ fn measure(folder: &Path, time: Duration) -> Result<(), Box<dyn Error>> {
         );
         store.close(Duration::from_secs(60))?;
     }
+    start(&folder.join("start.db"))
+}
+
+/// Time to open and load what was never closed.
+fn start(path: &Path) -> Result<(), Box<dyn Error>> {
+    let settings = Settings {
+        path: path.into(),
+        max_bytes: 1 << 40,
+        lazy_after: Duration::from_millis(250),
+    };
+    let mut store = Store::open(settings.clone())?;
+    let (progress, signals) = sync_channel(1);
+    let mut log = store.start(Arc::new(move || {
+        let _ = progress.try_send(());
+    }));
+    let mut last = Seq(0);
+    for number in 1..=10_000 {
+        let (session, client_id) = (SessionId(number), format!("client-{number}"));
+        log.append(
+            &Change::Begin {
+                session,
+                client_id: &client_id,
+                device: None,
+                expiry_s: 3600,
+            },
+            Urgency::Os,
+        );
+        let filter = format!("factory/{number}/#");
+        log.append(
+            &Change::Subscribe {
+                session,
+                filter: &filter,
+                options: 1,
+                identifier: 0,
+            },
+            Urgency::Os,
+        );
+    }
+    for number in 0..100_000 {
+        let topic = format!("factory/line-12/sensor-{number}/reading");
+        last = log.append(
+            &Change::Retain {
+                body: Body {
+                    topic: &topic,
+                    ..DELIVERY.body
+                },
+            },
+            Urgency::Os,
+        );
+    }
+    while log.watermark().proves(last).is_none() {
+        signals.recv()?;
+    }
+    // As it stands at this moment, which is what a crash leaves.
+    let crashed = path.with_extension("crashed");
+    for suffix in ["", "-wal"] {
+        let name = |path: &Path| format!("{}{suffix}", path.display());
+        std::fs::copy(name(path), name(&crashed))?;
+    }
+    store.close(Duration::from_secs(60))?;
+    let started = Instant::now();
+    let mut store = Store::open(Settings {
+        path: crashed,
+        ..settings
+    })?;
+    let opened = started.elapsed();
+    let mut count = 0;
+    store.load(&mut |_| count += 1)?;
+    let all = started.elapsed();
+    println!(
+        "10,000 sessions, as many subscriptions, 100,000 retained: opened after {opened:?}, {count} things loaded after {all:?}"
+    );
     Ok(())
 }
 

@@ -241,7 +241,12 @@ impl Disk {
                 device: s.device.as_deref(),
                 expiry_s: s.expiry_s,
                 disconnected_at: s.disconnected_at,
-                sent: s.sent,
+                // Nobody has written it down while the session was connected.
+                sent: if s.disconnected_at.is_some() {
+                    s.sent
+                } else {
+                    Order(u64::MAX)
+                },
             });
         }
         for (&session, s) in &self.sessions {

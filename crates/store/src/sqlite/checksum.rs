@@ -29,6 +29,14 @@ impl Checksum {
         self.number(i64::try_from(bytes.len()).unwrap_or(i64::MAX)).fold(bytes)
     }
 
+    /// `None` and the empty text differ.
+    pub fn text(self, text: Option<&str>) -> Checksum {
+        match text {
+            Some(text) => self.fold(&[1]).bytes(text.as_bytes()),
+            None => self.fold(&[0]),
+        }
+    }
+
     pub fn value(self) -> i64 {
         i64::from(self.0)
     }
@@ -58,5 +66,6 @@ mod tests {
         let sum = |a: &[u8], b: &[u8]| Checksum::new().bytes(a).bytes(b);
         assert_ne!(sum(b"ab", b"c"), sum(b"a", b"bc"));
         assert_ne!(Checksum::new().option(None), Checksum::new().option(Some(0)));
+        assert_ne!(Checksum::new().text(None), Checksum::new().text(Some("")));
     }
 }

@@ -266,3 +266,47 @@ fn log_of(row: &rusqlite::Row<'_>) -> Result<Log, Error> {
         moved: count(2)?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::file;
+    use super::*;
+
+    #[test]
+    fn a_batch_is_synced_when_somebody_waits_for_the_device() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let conn = file::open(&folder.path().join("s")).unwrap();
+        let mut pen = Pen::new(&conn, Ledger::default(), Figures::default()).unwrap();
+        // SQLite's numbers: 1 is NORMAL, 2 FULL.
+        for (urgency, expected) in [
+            (Urgency::Sync, 2),
+            (Urgency::Os, 1),
+            (Urgency::Lazy, 1),
+            (Urgency::Sync, 2),
+        ] {
+            let mut batch = Batch::default();
+            batch.append(&Change::Unretain { topic: "t" }, Urgency::Lazy);
+            batch.append(&Change::Unretain { topic: "t" }, urgency);
+            pen.write(&[batch], Attempt::First).unwrap();
+            let mode: i64 = conn.pragma_query_value(None, "synchronous", |row| row.get(0)).unwrap();
+            assert_eq!(mode, expected, "{urgency:?}");
+        }
+        assert_eq!((pen.figures.commits, pen.figures.syncs), (4, 2));
+    }
+
+    #[test]
+    fn nothing_that_slows_or_endangers_the_log_is_switched_on() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let conn = file::open(&folder.path().join("s")).unwrap();
+        let read = |pragma| {
+            conn.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0))
+                .unwrap()
+        };
+        assert_eq!(read("wal_autocheckpoint"), 0, "checkpoints are ours");
+        assert_eq!(read("mmap_size"), 0, "an error of the disk is an error, not a signal");
+        assert_eq!(read("auto_vacuum"), 2, "free pages can be given back");
+        assert_eq!(read("page_size"), PAGE as i64);
+        let mode: String = conn.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
+        assert_eq!(mode, "wal");
+    }
+}

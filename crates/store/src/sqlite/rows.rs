@@ -38,9 +38,7 @@ fn content(sum: Checksum, body: &Body<'_>) -> Checksum {
 
 pub(super) fn session_sum(session: SessionId, client_id: &str, device: Option<&str>) -> i64 {
     let sum = Checksum::new().number(int(session.0)).bytes(client_id.as_bytes());
-    sum.option(device.map(|_| 1))
-        .bytes(device.unwrap_or_default().as_bytes())
-        .value()
+    sum.text(device).value()
 }
 
 pub(super) fn state_sum(session: SessionId, expiry_s: u32, disconnected_at: Option<u64>, sent: Order) -> i64 {
@@ -92,7 +90,7 @@ impl Queued<'_> {
             .number(int(self.place.0))
             .number(self.size);
         let sum = sum.option(self.body).number(self.qos.into()).number(self.retain.into());
-        let sum = sum.bytes(self.identifiers.unwrap_or_default().as_bytes());
+        let sum = sum.text(self.identifiers);
         inline.map_or(sum, |body| content(sum, body)).value()
     }
 }

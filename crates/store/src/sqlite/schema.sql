@@ -1,6 +1,6 @@
 -- What survives a restart of the broker. Times are milliseconds since the Unix epoch, sizes bytes, durations seconds.
 -- Read it while the broker runs with `sqlite3 -readonly`; write it never: the broker keeps counts of what is in here.
--- `checksum` is FNV-1a (32 bits) over the fields it is named after; docs/store.md says in which order.
+-- `checksum` is FNV-1a (32 bits) over the other fields in their order; docs/store.md says how.
 
 CREATE TABLE meta (
     name TEXT PRIMARY KEY,                  -- created_at, next_session, was_closed
@@ -78,10 +78,10 @@ CREATE TABLE wills (
 ) STRICT;
 
 CREATE TABLE retained (
-    topic TEXT PRIMARY KEY,
     qos INTEGER NOT NULL,
     expires_at INTEGER,
     checksum INTEGER NOT NULL,
+    topic TEXT PRIMARY KEY,
     properties BLOB NOT NULL,
     payload BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
