@@ -36,9 +36,10 @@ bench:          ## measure beside Debian's mosquitto
 	@scripts/prepare.sh test
 	@PATH="$$PATH:/usr/sbin" .venv/bin/python -m bench $(BENCH_ARGS)
 
-docs:           ## the settings in docs/reference, the Rust crates in target/doc
+docs:           ## settings and causes in docs/reference, the Rust crates in target/doc
 	@scripts/prepare.sh run
 	@.venv/bin/python -m sealmq.config.reference >docs/reference/config.md
+	@.venv/bin/python -m sealmq.trace.causes.reference >docs/reference/causes.md
 	@cargo doc --release --locked --workspace --no-deps
 
 wheel:          ## a wheel for CPython 3.11 and later, in dist/

@@ -88,6 +88,7 @@ look_for_missing() {
         has curl || want curl
         has ssh || want openssh-client
         has pebble && has pebble-challtestsrv || want pebble
+        has chromium || want chromium
         ;;
     check)
         if ! { rust_is_new_enough && cargo clippy --version && cargo fmt --version; } >/dev/null 2>&1; then
