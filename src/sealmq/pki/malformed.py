@@ -1,4 +1,4 @@
-"""What pyca/cryptography raises for DER that is not what it should be: five kinds, in one tuple to catch.
+"""What pyca/cryptography raises for DER that is not what it should be: six kinds, in one tuple to catch.
 
 It knows nothing of what was to be read. Much is parsed on first use only, so a certificate that was loaded may still
 raise one of these when its subject or its extensions are asked for.
@@ -7,7 +7,14 @@ raise one of these when its subject or its extensions are asked for.
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
-MALFORMED = (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.InvalidVersion)
+MALFORMED = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
 
 
 def reason(error: Exception) -> str:
