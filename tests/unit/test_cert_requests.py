@@ -1,5 +1,6 @@
 """Certificate requests and keys: what is accepted, what is refused and how that is said."""
 
+import base64
 import subprocess
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from sealmq.errors import ConfigError, NotSo, UsageError
 from sealmq.pki import keys, requests
+from sealmq.pki.der import OCTETS, SEQUENCE, children, element, wrap
+from sealmq.pki.keyder import with_exact_scalar
 from sealmq.pki.keys import KeyType
 from sealmq.pki.requestder import without_null_parameters
 
@@ -72,9 +75,11 @@ def test_without_null_parameters_leaves_everything_else_alone():
         assert without_null_parameters(whole[:end]) == whole[:end]
 
 
-def test_a_request_changed_in_any_place_is_refused():
+def test_a_request_changed_in_any_place_that_is_signed_is_refused():
     good = request(None, (x509.SubjectAlternativeName([x509.DNSName("broker.example")]), False))
-    for place in range(0, len(good), 7):
+    signed = x509.load_der_x509_csr(good).tbs_certrequest_bytes
+    begin = good.index(signed)
+    for place in range(begin, begin + len(signed)):
         changed = good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :]
         assert refused(changed) in {"request-invalid", "request-signature", "request-key"}
 
@@ -160,3 +165,39 @@ def test_what_counts_as_weak():
     assert keys.weakness(ed25519.Ed25519PrivateKey.generate().public_key()) == ""
     assert "secp521r1" in keys.weakness(ec.generate_private_key(ec.SECP521R1()).public_key())
     assert "kind" in keys.weakness(object())
+
+
+@pytest.mark.parametrize("curve", [ec.SECP256R1(), ec.SECP384R1()])
+@pytest.mark.parametrize("form", [serialization.PrivateFormat.PKCS8, serialization.PrivateFormat.TraditionalOpenSSL])
+@pytest.mark.parametrize("encoding", [serialization.Encoding.PEM, DER])
+def test_ec_keys_with_a_scalar_of_another_length(curve, form, encoding):
+    for number in (2**200 + 1, 2 ** (curve.key_size - 1) + 7):  # one begins with zeros, the other with a high bit
+        key = ec.derive_private_key(number, curve)
+        der = key.private_bytes(DER, form, serialization.NoEncryption())
+        exact = number.to_bytes(curve.key_size // 8, "big")
+        for written in (b"\0" + exact, exact.lstrip(b"\0")):
+            odd = rescaled(der, exact, written)
+            if encoding is serialization.Encoding.PEM:
+                label = b"PRIVATE KEY" if form is serialization.PrivateFormat.PKCS8 else b"EC PRIVATE KEY"
+                odd = b"-----BEGIN %b-----\n%b-----END %b-----\n" % (label, base64.encodebytes(odd), label)
+            assert keys.load(odd, path=Path("key.pem")).public_key() == key.public_key()
+
+
+def rescaled(der, exact, written):
+    """The key with another spelling of its scalar, every length around it adapted."""
+    whole = element(der, 0)
+    parts = [der[one.start : one.end] for one in children(der, whole)]
+    if parts[1] == wrap(OCTETS, exact):
+        parts[1] = wrap(OCTETS, written)
+    else:
+        inner = element(parts[2], 0)
+        parts[2] = wrap(OCTETS, rescaled(parts[2][inner.begin : inner.end], exact, written))
+    return wrap(SEQUENCE, b"".join(parts))
+
+
+def test_with_exact_scalar_leaves_everything_else_alone():
+    for key in (keys.generate(), keys.generate(KeyType.P384), keys.generate(KeyType.ED25519)):
+        der = key.private_bytes(DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        assert with_exact_scalar(der) == der
+        for end in range(len(der)):
+            assert with_exact_scalar(der[:end]) == der[:end]
