@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import pkcs7, pkcs12
 
 from sealmq.errors import ConfigError, NotSo, UsageError
+from sealmq.pki import keys
 from sealmq.pki.malformed import MALFORMED, reason
 from sealmq.secretfiles import is_exposed, raise_environment
 
@@ -182,7 +183,7 @@ def _der_pieces(data: bytes, passphrase: bytes | None) -> Iterator[Piece]:
 
 def _private_key(der: bytes) -> None:
     with contextlib.suppress(TypeError):  # one under a passphrase is one all the same
-        serialization.load_der_private_key(der, password=None)
+        keys.parse(der, None)
 
 
 def _certificates(load: Callable[[bytes], list[x509.Certificate]], data: bytes) -> list[Piece]:

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa, x448, x25519
 
 from sealmq.errors import NotSo
-from sealmq.pki import oddities, requests
+from sealmq.pki import keys, oddities, requests
 from sealmq.pki.descriptions import (
     CertificateDescription,
     CrlDescription,
@@ -122,15 +122,14 @@ def describe_private_key(path: Path, position: int, piece: Piece, passphrase: by
                 f"chmod 600 {path}; if others may have read it, make a new key",
             ),
         )
-    load = serialization.load_der_private_key if piece.is_der else serialization.load_pem_private_key
     is_encrypted = False
     try:
-        public: Any = load(piece.data, password=None).public_key()
+        public: Any = keys.parse(piece.data, None).public_key()
     except TypeError:  # under a passphrase
         is_encrypted = True
         if passphrase is None:
             return KeyDescription(path, position, "", "", is_private=True, is_encrypted=True, oddities=exposed)
-        public = load(piece.data, password=passphrase).public_key()
+        public = keys.parse(piece.data, passphrase).public_key()
     return KeyDescription(
         path,
         position,
