@@ -2,14 +2,16 @@
 # Refuses to know how: that stands in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt bench docs wheel clean
+.PHONY: help run test crash check fmt bench bench-durability docs wheel clean
 
 RUN_ARGS ?=
 TEST_ARGS ?=
 BENCH_ARGS ?=
+ROUNDS ?= 200
+SEED ?=
 
 help:           ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  make run RUN_ARGS='--mqtts 0.0.0.0:8883'    options for sealmq up"
 	@echo "  make test TEST_ARGS='-k refusal -x'         options for pytest"
@@ -21,6 +23,10 @@ run:            ## build what is needed and start a broker here; its data is in 
 test:           ## the tests of both languages, real MQTT clients among them
 	@scripts/prepare.sh test
 	@scripts/test.sh $(TEST_ARGS)
+
+crash:          ## kill the broker under load, ROUNDS times; nothing acknowledged may be lost
+	@scripts/prepare.sh test
+	@.venv/bin/python tests/crash/rounds.py --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED))
 
 check:          ## formatting, lint, types, import rules, crate rules
 	@scripts/prepare.sh check
@@ -35,6 +41,11 @@ fmt:            ## format both languages
 bench:          ## measure beside Debian's mosquitto
 	@scripts/prepare.sh test
 	@PATH="$$PATH:/usr/sbin" .venv/bin/python -m bench $(BENCH_ARGS)
+
+bench-durability: ## durable messages beside the disk's own speed, and fifty messages before a kill
+	@scripts/prepare.sh test
+	@PATH="$$PATH:/usr/sbin" .venv/bin/python -m bench.durability $(BENCH_ARGS)
+	@PATH="$$PATH:/usr/sbin" .venv/bin/python -m bench.fifty
 
 docs:           ## settings and causes in docs/reference, the Rust crates in target/doc
 	@scripts/prepare.sh run
