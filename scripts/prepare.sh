@@ -89,6 +89,7 @@ look_for_missing() {
         has ssh || want openssh-client
         has pebble && has pebble-challtestsrv || want pebble
         has chromium || want chromium
+        has pki || { want strongswan-pki && want libstrongswan-standard-plugins && want libstrongswan-extra-plugins; }
         ;;
     check)
         if ! { rust_is_new_enough && cargo clippy --version && cargo fmt --version; } >/dev/null 2>&1; then
