@@ -152,8 +152,9 @@ def _round(
     port = broker.start()
     outcome.restart_ms.append((time.monotonic() - began) * 1000)
     look_at_retained(port, files["looker"], ledger, "shared/kept/#", seconds=_GLANCE)
-    if number % _GLANCE = 5.0  # seconds in which a new subscriber must have been given what is retained
-_WAKE_ALL == 0:
+    if ledger.violations:
+        return
+    if number % _WAKE_ALL == 0:
         sleepers = frozenset()
     world.set(port=port, asleep=sleepers)
     _settle(world, actors, ledger)
