@@ -9,6 +9,7 @@
 
 pub mod certificate;
 mod client;
+mod clock;
 mod config;
 mod denylist;
 pub mod describe;

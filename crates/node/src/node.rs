@@ -2,12 +2,13 @@
 //!
 //! Refuses to know files, logging and people.
 
+use crate::clock::Clock;
 use crate::config::{ListenerKind, NodeConfig, RevokedConfig};
 use crate::denylist::Revocation;
 use crate::gate::Gate;
 use crate::keep::Keep;
 use crate::recording::Wanted;
-use crate::shard::{Clock, Command, Shard, ShardHandle};
+use crate::shard::{Command, Shard, ShardHandle};
 use crate::tls::{Standing, TlsFault};
 use crate::users::{self, Logins};
 use crate::{gate, shard};

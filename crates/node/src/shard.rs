@@ -4,15 +4,13 @@
 //! know MQTT (that is the engine's) and handshakes (that is the gate's).
 
 use crate::certificate::CertificateFacts;
-use crate::denylist::Revocation;
+use crate::clock::Clock;
 use crate::gate::TlsFacts;
 use crate::keep::Keep;
 use crate::link::{Ended, Link, LinkFault, Scratch};
 use crate::node::Shared;
-use mio::{Events as Ready, Poll, Token, Waker};
-use sealmq_codec::ReasonCode;
-use sealmq_engine::rules::Rules;
-use sealmq_engine::{ConnId, Counters, Engine, Gauges, Limits, Millis, Purged, Retain, SessionView};
+use mio::{Events as Ready, Poll, Token};
+use sealmq_engine::{ConnId, Engine, Millis};
 use sealmq_store::Health;
 use serde_json::json;
 use standing::{Expiries, Validity};
@@ -20,14 +18,16 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 mod arrive;
+mod command;
 mod observe;
 mod standing;
 
 pub use arrive::Arrival;
+pub use command::{Command, ShardHandle};
 
 /// Token of the waker.
 pub const WAKE: Token = Token(usize::MAX);
@@ -39,91 +39,6 @@ const LINGER: Duration = Duration::from_secs(2);
 const LEAVING: Duration = Duration::from_millis(50);
 /// How long an outbox keeps its memory after its last use.
 const COOLING: Duration = Duration::from_secs(1);
-
-/// The time of an engine: milliseconds since the Unix epoch as the wall clock had them at the start, and from there on a
-/// clock that nobody sets. So what is written down means the same to the next process.
-#[derive(Clone, Copy)]
-pub struct Clock {
-    began: Instant,
-    epoch_ms: u64,
-}
-
-impl Clock {
-    pub fn new() -> Clock {
-        Clock {
-            began: Instant::now(),
-            epoch_ms: crate::event::now_ms(),
-        }
-    }
-
-    pub fn now(&self) -> Millis {
-        Millis(self.epoch_ms + self.began.elapsed().as_millis() as u64)
-    }
-}
-
-pub struct ShardReport {
-    pub counters: Counters,
-    pub gauges: Gauges,
-}
-
-/// A session with what the shard knows of its connection.
-pub struct SessionReport {
-    pub view: SessionView,
-    pub peer: Option<String>,
-    pub listener: Option<Arc<str>>,
-}
-
-pub enum Command {
-    Arrive(Box<Arrival>),
-    DisconnectDevice {
-        device: String,
-        reason: ReasonCode,
-        text: String,
-        reply: Sender<usize>,
-    },
-    Revoke {
-        revocation: Arc<Revocation>,
-        /// How many connections were closed, once they are.
-        reply: Sender<usize>,
-    },
-    Publish {
-        topic: Box<str>,
-        payload: Box<[u8]>,
-        retain: Retain,
-    },
-    Purge {
-        device: String,
-        reply: Sender<Purged>,
-    },
-    Reload {
-        rules: Box<Rules>,
-        limits: Box<Limits>,
-    },
-    Report {
-        reply: Sender<ShardReport>,
-    },
-    Sessions {
-        reply: Sender<Vec<SessionReport>>,
-    },
-    ShutDown {
-        deadline: Instant,
-    },
-}
-
-/// The way into a shard from other threads.
-#[derive(Clone)]
-pub struct ShardHandle {
-    pub commands: Sender<Command>,
-    pub waker: Arc<Waker>,
-}
-
-impl ShardHandle {
-    pub fn send(&self, command: Command) {
-        if self.commands.send(command).is_ok() {
-            let _ = self.waker.wake();
-        }
-    }
-}
 
 struct Seat {
     id: ConnId,
@@ -289,58 +204,6 @@ impl Shard {
             at_most(wait);
         }
         timeout
-    }
-
-    fn carry_out(&mut self, command: Command) {
-        match command {
-            Command::Arrive(arrival) => self.seat(*arrival),
-            Command::DisconnectDevice {
-                device,
-                reason,
-                text,
-                reply,
-            } => {
-                let now = self.now();
-                let closed = self.engine.disconnect_device(now, &device, reason, &text);
-                let _ = reply.send(closed);
-            }
-            Command::Revoke { revocation, reply } => {
-                let closed = self.expel_revoked(&revocation);
-                let _ = reply.send(closed);
-            }
-            Command::Publish { topic, payload, retain } => {
-                let now = self.now();
-                self.engine.publish_own(now, &topic, &payload, retain);
-            }
-            Command::Purge { device, reply } => {
-                let now = self.now();
-                let _ = reply.send(self.engine.purge_device(now, &device));
-            }
-            Command::Reload { rules, limits } => {
-                self.engine.set_limits(*limits);
-                self.engine.set_rules(*rules);
-                self.expel_unwelcome();
-            }
-            Command::Report { reply } => {
-                let _ = reply.send(ShardReport {
-                    counters: self.engine.counters(),
-                    gauges: self.engine.gauges(),
-                });
-            }
-            Command::Sessions { reply } => {
-                let sessions = self.engine.sessions().into_iter().map(|view| {
-                    let seat = view.conn.and_then(|id| self.seats.get(id.index as usize)?.as_ref());
-                    let (peer, listener) = (seat.map(|s| s.peer.clone()), seat.map(|s| Arc::clone(&s.listener)));
-                    SessionReport { view, peer, listener }
-                });
-                let _ = reply.send(sessions.collect());
-            }
-            Command::ShutDown { deadline } => {
-                let now = self.now();
-                self.engine.shut_down(now);
-                self.stop_at = Some(deadline);
-            }
-        }
     }
 
     fn seat_mut(&mut self, index: u32) -> Option<&mut Seat> {
