@@ -83,7 +83,7 @@ def stats(ctx: typer.Context) -> None:
         return
     from sealmq.cli.table import facts
 
-    rows = [("store", found["file"]), ("holds", contents(found))]
+    rows = [("store", found["path"]), ("holds", contents(found))]
     rows.append(("pages", f"{found['pages']}, {found['free_pages']} of them free"))
     if found["commits"]:
         rows.append(("commits", commits(found)))
