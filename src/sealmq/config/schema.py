@@ -274,7 +274,9 @@ class Durability(Table):
     )
     topics: list[TopicDurability] = _setting([], "topics kept in another way, as [[durability.topics]]", unit="tables")
     max_bytes: int = _setting(
-        8192 * MIB, "bytes that the store may take on disk; beyond it messages that need it are refused", unit="bytes",
+        8192 * MIB,
+        "bytes that the store may take on disk; beyond it messages that need it are refused",
+        unit="bytes",
         bounds=(16 * MIB, 2**50),
     )
     when_queue_full: Literal["refuse", "drop"] = _setting(
