@@ -64,7 +64,10 @@ def free_port() -> int:
 
 
 @contextmanager
-def sealmq_broker(folder: Path) -> Iterator[Peer]:
+def sealmq_broker(folder: Path, settings: str = "") -> Iterator[Peer]:
+    """`sealmq up` on `folder`, which may hold what an earlier one left; `settings` is its configuration."""
+    (folder / "data").mkdir(mode=0o700, exist_ok=True)
+    (folder / "data" / "sealmq.toml").write_text(settings)
     program = [sys.executable, "-m", "sealmq", "--data", str(folder / "data")]
     log = (folder / "sealmq.log").open("wb")
     up = subprocess.Popen(
@@ -75,8 +78,9 @@ def sealmq_broker(folder: Path) -> Iterator[Peer]:
         ready = up.stdout.readline().decode().split()
         if not ready:
             raise SystemExit((folder / "sealmq.log").read_text())
-        subprocess.run([*program, "device", "add", DEVICE], check=True, stdout=subprocess.DEVNULL)
         files = folder / "data" / "devices" / DEVICE
+        if not files.exists():
+            subprocess.run([*program, "device", "add", DEVICE], check=True, stdout=subprocess.DEVNULL)
         yield Peer(
             "sealmq",
             ready[1].removeprefix("mqtts://"),
@@ -91,7 +95,8 @@ def sealmq_broker(folder: Path) -> Iterator[Peer]:
 
 
 @contextmanager
-def mosquitto_broker(folder: Path) -> Iterator[Peer]:
+def mosquitto_broker(folder: Path, settings: str = "persistence false\n") -> Iterator[Peer]:
+    """mosquitto on `folder`, which may hold what an earlier one left; `settings` is how it keeps things."""
     program = shutil.which("mosquitto", path=os.environ["PATH"] + ":/usr/sbin")
     if program is None:
         raise SystemExit("error: mosquitto is not installed\nmend: apt-get install mosquitto")
@@ -99,10 +104,11 @@ def mosquitto_broker(folder: Path) -> Iterator[Peer]:
     server = authority.issue_server().write(folder / "server")
     client = authority.issue_client(DEVICE).write(folder / "client")
     port = free_port()
-    # Its best configuration for this load: one ticket less to make, no persistence, no limit that drops, no log.
+    # Its best configuration for this load: one ticket less to make, no limit that drops, no log.
     (folder / "mosquitto.conf").write_text(
         f"listener {port} 127.0.0.1\ncafile {client.ca}\ncertfile {server.cert}\nkeyfile {server.key}\n"
-        "require_certificate true\nuse_identity_as_username true\nallow_anonymous false\npersistence false\n"
+        "require_certificate true\nuse_identity_as_username true\nallow_anonymous false\n"
+        f"{settings}"
         "max_queued_messages 0\nmax_inflight_messages 1000\nset_tcp_nodelay true\nlog_type error\nuser root\n"
         "tls_version tlsv1.3\n"
     )
@@ -146,6 +152,15 @@ def run_case(case: Case, brokers: list[str], rounds: int) -> dict[str, list[floa
     return figures
 
 
+def build_load() -> None:
+    """The load generator, in the release profile."""
+    subprocess.run(
+        ["cargo", "build", "--quiet", "--release", "--locked", "-p", "sealmq-node", "--example", "load"],
+        cwd=ROOT,
+        check=True,
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
@@ -154,11 +169,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     brokers = options.broker or list(BROKERS)
-    subprocess.run(
-        ["cargo", "build", "--quiet", "--release", "--locked", "-p", "sealmq-node", "--example", "load"],
-        cwd=ROOT,
-        check=True,
-    )
+    build_load()
     results = {}
     for case in CASES:
         if options.only and case.name not in options.only:
