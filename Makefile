@@ -42,10 +42,11 @@ bench:          ## measure beside Debian's mosquitto
 	@scripts/prepare.sh test
 	@PATH="$$PATH:/usr/sbin" .venv/bin/python -m bench $(BENCH_ARGS)
 
-bench-durability: ## durable messages beside the disk's own speed, and fifty messages before a kill
+bench-durability: ## durable messages beside the disk itself, fifty messages before a kill, a restart
 	@scripts/prepare.sh test
 	@PATH="$$PATH:/usr/sbin" .venv/bin/python -m bench.durability $(BENCH_ARGS)
 	@PATH="$$PATH:/usr/sbin" .venv/bin/python -m bench.fifty
+	@.venv/bin/python -m bench.restart
 
 docs:           ## settings and causes in docs/reference, the Rust crates in target/doc
 	@scripts/prepare.sh run
