@@ -3,6 +3,7 @@
 //! Refuses to know how the identity was proven; it takes the verified device id as given.
 
 use crate::conn::{ClientLimits, Conn, ConnId};
+use crate::durability::STORE_FULL;
 use crate::engine::{Engine, Timer};
 use crate::event::{EndCause, Event};
 use crate::message::{Content, Message, Received};
@@ -72,7 +73,10 @@ impl Engine {
             }
         };
         let settings = self.settings(connect);
-        if let Some((_, cause, summary)) = self.no_promises().filter(|_| settings.session_expiry_s > 0) {
+        // Whoever comes back to a session takes away what fills the store; a new one would have to be promised.
+        let comes_back = self.by_client.contains_key(&client_id);
+        let refusal = self.no_promises().filter(|_| settings.session_expiry_s > 0);
+        if let Some((_, cause, summary)) = refusal.filter(|(_, cause, _)| *cause != STORE_FULL || !comes_back) {
             self.roster.counters.connects_refused += 1;
             let mend = "see `sealmq status` for the store; a session that ends with its connection is taken meanwhile";
             return Err(refuse(ReasonCode::ServerUnavailable, cause, summary, mend.into()));

@@ -14,6 +14,9 @@ use sealmq_codec::topic::{matches, parse_filter};
 use sealmq_codec::{Packet, ReasonCode};
 use sealmq_store::{Change, Durable, Health, Keeping, Seq, Urgency};
 
+/// The slug of a refusal for want of room.
+pub(crate) const STORE_FULL: &str = "store-full";
+
 /// What an acknowledged message survives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
@@ -121,7 +124,7 @@ impl Engine {
             Health::Good => None,
             Health::Full => Some((
                 ReasonCode::QuotaExceeded,
-                "store-full",
+                STORE_FULL,
                 "the broker's store has no room".into(),
             )),
             Health::Failed(why) => Some((

@@ -489,6 +489,12 @@ fn a_store_without_room_turns_away_and_takes_again() {
     log.set_health(Health::Full);
     p.publish(message("t", "x").qos(1).id(1));
     p.expect_puback(1, ReasonCode::QuotaExceeded as u8);
+    let refused = bench.connect("new").resume(60).dial().err().expect("a refusal");
+    assert_eq!(refused.cause, "store-full");
+    // Whoever comes back makes room.
+    let (s, present) = back(&bench, &log, "s");
+    assert!(present);
+    s.vanish();
     log.set_health(Health::Good);
     p.publish(message("t", "x").qos(1).id(2));
     sync(&bench, &log);

@@ -29,15 +29,8 @@ const WRITER_CACHE: &str = "PRAGMA cache_size = -8192";
 pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
     let of_system = |error: std::io::Error| of_system(path, &error);
     let of_sqlite = |error: Error| of_sqlite(path, &error);
-    if !path.try_exists().map_err(of_system)? {
-        if folder::bytes_of(&folder::wal_of(path)) > 0 {
-            // SQLite would play an old log into a new file.
-            return Err(damaged(path, "its log is there and the file itself is missing"));
-        }
+    if !is_there(path)? {
         make(path)?;
-    }
-    if folder::bytes_of(path) == 0 {
-        return Err(damaged(path, "the file is empty"));
     }
     std::fs::OpenOptions::new()
         .read(true)
@@ -68,7 +61,7 @@ pub(super) fn begin_use(conn: &Connection) -> Result<bool, Error> {
 
 /// Open to look only. A file that nobody uses and that was closed well is not touched, nor are files made beside it.
 pub(super) fn open_read_only(path: &Path) -> Result<Connection, StoreError> {
-    if !path.try_exists().map_err(|error| of_system(path, &error))? {
+    if !is_there(path)? {
         return Err(StoreError {
             code: "store-missing",
             message: format!("store {} does not exist", path.display()),
@@ -93,6 +86,21 @@ pub(super) fn open_read_only(path: &Path) -> Result<Connection, StoreError> {
             mend: "start the broker once: it keeps a copy and brings the file up to date".into(),
         }),
     }
+}
+
+/// Whether there is a file; one that cannot be the store any more is an error.
+fn is_there(path: &Path) -> Result<bool, StoreError> {
+    if !path.try_exists().map_err(|error| of_system(path, &error))? {
+        if folder::bytes_of(&folder::wal_of(path)) > 0 {
+            // SQLite would play an old log into a new file.
+            return Err(damaged(path, "its log is there and the file itself is missing"));
+        }
+        return Ok(false);
+    }
+    if folder::bytes_of(path) == 0 {
+        return Err(damaged(path, "the file is empty"));
+    }
+    Ok(true)
 }
 
 /// A second connection to a file that this process has open.
