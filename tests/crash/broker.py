@@ -96,6 +96,7 @@ class BrokerProcess:
         assert self._process is not None
         if self._process.returncode != 0:
             raise BrokerFault(f"broker ended with status {self._process.returncode}:\n{self.log_end()}")
+        self.kill()  # lets go of what is left of it
 
     def kill(self) -> None:
         """SIGKILL: not one more instruction of its own."""

@@ -47,6 +47,7 @@ _PATIENCE = 30.0  # seconds in which everything owed must have come
 _GLANCE = 5.0  # seconds in which a new subscriber must have been given what is retained
 _WAKE_ALL = 5  # rounds after which those who slept come back, too
 _TOPICS = {"pub-1": 1, "pub-2": 2, "pub-3": 1, "pub-4": 2}  # publisher to QoS
+NAMES = (*_TOPICS, "keep-1", "keep-2", "sub-1", "sub-2", "sub-3", "sub-4", "wander-1", "wander-2", "looker")
 _SLEEPERS = ("sub-1", "sub-4", "wander-1")
 
 
@@ -68,12 +69,11 @@ def run(folder: Path, *, rounds: int, seed: int, settings: str = "") -> Outcome:
     plan = random.Random(seed)  # noqa: S311  repeatable, not secret
     ledger = Ledger()
     world = World(ledger, seed)
-    names = [*_TOPICS, "keep-1", "keep-2", "sub-1", "sub-2", "sub-3", "sub-4", "wander-1", "wander-2", "looker"]
-    files = prepare(folder / "data", names, settings)
+    files = prepare(folder / "data", NAMES, settings)
     broker = BrokerProcess(folder / "data")
     try:
         port = broker.start()
-        with _playing(_cast(world, files)) as actors:
+        with playing(cast(world, files)) as actors:
             world.set(port=port)
             _settle(world, actors, ledger)
             for number in range(1, rounds + 1):
@@ -91,7 +91,8 @@ def run(folder: Path, *, rounds: int, seed: int, settings: str = "") -> Outcome:
     return outcome
 
 
-def _cast(world: World, files: dict[str, DeviceFiles]) -> list[Actor]:
+def cast(world: World, files: dict[str, DeviceFiles]) -> list[Actor]:
+    """All clients of a run, not started yet."""
     topics = {name: [f"shared/crash/{name}/{lane}" for lane in ("a", "b")] for name in _TOPICS}
     of = {name: Wish(f"shared/crash/{name}/#", frozenset(topics[name])) for name in _TOPICS}
     everything = Wish("shared/crash/+/+", frozenset(topic for lanes in topics.values() for topic in lanes))
@@ -183,7 +184,8 @@ def _pass(world: World, seconds: float) -> None:
 
 
 @contextmanager
-def _playing(actors: list[Actor]) -> Iterator[list[Actor]]:
+def playing(actors: list[Actor]) -> Iterator[list[Actor]]:
+    """The clients at work, until the block ends."""
     for actor in actors:
         actor.start()
     try:
