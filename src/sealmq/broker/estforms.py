@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from sealmq.errors import NotSo
 from sealmq.pki import requests
+from sealmq.pki.malformed import MALFORMED, reason, whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -79,10 +80,10 @@ def client_certificate(request: Request) -> x509.Certificate | None:
     if der is None:
         return None
     try:
-        return x509.load_der_x509_certificate(der)
-    except ValueError as error:
+        return whole(x509.load_der_x509_certificate(der))
+    except MALFORMED as error:
         raise NotSo(
-            f"client certificate cannot be read: {' '.join(str(error).split())}",
+            f"client certificate cannot be read: {reason(error)}",
             mend="look at it with: sealmq cert show FILE",
             code="certificate-unreadable",
         ) from None

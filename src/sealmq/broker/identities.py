@@ -16,6 +16,7 @@ from sealmq.broker.sightings import Sightings
 from sealmq.config.duration import parse_duration
 from sealmq.errors import ConfigError, LocalMisuse
 from sealmq.pki import revocation, signing
+from sealmq.pki.malformed import MALFORMED, whole
 from sealmq.pki.operations import OPERATIONS
 from sealmq.pki.renewal import Incident
 
@@ -125,12 +126,12 @@ class Identities:
             return None
 
     def refresh_crl(self) -> None:
-        """Write a new revocation list when the one there is grows old; to be called now and then.
+        """Write a new revocation list when the one there is grows old or lacks somebody; to be called now and then.
 
         Raises `Environment` when it cannot be written.
         """
         now = signing.utc_now()
-        if revocation.crl_is_due(self._folder, now=now):
+        if revocation.crl_is_due(self._folder, self._authority, self._registry, now=now):
             revocation.write_crl(self._folder, self._authority, self._registry, now=now)
 
     def verbs(self) -> dict[str, Verb]:
@@ -199,8 +200,8 @@ class Identities:
         if path is None:
             return []
         try:
-            return x509.load_pem_x509_certificates(path.read_bytes())
-        except (OSError, ValueError) as error:
+            return [whole(one) for one in x509.load_pem_x509_certificates(path.read_bytes())]
+        except (OSError, *MALFORMED) as error:
             reason = getattr(error, "strerror", None) or "it holds no certificate in PEM form"
             raise ConfigError(
                 f"enrolment.factory_ca = {path} cannot be read: {reason.lower()}",

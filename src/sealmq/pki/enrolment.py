@@ -16,17 +16,19 @@ names come from the registry. A request that names somebody else is refused, not
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.x509.oid import NameOID
 
 from sealmq.errors import ConfigError, NotSo, UsageError
 from sealmq.pki import requests, signing
 from sealmq.pki.fingerprints import certificate_sha256, issuer_key_id
+from sealmq.pki.malformed import MALFORMED
 from sealmq.pki.names import check_device_id, device_uri
 from sealmq.pki.profiles import device_profile
 from sealmq.pki.registry import (
@@ -50,6 +52,8 @@ if TYPE_CHECKING:
 
 GRACE = timedelta(days=90)
 """How long after its end a certificate that was not revoked may still ask for the next one, unless configured."""
+
+_MADE_UP = re.compile(r"factory-[0-9a-f]{16}", re.ASCII)
 
 QUEUE = 1000
 """Devices that may wait for an approval; more are refused, so that a stolen factory key cannot fill the disk."""
@@ -119,7 +123,7 @@ def by_certificate(
     record, _ = holder(registry, sha256=sha256, now=now, grace=grace)
     key = _accepted(request, authority.fleet, record.device_id)
     with registry.transaction():
-        device = alive(registry.device(record.device_id))  # again, inside: a revocation may have come in between
+        _, device = holder(registry, sha256=sha256, now=now, grace=grace)  # a revocation may have come in between
         return issue(authority, registry, device, key, now=now)
 
 
@@ -173,25 +177,25 @@ def by_factory_certificate(
     handshake's to check. An approval is good for one certificate. `peer` is the address that asks, for the operator.
     """
     _check_factory(certificate, factories, now)
-    requests.accept(request)
-    asked = registry.approvals.ask(_asked(registry, certificate, peer, now), at_most=QUEUE)
-    if asked is None:
-        raise NotSo(
-            f"approval queue is full: {QUEUE} devices are waiting",
-            mend="look at them with `sealmq device pending`",
-            code="approval-queue-full",
-        )
-    if asked.state == ApprovalState.DENIED:
-        raise NotSo(
-            f"enrolment of {asked.device_id} was denied by an operator",
-            mend=f"if that was a mistake: `sealmq device approve {asked.device_id}`",
-            code="approval-denied",
-        )
-    if asked.state == ApprovalState.WAITING:
-        return asked
-    with registry.transaction():
+    key = requests.accept(request).public_key
+    with registry.transaction():  # from the look at the approval until it is used up: two at once share none
+        asked = registry.approvals.ask(_asked(registry, certificate, peer, now), at_most=QUEUE)
+        if asked is None:
+            raise NotSo(
+                f"approval queue is full: {QUEUE} devices are waiting",
+                mend="look at them with `sealmq device pending`",
+                code="approval-queue-full",
+            )
+        if asked.state == ApprovalState.DENIED:
+            raise NotSo(
+                f"enrolment of {asked.device_id} was denied by an operator",
+                mend=f"if that was a mistake: `sealmq device approve {asked.device_id}`",
+                code="approval-denied",
+            )
+        if asked.state == ApprovalState.WAITING:
+            return asked
         device = alive(registry.device(asked.device_id))
-        issued = issue(authority, registry, device, requests.accept(request).public_key, now=now)
+        issued = issue(authority, registry, device, key, now=now)
         registry.approvals.forget(device.id)
     return issued
 
@@ -309,18 +313,20 @@ def _check_factory(certificate: x509.Certificate, factories: Sequence[x509.Certi
 def _has_signed(factory: x509.Certificate, certificate: x509.Certificate) -> bool:
     try:
         certificate.verify_directly_issued_by(factory)
-    except (InvalidSignature, ValueError, TypeError, UnsupportedAlgorithm):
+    except (InvalidSignature, *MALFORMED):
         return False
     return True
 
 
 def _asked(registry: Registry, factory: x509.Certificate, peer: str, now: datetime) -> Approval:
     sha256 = certificate_sha256(factory)
-    other = f"factory-{sha256[:16]}"
+    other = f"factory-{sha256[:16]}"  # never another's: whose name is of this form is called by its own digest
     common_names = factory.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     try:
         wanted = check_device_id(str(common_names[0].value)) if common_names else other
     except UsageError:
+        wanted = other
+    if _MADE_UP.fullmatch(wanted):
         wanted = other
     taken = registry.approvals.of_device(wanted)
     return Approval(

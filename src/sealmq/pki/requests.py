@@ -38,6 +38,10 @@ _UNDERSTOOD = {
     ExtensionOID.SUBJECT_KEY_IDENTIFIER,
 }
 _WEAK_HASHES = {"md5", "sha1"}
+_PEM = re.compile(
+    rb"-----BEGIN (?:NEW )?CERTIFICATE REQUEST-----([A-Za-z0-9+/=\s]*)-----END (?:NEW )?CERTIFICATE REQUEST-----"
+)
+"""The body has no hyphen, so that a text of many beginnings and no end is looked through once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,11 +166,9 @@ def _check_signature(request: x509.CertificateSigningRequest) -> None:
 
 
 def _der(data: bytes) -> bytes:
-    block = re.search(
-        rb"-----BEGIN (NEW )?CERTIFICATE REQUEST-----(.*?)-----END (NEW )?CERTIFICATE REQUEST-----", data, re.DOTALL
-    )
+    block = _PEM.search(data)
     if block is not None:
-        return base64.b64decode(b"".join(block[2].split()), validate=True)
+        return base64.b64decode(b"".join(block[1].split()), validate=True)
     if b"-----BEGIN" in data:
         raise ValueError("the PEM text holds no CERTIFICATE REQUEST")
     return data

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
-from sealmq.errors import UsageError
+from sealmq.errors import SealmqError, UsageError
+from sealmq.pki import certfiles
 from sealmq.pki.fingerprints import key_id
+from sealmq.pki.malformed import MALFORMED
 from sealmq.pki.registry import DeviceStatus
 from sealmq.secretfiles import write_public
 
@@ -106,10 +108,25 @@ def write_crl(folder: DataFolder, authority: Authority, registry: Registry, *, n
     return crl_path(folder)
 
 
-def crl_is_due(folder: DataFolder, *, now: datetime) -> bool:
-    """Whether the CRL is missing, unreadable, or so old that a new one is to be written."""
+def crl_is_due(folder: DataFolder, authority: Authority, registry: Registry, *, now: datetime) -> bool:
+    """Whether a new CRL is to be written: it is missing, unreadable or old, or lacks somebody who is revoked.
+
+    It lacks somebody when the disk was full at the revocation, or the process ended between the registry and the list.
+    """
     try:
-        found = x509.load_pem_x509_crl(crl_path(folder).read_bytes())
-    except (OSError, ValueError):
+        lists = certfiles.revocation_lists(crl_path(folder))
+        if not all(one.last_update_utc <= now < one.last_update_utc + CRL_REFRESH for one in lists):
+            return True
+        listed = {(_issuer_of(one), f"{entry.serial_number:x}") for one in lists for entry in one}
+    except (SealmqError, x509.ExtensionNotFound, *MALFORMED):
         return True
-    return not found.last_update_utc <= now < found.last_update_utc + CRL_REFRESH
+    issuers = {key_id(member.issuer.key.public_key()) for member in authority.device_issuers()}
+    return any(
+        record.issuer in issuers and record.not_after > now and (record.issuer, record.serial) not in listed
+        for record in registry.revoked_certificates()
+    )
+
+
+def _issuer_of(found: x509.CertificateRevocationList) -> str:
+    identifier = found.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
+    return (identifier or b"").hex()
