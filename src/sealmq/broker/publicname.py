@@ -29,6 +29,7 @@ from sealmq.broker.certificates import PUBLIC, Identity
 from sealmq.config.address import Address
 from sealmq.errors import DataFolderError, Environment, SealmqError
 from sealmq.pki import profiles, signing
+from sealmq.pki.malformed import MALFORMED
 from sealmq.secretfiles import ensure_private_dir, read_private, write_private
 
 if TYPE_CHECKING:
@@ -224,7 +225,7 @@ class PublicName:
             write_private(path, signing.key_pem(signing.new_key()))
         try:
             key = serialization.load_pem_private_key(read_private(path), password=None)
-        except (ValueError, TypeError):
+        except MALFORMED:
             key = None
         if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
             raise DataFolderError(

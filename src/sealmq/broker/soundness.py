@@ -11,11 +11,12 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import AuthorityInformationAccessOID
 
 from sealmq.errors import ConfigError
+from sealmq.pki.malformed import MALFORMED, whole
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -62,7 +63,7 @@ def crls(pem: bytes) -> list[x509.CertificateRevocationList]:
     blocks = [part + end for part in pem.split(end)[:-1]]
     try:
         return [x509.load_pem_x509_crl(block.strip()) for block in blocks]
-    except ValueError:
+    except MALFORMED:
         raise ConfigError(
             "tls.crl holds a revocation list that cannot be read",
             mend="see what it is: sealmq cert show FILE",
@@ -86,8 +87,8 @@ def leaf(identity: Identity) -> x509.Certificate:
 
 def _chain(identity: Identity) -> list[x509.Certificate]:
     try:
-        return x509.load_pem_x509_certificates(identity.chain_pem)
-    except ValueError:
+        return [whole(one) for one in x509.load_pem_x509_certificates(identity.chain_pem)]
+    except MALFORMED:
         raise ConfigError(
             f"{_place(identity)} holds no certificate, or a damaged one",
             mend="give the chain in PEM form, the broker's own certificate first",
@@ -105,7 +106,7 @@ def _check_key(identity: Identity, certificate: x509.Certificate) -> None:
             mend="decrypt it: openssl pkey -in FILE -out FILE.plain",
             code="key-invalid",
         ) from None
-    except ValueError:
+    except (ValueError, UnsupportedAlgorithm):
         raise ConfigError(
             f"{place} holds no private key that can be read", mend="give the key in PEM form", code="key-invalid"
         ) from None
@@ -121,7 +122,7 @@ def _check_order(identity: Identity, chain: list[x509.Certificate]) -> None:
     for number, (child, parent) in enumerate(pairwise(chain), start=1):
         try:
             child.verify_directly_issued_by(parent)
-        except (ValueError, TypeError, InvalidSignature):
+        except (InvalidSignature, *MALFORMED):
             raise ConfigError(
                 f"{_place(identity)}: certificate {number} is not signed by certificate {number + 1} after it",
                 mend="put the chain in order: the broker's certificate, then whoever issued it, and so on upwards",
@@ -157,7 +158,7 @@ def _check_complete(identity: Identity, chain: list[x509.Certificate]) -> None:
         return
     try:
         access = chain[0].extensions.get_extension_for_class(x509.AuthorityInformationAccess).value
-    except (x509.ExtensionNotFound, ValueError):
+    except x509.ExtensionNotFound:
         return
     if any(one.access_method == AuthorityInformationAccessOID.CA_ISSUERS for one in access):
         raise _incomplete(identity, "clients would have to fetch its issuing CA, and few do")
@@ -173,8 +174,8 @@ def _incomplete(identity: Identity, why: str) -> ConfigError:
 
 def _check_client_ca(material: Material, now: datetime) -> list[x509.Certificate]:
     try:
-        anchors = x509.load_pem_x509_certificates(material.client_ca_pem)
-    except ValueError:
+        anchors = [whole(one) for one in x509.load_pem_x509_certificates(material.client_ca_pem)]
+    except MALFORMED:
         raise ConfigError(
             "tls.client_ca holds no certificate, or a damaged one",
             mend="give the CA certificates that device certificates are verified with, in PEM form",
@@ -221,7 +222,7 @@ def _check_crls(material: Material, anchors: list[x509.Certificate], before: Mat
 def _signed(crl: x509.CertificateRevocationList, anchor: x509.Certificate) -> bool:
     try:
         return crl.is_signature_valid(anchor.public_key())  # type: ignore[arg-type]
-    except TypeError:  # a key that cannot sign
+    except MALFORMED:  # a key that cannot sign, or an algorithm of nobody's
         return False
 
 

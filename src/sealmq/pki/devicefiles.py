@@ -55,14 +55,16 @@ class DeviceFiles:
         from cryptography import x509
         from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+        from sealmq.pki.malformed import MALFORMED, whole
+
         try:
             key = load_pem_private_key(read_private(self.key), password=None)
-            certificate = x509.load_pem_x509_certificate(self.cert.read_bytes())
+            certificate = whole(x509.load_pem_x509_certificate(self.cert.read_bytes()))
         except Environment as error:
             if error.code == "file-missing":
                 return False
             raise
-        except (OSError, ValueError, TypeError):
+        except (OSError, *MALFORMED):
             return False
         return key.public_key() == certificate.public_key()
 

@@ -170,7 +170,7 @@ def _check_leaf(leaf: x509.Certificate, path: Path, side: _Side) -> None:
         usages = {oid.dotted_string for oid in leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value}
     except x509.ExtensionNotFound:
         return  # no restriction (RFC 5280, 4.2.1.12)
-    except ValueError as error:
+    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
         raise ConfigError(
             f"{side.name} certificate {path} is malformed: {error}", code="certificate-invalid"
         ) from error
@@ -211,7 +211,7 @@ def _certificates(path: Path, what: str) -> list[x509.Certificate]:
 
     try:
         return x509.load_pem_x509_certificates(_read(path, what))
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise ConfigError(
             f"{what} {path} holds no certificate in PEM form",
             mend="check the path; a DER file becomes PEM with: openssl x509 -inform der -in FILE -out FILE.pem",

@@ -16,6 +16,7 @@ from sealmq.errors import PeerFault
 from sealmq.pki import requests, signing
 from sealmq.pki.acme import jws
 from sealmq.pki.acme.server import refusal
+from sealmq.pki.malformed import MALFORMED, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -121,8 +122,8 @@ def _problem_in(found: dict[str, Any]) -> dict[str, Any]:
 
 def _checked(chain: bytes, key: signing.PrivateKey) -> bytes:
     try:
-        certificates = x509.load_pem_x509_certificates(chain)
-    except ValueError:
+        certificates = [whole(one) for one in x509.load_pem_x509_certificates(chain)]
+    except MALFORMED:
         certificates = []
     if not certificates or certificates[0].public_key() != key.public_key():
         raise PeerFault("ACME server gave a chain that is not for the key it was asked for", code="acme-answer")

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from sealmq.errors import DataFolderError, Environment
 from sealmq.pki import signing
 from sealmq.pki.authority.record import Kind, State
+from sealmq.pki.malformed import MALFORMED, whole
 from sealmq.secretfiles import read_private, write_private, write_public
 
 if TYPE_CHECKING:
@@ -96,10 +97,10 @@ def _bridge_name(entry: Entry) -> str:
 
 def _certificate(path: Path) -> x509.Certificate:
     try:
-        return x509.load_pem_x509_certificate(path.read_bytes())
+        return whole(x509.load_pem_x509_certificate(path.read_bytes()))
     except FileNotFoundError as error:
         raise DataFolderError(f"CA file {path} is gone", mend=RESTORE, code="ca-damaged") from error
-    except ValueError as error:
+    except MALFORMED as error:
         raise DataFolderError(f"CA file {path} is damaged", mend=RESTORE, code="ca-damaged") from error
     except OSError as error:
         raise Environment(
@@ -119,7 +120,7 @@ def _issuer(folder: Path, name: str, *, signed_by: x509.Certificate | None) -> I
         if error.code != "file-missing":
             raise
         raise DataFolderError(f"CA file {key_path} is gone", mend=RESTORE, code="ca-damaged") from error
-    except (ValueError, TypeError, InvalidSignature) as error:
+    except (InvalidSignature, *MALFORMED) as error:
         raise DataFolderError(
             f"CA files {name}.pem and {name}.key in {folder} are damaged or not signed by the root beside them",
             mend=RESTORE,

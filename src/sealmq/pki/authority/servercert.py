@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import serialization
 
 from sealmq.errors import Environment
 from sealmq.pki import profiles, signing
+from sealmq.pki.malformed import MALFORMED, whole
 from sealmq.pki.names import Host, check_host, machine_hosts
 from sealmq.secretfiles import ensure_private_dir, read_private, write_private, write_public
 
@@ -57,8 +58,8 @@ def _stored(server_dir: Path) -> Bundle | None:
         key = read_private(server_dir / "key.pem")
         bundle = signing.Bundle((server_dir / "cert.pem").read_bytes(), key)
         loaded = serialization.load_pem_private_key(key, password=None)
-        fits = loaded.public_key() == bundle.certificate.public_key()
-    except (Environment, OSError, ValueError, TypeError):
+        fits = loaded.public_key() == whole(bundle.certificate).public_key()
+    except (Environment, OSError, *MALFORMED):
         return None  # whatever is wrong with it, a new one mends it
     return bundle if fits else None
 
@@ -69,7 +70,7 @@ def _still_serves(
     try:
         certificate.verify_directly_issued_by(authority.server_issuer.certificate)
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (InvalidSignature, ValueError, TypeError, x509.ExtensionNotFound):
+    except (InvalidSignature, x509.ExtensionNotFound, *MALFORMED):
         return False
     begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     fresh = begin <= now and end - now >= profiles.RENEW_BELOW * (end - begin)
