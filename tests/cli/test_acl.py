@@ -101,3 +101,10 @@ def test_a_rule_file_that_is_wrong(sealmq, tmp_path):
     status, _, err = sealmq("acl", "explain", "lamp-1", "publish", "a")
     assert status == 2
     assert "rules.toml" in err
+
+
+@pytest.mark.parametrize("args", [("\udcff", "publish", "a"), ("lamp-1", "publish", "\udcff")])
+def test_an_argument_that_is_no_text_is_wrong_usage(sealmq, args):
+    status, out, err = sealmq("acl", "explain", *args)
+    assert (status, out) == (2, "")
+    assert "not UTF-8" in err

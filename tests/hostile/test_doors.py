@@ -5,20 +5,24 @@ Knows nothing of TLS.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import socket
+import ssl
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sealmq.broker import control
+from sealmq.broker import control, webhook
 from sealmq.broker.https import application
 from sealmq.cli import output
 from sealmq.datafolder import DataFolder
 from sealmq.errors import UsageError
 from sealmq.pki.names import check_device_id
+from sealmq.testing import ThrowawayCA
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,7 +66,48 @@ def test_json_for_a_terminal_steers_no_terminal(capsys: pytest.CaptureFixture[st
     assert printed.rstrip("\n").isprintable()
 
 
-def test_a_device_that_could_never_connect_is_not_made() -> None:
-    """`anonymous` stands for clients without a certificate; the data plane refuses it as an identity."""
+@pytest.mark.parametrize("word", ["anonymous", "user"])
+def test_a_device_that_could_never_connect_is_not_made(word: str) -> None:
+    """Both stand for clients without a certificate; the data plane refuses them as identities."""
     with pytest.raises(UsageError):
-        check_device_id("anonymous")
+        check_device_id(word)
+
+
+def test_a_path_of_nothing_leads_nowhere() -> None:
+    """A redirect would name the host that the request named, and clients take their token along."""
+    app = application(urls=list, ca_pem=lambda: b"", stats=dict, refusals=dict, fleet="fleet-test", version="0")
+    assert not app.router.redirect_slashes
+
+
+def test_a_webhook_that_answers_byte_by_byte_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each byte used to start the clock anew: nobody else was told anything, and the broker could not stop."""
+    monkeypatch.setattr(webhook, "DEADLINE", 0.2)
+    ca, over, said = ThrowawayCA(), threading.Event(), threading.Event()
+    files = ca.issue_server("localhost").write(tmp_path)
+    (tmp_path / "root.pem").write_bytes(ca.root_pem)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(files.cert, files.key)
+
+    def drip(listener: socket.socket) -> None:
+        with contextlib.suppress(OSError), context.wrap_socket(listener.accept()[0], server_side=True) as connection:
+            while not over.wait(0.01):
+                connection.sendall(b"H")
+
+    warned: list[str] = []
+
+    def warn(_event: str, **fields: str) -> None:
+        warned.append(fields["summary"])
+        said.set()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = threading.Thread(target=drip, args=(listener,))
+        server.start()
+        hook = webhook.Webhook(warn=warn, pauses=())
+        hook.post(f"https://localhost:{listener.getsockname()[1]}/", {}, tmp_path / "root.pem")
+        try:
+            assert said.wait(5)
+            hook.stop()
+        finally:
+            over.set()
+            server.join()
+    assert "did not take a document" in warned[0]

@@ -150,7 +150,7 @@ def application(
             return PlainTextResponse("metrics are for this machine only\n", status_code=403)
         return Response(metrics.exposition(*collectors), media_type=metrics.CONTENT_TYPE)
 
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/", index),
             Route("/healthz", healthz),
@@ -160,6 +160,8 @@ def application(
             *more,
         ]
     )
+    app.router.redirect_slashes = False  # it would send the client, and a token, to whatever host its request names
+    return app
 
 
 def _from_here(request: Request) -> bool:

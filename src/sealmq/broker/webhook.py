@@ -5,9 +5,11 @@ It refuses to know what is in them. A thread of its own waits; when the line is 
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import queue
+import socket
 import ssl
 import threading
 from dataclasses import dataclass
@@ -21,7 +23,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TIMEOUT = 10.0
-"""Seconds for connecting, and again for each answer."""
+"""Seconds for connecting, and again for each silence of the other side."""
+
+DEADLINE = 30.0
+"""Seconds for one try from connecting to the status; a server that answers byte by byte gets no more."""
 
 PAUSES = (2.0, 15.0, 120.0)
 """Seconds between one try and the next; after the last one the document is given up."""
@@ -29,7 +34,7 @@ PAUSES = (2.0, 15.0, 120.0)
 WAITING = 100
 """Documents in line."""
 
-_ANSWER_BYTES = 64 * 1024
+_STOP_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +66,7 @@ class Webhook:
             self._warn("webhook", summary=f"{WAITING} documents wait for {_host(url)}; this one is left out")
 
     def stop(self) -> None:
-        """End: the try under way has its timeout, nothing is tried again. Idempotent."""
+        """End: the try under way gets two seconds, nothing is tried again. Idempotent."""
         self._stopping.set()
         if self._thread is not None:
             while self._thread.is_alive():
@@ -71,7 +76,7 @@ class Webhook:
                     self._line.get_nowait()
                     continue
                 break
-            self._thread.join()
+            self._thread.join(_STOP_SECONDS)
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -101,11 +106,14 @@ def _send(letter: _Letter) -> str:
     try:
         context = client_context(ca=letter.ca)
         connection = http.client.HTTPSConnection(url.hostname or "", url.port or 443, timeout=TIMEOUT, context=context)
+        cut = threading.Timer(DEADLINE, _cut, [connection])
+        cut.daemon = True
+        cut.start()
         try:
             connection.request("POST", path, body, {"Content-Type": "application/json", "User-Agent": "sealmq"})
             answer = connection.getresponse()
-            answer.read(_ANSWER_BYTES)
         finally:
+            cut.cancel()
             connection.close()
     except SealmqError as error:
         return error.message
@@ -114,6 +122,13 @@ def _send(letter: _Letter) -> str:
     except (OSError, http.client.HTTPException) as error:
         return f"{type(error).__name__} {' '.join(str(error).split())}".strip()
     return "" if 200 <= answer.status < 300 else f"status {answer.status}"
+
+
+def _cut(connection: http.client.HTTPSConnection) -> None:
+    """End what is being read on it; whoever reads gets an error."""
+    if connection.sock is not None:
+        with contextlib.suppress(OSError):
+            connection.sock.shutdown(socket.SHUT_RDWR)
 
 
 def _host(url: str) -> str:

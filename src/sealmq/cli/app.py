@@ -155,6 +155,9 @@ def run(args: list[str]) -> int:
         # whoever read has gone; point stdout elsewhere, so that the interpreter's last flush finds no broken pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return STATUS_PIPE
+    except UnicodeEncodeError:
+        _complain("an argument is not UTF-8 text", "write it in UTF-8; paths may be anything")
+        return 2
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         _complain(f"{place}{(error.strerror or str(error)).lower()}", "")

@@ -19,6 +19,7 @@ Host = str | IPv4Address | IPv6Address
 """A DNS name, or an address. A string that is an address counts as that address."""
 
 _DEVICE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+_RESERVED = {"anonymous", "user"}
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)", re.ASCII)
 _SIOCGIFADDR = 0x8915  # linux/sockios.h
 
@@ -30,14 +31,14 @@ def check_device_id(text: str) -> str:
     `+`, `#` and `$`, since the id stands in topics [MQTT-4.7.1]; no `:`, since it parts the id from the rest of a
     client id; 64, since that is the upper bound of a common name (RFC 5280, appendix A.1).
 
-    Not `anonymous`, which stands for clients without a certificate.
+    Not `anonymous` and not `user`, which stand for clients without a certificate in rules, logs and client ids.
 
     Raises `UsageError` with code `device-id-invalid`.
     """
-    if _DEVICE_ID.fullmatch(text) and text != "anonymous":
+    if _DEVICE_ID.fullmatch(text) and text not in _RESERVED:
         return text
-    if text == "anonymous":
-        reason = "in rules and logs this word means clients without a certificate"
+    if text in _RESERVED:
+        reason = "in rules and client ids this word means clients without a certificate"
     elif not text:
         reason = "it is empty"
     elif len(text) > 64:
