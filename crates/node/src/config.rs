@@ -15,6 +15,8 @@ pub enum ListenerKind {
     Mqtts,
     /// MQTT over WebSocket over TLS.
     Wss,
+    /// MQTT over TLS, with pre-shared keys in place of certificates.
+    Psk,
     /// MQTT in clear; only `[dangerous] plaintext` leads here.
     Plaintext,
 }
@@ -24,6 +26,7 @@ impl ListenerKind {
         match self {
             ListenerKind::Mqtts => "mqtts",
             ListenerKind::Wss => "wss",
+            ListenerKind::Psk => "psk",
             ListenerKind::Plaintext => "plaintext",
         }
     }
@@ -67,6 +70,15 @@ pub struct TicketKeyConfig {
     /// 32 digits, public: a ticket says which key sealed it.
     pub name: String,
     /// 64 digits, secret.
+    pub key: String,
+}
+
+/// The pre-shared key of a device. The device id is the identity that it shows in the handshake.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PskConfig {
+    pub device: String,
+    /// 32 to 128 hexadecimal digits, secret.
     pub key: String,
 }
 
@@ -193,6 +205,8 @@ pub struct NodeConfig {
     pub groups: BTreeMap<String, Vec<String>>,
     #[serde(default)]
     pub users: Vec<UserConfig>,
+    #[serde(default)]
+    pub psk: Vec<PskConfig>,
     /// Origins of web pages (`https://host[:port]`) that may open a WebSocket besides the broker's own host.
     #[serde(default)]
     pub origins: Vec<String>,

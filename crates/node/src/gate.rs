@@ -7,7 +7,7 @@ use self::causes::{crowded_out, stalled};
 use crate::certificate::CertificateFacts;
 use crate::config::ListenerKind;
 use crate::hello::ClientHello;
-use crate::link::{Link, Scratch};
+use crate::link::{Channel, Link, Scratch};
 use crate::node::{Settings, Shared};
 use crate::recording::Tap;
 use crate::refusal::{Refusal, Stage};
@@ -16,7 +16,6 @@ use crate::users::{Answer, Logins};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events as Ready, Interest, Poll, Token};
 use rustls::HandshakeKind;
-use rustls::server::UnbufferedServerConnection;
 use serde_json::{Value, json};
 use slab::Slab;
 use socket2::{SockRef, TcpKeepalive};
@@ -29,6 +28,7 @@ use std::time::{Duration, Instant};
 
 mod causes;
 mod credentials;
+mod keys;
 mod steps;
 
 /// Token of the waker; listeners come first, connections after them.
@@ -68,20 +68,27 @@ impl TlsFacts {
         json!({"version": self.version, "cipher": self.cipher, "group": self.group, "resumed": self.resumed})
     }
 
-    fn of(tls: &UnbufferedServerConnection) -> TlsFacts {
-        let name = |debug: String| debug;
-        TlsFacts {
-            version: match tls.protocol_version() {
-                Some(rustls::ProtocolVersion::TLSv1_3) => "TLS 1.3",
-                _ => "TLS 1.2",
+    fn of(tls: &Channel) -> TlsFacts {
+        match tls {
+            Channel::Certificate(tls) => TlsFacts {
+                version: match tls.protocol_version() {
+                    Some(rustls::ProtocolVersion::TLSv1_3) => "TLS 1.3",
+                    _ => "TLS 1.2",
+                },
+                cipher: tls
+                    .negotiated_cipher_suite()
+                    .map_or_else(String::new, |s| format!("{:?}", s.suite()).replace("TLS13_", "TLS_")),
+                group: tls
+                    .negotiated_key_exchange_group()
+                    .map_or_else(String::new, |g| format!("{:?}", g.name())),
+                resumed: tls.handshake_kind() == Some(HandshakeKind::Resumed),
             },
-            cipher: tls.negotiated_cipher_suite().map_or_else(String::new, |s| {
-                name(format!("{:?}", s.suite())).replace("TLS13_", "TLS_")
-            }),
-            group: tls
-                .negotiated_key_exchange_group()
-                .map_or_else(String::new, |g| name(format!("{:?}", g.name()))),
-            resumed: tls.handshake_kind() == Some(HandshakeKind::Resumed),
+            Channel::PreSharedKey(psk) => TlsFacts {
+                version: psk.version(),
+                cipher: psk.cipher().to_owned(),
+                group: psk.group().to_owned(),
+                resumed: false,
+            },
         }
     }
 }

@@ -2,17 +2,19 @@
 //!
 //! Refuses to know what the bytes mean, and keeps no buffer while nothing is under way.
 
+use crate::psk::PskFault;
 use crate::recording::{Direction, Tap};
 use crate::ws::{self, Role, WsFault};
 use mio::net::TcpStream;
 use rustls::Error as TlsError;
-use rustls::server::UnbufferedServerConnection;
-use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
 use std::io::{self, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use unbuffered::{append_alert, append_encoded, encrypt_into, tls_is_over};
+use unbuffered::tls_is_over;
 
+mod channel;
 mod unbuffered;
+
+pub use channel::Channel;
 
 /// Bytes read from a socket at once: a few full TLS records.
 pub const READ_SIZE: usize = 64 * 1024;
@@ -22,12 +24,19 @@ const CARRY: usize = 20 * 1024;
 const WRITE_SIZE: usize = 128 * 1024;
 /// Bytes waiting for the network beyond which WebSocket control frames are no longer answered.
 const PONGS_KEPT: usize = 64 * 1024;
+/// The smallest limit on records that a peer can ask for (RFC 8449 section 4).
+pub const SMALLEST_RECORD: usize = 64;
 /// Reads of one call that throws away what it reads; whoever sends more than that has had his turn.
 const DISCARDS: usize = 8;
 /// A TLS record holds at most this much plaintext.
 const RECORD: usize = 16 * 1024;
 /// More than any record adds: header, nonce, tag, content type.
 const RECORD_OVERHEAD: usize = 64;
+
+/// Room for the records of `plain` bytes, also where a peer asked for the smallest.
+const fn sealed_size(plain: usize) -> usize {
+    plain + (plain / SMALLEST_RECORD + 1) * RECORD_OVERHEAD
+}
 
 /// Buffers of one thread, lent to each connection in turn.
 pub struct Scratch {
@@ -44,7 +53,7 @@ impl Scratch {
             cipher: vec![0; CARRY + READ_SIZE],
             plain: Vec::with_capacity(READ_SIZE),
             frames: Vec::new(),
-            send: vec![0; WRITE_SIZE + (WRITE_SIZE / RECORD + 1) * RECORD_OVERHEAD],
+            send: vec![0; sealed_size(WRITE_SIZE)],
         }
     }
 }
@@ -54,6 +63,7 @@ impl Scratch {
 pub enum LinkFault {
     Io(io::Error),
     Tls(TlsError),
+    Psk(PskFault),
     WebSocket(WsFault),
     /// The TLS library panicked over what this peer sent: a defect, contained here so that it costs one connection.
     Panicked,
@@ -68,6 +78,7 @@ impl LinkFault {
                 _ => format!("network failed: {e}"),
             },
             LinkFault::Tls(e) => format!("TLS failed: {e}"),
+            LinkFault::Psk(fault) => fault.sentence(),
             LinkFault::WebSocket(fault) => fault.sentence(),
             LinkFault::Panicked => "TLS library failed on what the peer sent".into(),
         }
@@ -95,7 +106,7 @@ pub enum Ended {
 
 pub struct Link {
     pub stream: TcpStream,
-    pub tls: Option<Box<UnbufferedServerConnection>>,
+    pub tls: Option<Channel>,
     ws: Option<Box<ws::Decoder>>,
     /// The start of a TLS record whose rest has not arrived.
     incoming: Vec<u8>,
@@ -241,7 +252,7 @@ impl Link {
         }
         // A peer that pings and does not read gets no more pongs: an older one may be left out (RFC 6455 section 5.5.3).
         if !control.is_empty() && self.outgoing.len() < PONGS_KEPT {
-            self.encrypt(&control).map_err(LinkFault::Tls)?;
+            self.encrypt(&control)?;
         }
         let decoded = decoded.map_err(LinkFault::WebSocket)?;
         Ok(decoded.closed.map(|_| Ended::Cleanly))
@@ -262,45 +273,10 @@ impl Link {
             plain.extend_from_slice(bytes);
             return Ok(None);
         };
-        let mut start = 0;
-        let mut ended = None;
-        loop {
-            let UnbufferedStatus { discard, state } =
-                tls.process_tls_records(bytes.get_mut(start..).unwrap_or_default());
-            let is_blocked = match state {
-                Ok(ConnectionState::ReadTraffic(mut traffic)) => {
-                    while let Some(record) = traffic.next_record() {
-                        plain.extend_from_slice(record.map_err(LinkFault::Tls)?.payload);
-                    }
-                    false
-                }
-                Ok(ConnectionState::EncodeTlsData(mut data)) => {
-                    append_encoded(&mut self.outgoing, |out| data.encode(out))?;
-                    false
-                }
-                Ok(ConnectionState::TransmitTlsData(data)) => {
-                    data.done();
-                    false
-                }
-                Ok(ConnectionState::PeerClosed) => {
-                    ended = Some(Ended::Cleanly);
-                    false
-                }
-                // Early data is never offered; a state of a later version changes nothing for us.
-                Ok(_) => true,
-                Err(e) => {
-                    self.is_tls_over = true;
-                    let rest = bytes.get_mut(start + discard..).unwrap_or_default();
-                    append_alert(tls, rest, &mut self.outgoing);
-                    return Err(LinkFault::Tls(e));
-                }
-            };
-            start += discard;
-            if is_blocked {
-                break;
-            }
-        }
-        self.incoming.extend_from_slice(bytes.get(start..).unwrap_or_default());
+        let decoded = tls.decrypt(bytes, plain, &mut self.outgoing);
+        self.is_tls_over |= matches!(decoded, Err(LinkFault::Tls(_) | LinkFault::Psk(_)));
+        let (used, ended) = decoded?;
+        self.incoming.extend_from_slice(bytes.get(used..).unwrap_or_default());
         Ok(ended)
     }
 
@@ -333,9 +309,9 @@ impl Link {
         let bytes: &[u8] = match &mut self.tls {
             None => plain,
             Some(tls) if !self.is_tls_over => {
-                let encrypted = encrypt_into(tls, &mut self.incoming, plain, buffer, &mut self.outgoing);
+                let encrypted = tls.encrypt(&mut self.incoming, plain, buffer, &mut self.outgoing);
                 self.is_tls_over = encrypted.is_err();
-                buffer.get(..encrypted.map_err(LinkFault::Tls)?).unwrap_or_default()
+                buffer.get(..encrypted?).unwrap_or_default()
             }
             Some(_) => return Err(LinkFault::Tls(tls_is_over())),
         };
@@ -353,24 +329,24 @@ impl Link {
     }
 
     /// Queue bytes for [`Link::flush`], encrypted.
-    fn encrypt(&mut self, plain: &[u8]) -> Result<(), TlsError> {
+    fn encrypt(&mut self, plain: &[u8]) -> Result<(), LinkFault> {
         match &mut self.tls {
             None => self.outgoing.extend_from_slice(plain),
             Some(tls) if !self.is_tls_over => {
-                let mut buffer = vec![0; plain.len() + (plain.len() / RECORD + 1) * RECORD_OVERHEAD];
-                let encrypted = encrypt_into(tls, &mut self.incoming, plain, &mut buffer, &mut self.outgoing);
+                let mut buffer = vec![0; sealed_size(plain.len())];
+                let encrypted = tls.encrypt(&mut self.incoming, plain, &mut buffer, &mut self.outgoing);
                 self.is_tls_over = encrypted.is_err();
                 self.outgoing
                     .extend_from_slice(buffer.get(..encrypted?).unwrap_or_default());
             }
-            Some(_) => return Err(tls_is_over()),
+            Some(_) => return Err(LinkFault::Tls(tls_is_over())),
         }
         Ok(())
     }
 
     /// Queue bytes that are not MQTT: an HTTP answer.
     pub fn queue(&mut self, plain: &[u8]) -> Result<(), LinkFault> {
-        self.encrypt(plain).map_err(LinkFault::Tls)
+        self.encrypt(plain)
     }
 
     /// Queue bytes that go out as they are: an alert before TLS began.
@@ -409,13 +385,7 @@ impl Link {
             && !self.is_tls_over
         {
             self.is_tls_over = true;
-            let mut buffer = [0; 128];
-            if let Ok(ConnectionState::WriteTraffic(mut traffic)) = tls.process_tls_records(&mut self.incoming).state
-                && let Ok(length) = traffic.queue_close_notify(&mut buffer)
-            {
-                self.outgoing
-                    .extend_from_slice(buffer.get(..length).unwrap_or_default());
-            }
+            tls.close(&mut self.incoming, &mut self.outgoing);
         }
     }
 

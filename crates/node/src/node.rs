@@ -79,7 +79,7 @@ impl Node {
     pub fn start(config: &NodeConfig) -> Result<Node, NodeError> {
         check(config)?;
         let keep = Arc::new(Keep::open(config.store.as_ref())?);
-        let standing = Standing::new()?;
+        let standing = Standing::new(&config.listeners)?;
         let settings = Settings::new(config, &standing)?;
         let rules = compiled(config)?;
         standing.denylist.replace(revocation(&config.revoked)?);

@@ -165,6 +165,11 @@ pub fn take_keys() -> Vec<String> {
     LINES.with(RefCell::take)
 }
 
+/// Keep a line of a key log for the next [`take_keys`] on this thread.
+pub fn keep_key_line(line: &str) {
+    LINES.with(|lines| lines.borrow_mut().push(line.to_owned()));
+}
+
 /// Gives the secrets of a tapped connection to its tap. Only a configuration made for a recording has it.
 #[derive(Debug)]
 pub struct ThreadKeyLog;
@@ -172,11 +177,7 @@ pub struct ThreadKeyLog;
 impl KeyLog for ThreadKeyLog {
     fn log(&self, label: &str, client_random: &[u8], secret: &[u8]) {
         let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
-        LINES.with(|lines| {
-            lines
-                .borrow_mut()
-                .push(format!("{label} {} {}", hex(client_random), hex(secret)))
-        });
+        keep_key_line(&format!("{label} {} {}", hex(client_random), hex(secret)));
     }
 }
 

@@ -129,6 +129,16 @@ impl Refusal {
         Refusal::from_tls(&revoked, Some(certificate))
     }
 
+    /// A device with a pre-shared key that may not come in any more.
+    pub fn revoked_key(device: &str) -> Refusal {
+        Refusal::new(
+            Stage::Handshake,
+            "revoked",
+            format!("device {device} was revoked"),
+            "enrol the device again if it should come back",
+        )
+    }
+
     /// Expired since the certificate was verified.
     pub fn expired(certificate: &CertificateFacts) -> Refusal {
         let expired = TlsError::InvalidCertificate(CertificateError::Expired);

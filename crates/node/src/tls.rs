@@ -3,9 +3,10 @@
 //! TLS 1.2 and 1.3, AEAD with forward secrecy, X25519MLKEM768 first, client certificates required. Refuses to know
 //! connections.
 
-use crate::config::{ListenerKind, TlsConfig};
+use crate::config::{ListenerConfig, ListenerKind, TlsConfig};
 use crate::denylist::Denylist;
 use crate::hello::Policy;
+use crate::psk::Decoys;
 use crate::tickets::{Admission, Tickets, TrustDigest};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
@@ -28,7 +29,7 @@ pub struct TlsFault {
     pub mend: &'static str,
 }
 
-fn fault(code: &'static str, what: impl Into<String>, mend: &'static str) -> TlsFault {
+pub(crate) fn fault(code: &'static str, what: impl Into<String>, mend: &'static str) -> TlsFault {
     TlsFault {
         code,
         what: what.into(),
@@ -72,14 +73,18 @@ pub enum ClientCertificate {
 /// What outlives one configuration: it stays when certificates, trust and keys are replaced.
 pub struct Standing {
     pub denylist: Arc<Denylist>,
+    /// Where a listener asks for pre-shared keys: those that nobody has.
+    pub decoys: Option<Arc<Decoys>>,
     /// Seals tickets where no keys are configured.
     own_tickets: Arc<dyn ProducesTickets>,
 }
 
 impl Standing {
-    pub fn new() -> Result<Standing, TlsFault> {
+    pub fn new(listeners: &[ListenerConfig]) -> Result<Standing, TlsFault> {
+        let asks_for_psk = listeners.iter().any(|l| l.kind == ListenerKind::Psk);
         Ok(Standing {
             denylist: Arc::default(),
+            decoys: asks_for_psk.then(Decoys::new).transpose()?.map(Arc::new),
             own_tickets: aws_lc_rs::Ticketer::new()
                 .map_err(|e| fault("config-invalid", format!("ticket keys cannot be made: {e}"), ""))?,
         })

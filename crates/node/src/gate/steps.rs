@@ -4,16 +4,21 @@
 
 use super::causes::{bad_connect, closed_early, defect, internal, unfinished};
 use super::credentials::credentials;
-use super::{Gate, Step, TlsFacts};
+use super::keys::{NO_KEY_ALERT, accept, from_psk, no_key};
+use super::{Gate, Pending, Step, TlsFacts};
 use crate::certificate;
 use crate::config::ListenerKind;
+use crate::denylist::Denylist;
 use crate::event::now_ms;
-use crate::hello::{HelloLimits, Sniff, alert_record, sniff};
+use crate::hello::{ClientHello, HelloLimits, Sniff, alert_record, sniff};
 use crate::http::{HttpLimits, Upgrade, UpgradeRules, upgrade};
-use crate::link::{Ended, LinkFault, ReadOutcome};
+use crate::link::{Channel, Ended, LinkFault, ReadOutcome};
+use crate::node::Settings;
+use crate::psk;
 use crate::recording::take_keys;
 use crate::refusal::{Refusal, Stage};
 use crate::tls;
+use rustls::pki_types::CertificateDer;
 use rustls::server::UnbufferedServerConnection;
 use sealmq_codec::{Connect, Fault, Frame, Framed, ReasonCode, frame};
 use sealmq_engine::refusal_bytes;
@@ -97,8 +102,14 @@ impl Gate {
                     .listeners
                     .get(pending.listener)
                     .map_or(ListenerKind::Mqtts, |l| l.kind);
-                let verdict = hello.judge(&tls::policy(kind));
-                pending.hello = Some(hello);
+                let is_psk = kind == ListenerKind::Psk;
+                let policy = if is_psk { psk::policy(&hello) } else { tls::policy(kind) };
+                let verdict = hello.judge(&policy);
+                let hello = pending.hello.insert(hello);
+                if is_psk && !psk::offers_psk(hello) {
+                    pending.link.queue_raw(&alert_record(NO_KEY_ALERT));
+                    return Err(no_key());
+                }
                 if let Some(alert) = verdict.alert() {
                     pending.link.queue_raw(&alert_record(alert));
                     return Err(Refusal::new(
@@ -108,12 +119,8 @@ impl Gate {
                         verdict.mend(),
                     ));
                 }
-                let config = match pending.link.tap {
-                    Some(_) => pending.settings.tls_recorded(kind),
-                    None => pending.settings.tls(kind),
-                };
-                let server = UnbufferedServerConnection::new(config).map_err(|e| internal(&e))?;
-                pending.link.tls = Some(Box::new(server));
+                let channel = channel(&pending.settings, kind, hello, pending.link.tap.is_some())?;
+                pending.link.tls = Some(channel);
                 pending.step = Step::Handshake;
                 self.scratch.plain.clear();
                 tls::forget_last_seen();
@@ -154,6 +161,7 @@ impl Gate {
         let outcome = match outcome {
             Ok(outcome) => outcome,
             Err(LinkFault::Tls(e)) => return Err(Refusal::from_tls(&e, pending.certificate.as_deref())),
+            Err(LinkFault::Psk(fault)) => return Err(from_psk(&fault)),
             Err(LinkFault::Panicked) => return Err(defect(&LinkFault::Panicked.sentence())),
             Err(other) => return Err(unfinished(pending.step, &other.sentence(), pending.received)),
         };
@@ -185,8 +193,8 @@ impl Gate {
         let Some(pending) = self.pending.get_mut(key) else {
             return;
         };
-        let Some(server) = &pending.link.tls else { return };
-        let facts = TlsFacts::of(server);
+        let Some(channel) = &pending.link.tls else { return };
+        let facts = TlsFacts::of(channel);
         let counter = if facts.resumed {
             &self.shared.counters.handshakes_resumed
         } else {
@@ -194,28 +202,21 @@ impl Gate {
         };
         counter.fetch_add(1, Ordering::Relaxed);
         pending.tls = Some(facts);
-        if let Some(leaf) = server.peer_certificates().and_then(|chain| chain.first()) {
-            let fleet = &pending.settings.fleet;
-            pending.certificate = certificate::facts(leaf, fleet).map(Box::new);
-            match certificate::device_id(leaf, fleet) {
-                Ok(id) => pending.device = Some(id.into()),
-                Err(fault) => {
-                    pending.verdict = Some(Refusal::new(
-                        Stage::Certificate,
-                        fault.slug(),
-                        fault.sentence(fleet),
-                        fault.mend(fleet),
-                    ));
+        match channel {
+            Channel::Certificate(server) => {
+                if let Some(leaf) = server.peer_certificates().and_then(|chain| chain.first()).cloned() {
+                    identify(pending, &leaf, &self.shared.standing.denylist);
                 }
             }
-            // A resumed session brings the certificate of its first handshake, which was not verified now. Its ticket was
-            // looked at when it was opened; what counts is what is looked at here.
-            if let Some(facts) = &pending.certificate {
-                if self.shared.standing.denylist.denies(facts) {
-                    pending.verdict = Some(Refusal::revoked(facts));
-                } else if facts.ends_ms() <= now_ms() {
-                    pending.verdict = Some(Refusal::expired(facts));
-                }
+            Channel::PreSharedKey(psk) => {
+                pending.device = psk.device().map(Arc::from);
+                // Revoked since the key was looked up.
+                let denied = |id: &&Arc<str>| self.shared.standing.denylist.names(Some(id), None);
+                pending.verdict = pending
+                    .device
+                    .as_ref()
+                    .filter(denied)
+                    .map(|id| Refusal::revoked_key(id));
             }
         }
         let kind = self.listeners.get(pending.listener).map(|l| l.kind);
@@ -318,6 +319,51 @@ impl Gate {
                 }
             },
             Err(fault) => Err(bad_connect(fault)),
+        }
+    }
+}
+
+/// TLS as this listener speaks it, for a client that opens like this.
+fn channel(
+    settings: &Settings,
+    kind: ListenerKind,
+    hello: &ClientHello,
+    is_recorded: bool,
+) -> Result<Channel, Refusal> {
+    if kind == ListenerKind::Psk {
+        return accept(settings, hello, is_recorded);
+    }
+    let config = match is_recorded {
+        true => settings.tls_recorded(kind, hello),
+        false => settings.tls(kind, hello),
+    };
+    let config = config.ok_or_else(|| defect("listener without TLS was opened with a ClientHello"))?;
+    let server = UnbufferedServerConnection::new(config).map_err(|e| internal(&e))?;
+    Ok(Channel::Certificate(Box::new(server)))
+}
+
+/// Whose certificate it is, and whether he may come in with it.
+fn identify(pending: &mut Pending, leaf: &CertificateDer<'_>, denylist: &Denylist) {
+    let fleet = &pending.settings.fleet;
+    pending.certificate = certificate::facts(leaf, fleet).map(Box::new);
+    match certificate::device_id(leaf, fleet) {
+        Ok(id) => pending.device = Some(id.into()),
+        Err(fault) => {
+            pending.verdict = Some(Refusal::new(
+                Stage::Certificate,
+                fault.slug(),
+                fault.sentence(fleet),
+                fault.mend(fleet),
+            ));
+        }
+    }
+    // A resumed session brings the certificate of its first handshake, which was not verified now. Its ticket was
+    // looked at when it was opened; what counts is what is looked at here.
+    if let Some(facts) = &pending.certificate {
+        if denylist.denies(facts) {
+            pending.verdict = Some(Refusal::revoked(facts));
+        } else if facts.ends_ms() <= now_ms() {
+            pending.verdict = Some(Refusal::expired(facts));
         }
     }
 }

@@ -4,10 +4,54 @@
 //! discarded; it has to see the same bytes in every call, and panics with others. What a peer sends decides whether
 //! there are such parts, so no call here may pass an empty buffer in place of them.
 
-use super::LinkFault;
+use super::{Ended, LinkFault};
 use rustls::Error as TlsError;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus};
+
+/// Run TLS over `bytes`: plaintext goes to `plain`, answers to `outgoing`, an alert among them when it fails. How many
+/// bytes are done with, and whether the peer has ended its side.
+pub(super) fn decrypt(
+    tls: &mut UnbufferedServerConnection,
+    bytes: &mut [u8],
+    plain: &mut Vec<u8>,
+    outgoing: &mut Vec<u8>,
+) -> Result<(usize, Option<Ended>), LinkFault> {
+    let (mut used, mut ended) = (0, None);
+    loop {
+        let UnbufferedStatus { discard, state } = tls.process_tls_records(bytes.get_mut(used..).unwrap_or_default());
+        let is_blocked = match state {
+            Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                while let Some(record) = traffic.next_record() {
+                    plain.extend_from_slice(record.map_err(LinkFault::Tls)?.payload);
+                }
+                false
+            }
+            Ok(ConnectionState::EncodeTlsData(mut data)) => {
+                append_encoded(outgoing, |out| data.encode(out))?;
+                false
+            }
+            Ok(ConnectionState::TransmitTlsData(data)) => {
+                data.done();
+                false
+            }
+            Ok(ConnectionState::PeerClosed) => {
+                ended = Some(Ended::Cleanly);
+                false
+            }
+            // Early data is never offered; a state of a later version changes nothing for us.
+            Ok(_) => true,
+            Err(e) => {
+                append_alert(tls, bytes.get_mut(used + discard..).unwrap_or_default(), outgoing);
+                return Err(LinkFault::Tls(e));
+            }
+        };
+        used += discard;
+        if is_blocked {
+            return Ok((used, ended));
+        }
+    }
+}
 
 pub(super) fn append_encoded(
     out: &mut Vec<u8>,

@@ -5,6 +5,9 @@
 use super::NodeError;
 use crate::config::{Dangerous, ListenerKind, NodeConfig, NodeLimits};
 use crate::event::Events;
+use crate::hello::ClientHello;
+use crate::link::SMALLEST_RECORD;
+use crate::psk::PreSharedKeys;
 use crate::recording::{Recorder, ThreadKeyLog};
 use crate::tls::{self, ClientCertificate, Standing};
 use crate::users::Users;
@@ -21,9 +24,19 @@ pub struct Settings {
     pub dangerous: Dangerous,
     pub users: Arc<Users>,
     pub origins: Vec<String>,
-    mqtts: Arc<ServerConfig>,
-    wss: Arc<ServerConfig>,
+    /// Where a listener asks for them.
+    pub psk: Option<PreSharedKeys>,
+    mqtts: BySize,
+    wss: BySize,
 }
+
+/// One configuration for each limit on records that is kept to (bytes of plaintext), the largest first.
+type BySize = Vec<(usize, Arc<ServerConfig>)>;
+
+/// What a ClientHello's limit is rounded down to. A limit of RFC 6066 is among the upper ones.
+const RECORD_SIZES: [usize; 9] = [16_384, 8_192, 4_096, 2_048, 1_024, 512, 256, 128, SMALLEST_RECORD];
+/// What rustls counts with a record's plaintext: the header (RFC 8446 section 5.1).
+const RECORD_HEADER: usize = 5;
 
 impl Settings {
     pub(super) fn new(config: &NodeConfig, standing: &Standing) -> Result<Settings, NodeError> {
@@ -48,34 +61,46 @@ impl Settings {
         };
         let tls = tls::server_config(&config.tls, &config.fleet, certificate, standing)?;
         let for_listener = |kind| {
-            let mut tls = tls.clone();
-            tls.alpn_protocols = tls::alpn(kind);
-            Arc::new(tls)
+            let sized = RECORD_SIZES.iter().map(|&size| {
+                let mut tls = tls.clone();
+                tls.alpn_protocols = tls::alpn(kind);
+                tls.max_fragment_size = Some(size + RECORD_HEADER);
+                (size, Arc::new(tls))
+            });
+            sized.collect()
         };
+        let psk = standing.decoys.as_ref();
+        let psk = psk.map(|decoys| PreSharedKeys::new(&config.psk, decoys, &standing.denylist));
         Ok(Settings {
             limits: config.limits.clone(),
             fleet: config.fleet.clone(),
             dangerous: config.dangerous,
             users: Arc::new(users),
             origins: config.origins.clone(),
+            psk: psk.transpose()?,
             mqtts: for_listener(ListenerKind::Mqtts),
             wss: for_listener(ListenerKind::Wss),
         })
     }
 
     /// The same configuration, with the secrets of its handshakes handed to this thread's tap.
-    pub fn tls_recorded(&self, kind: ListenerKind) -> Arc<ServerConfig> {
-        let mut config = ServerConfig::clone(&self.tls(kind));
+    pub fn tls_recorded(&self, kind: ListenerKind, hello: &ClientHello) -> Option<Arc<ServerConfig>> {
+        let mut config = ServerConfig::clone(&*self.tls(kind, hello)?);
         config.key_log = Arc::new(ThreadKeyLog);
-        Arc::new(config)
+        Some(Arc::new(config))
     }
 
-    pub fn tls(&self, kind: ListenerKind) -> Arc<ServerConfig> {
-        Arc::clone(if kind == ListenerKind::Wss {
-            &self.wss
-        } else {
-            &self.mqtts
-        })
+    /// The configuration for a client that opens like this, of a listener with certificates; its records keep within what
+    /// the client asks for.
+    pub fn tls(&self, kind: ListenerKind, hello: &ClientHello) -> Option<Arc<ServerConfig>> {
+        let sized = match kind {
+            ListenerKind::Mqtts => &self.mqtts,
+            ListenerKind::Wss => &self.wss,
+            ListenerKind::Psk | ListenerKind::Plaintext => return None,
+        };
+        let limit = hello.record_limit().unwrap_or(usize::MAX);
+        let fits = sized.iter().find(|(size, _)| *size <= limit).or(sized.last());
+        fits.map(|(_, config)| Arc::clone(config))
     }
 }
 

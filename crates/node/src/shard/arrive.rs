@@ -46,6 +46,10 @@ impl Arrival {
             }
             (Some(certificate), _) if certificate.ends_ms() <= now_ms() => Some(Refusal::expired(certificate)),
             (None, Some(user)) if !settings.users.knows(user) => Some(Refusal::bad_credentials()),
+            (None, None) => {
+                let denied = |id: &&Arc<str>| shared.standing.denylist.names(Some(id), None);
+                self.device.as_ref().filter(denied).map(|id| Refusal::revoked_key(id))
+            }
             _ => None,
         }
     }

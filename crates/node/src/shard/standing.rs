@@ -6,6 +6,7 @@ use super::{Seat, Shard};
 use crate::certificate::{CertificateFacts, Fingerprint};
 use crate::denylist::Revocation;
 use crate::event::now_ms;
+use crate::node::Settings;
 use sealmq_codec::ReasonCode;
 use sealmq_engine::{ConnId, EndCause, Millis};
 use std::collections::BTreeSet;
@@ -59,6 +60,14 @@ impl Expiries {
     }
 }
 
+impl Seat {
+    /// Whether it came with a pre-shared key that is none any more. Who comes with a certificate has a validity.
+    fn lost_key(&self, settings: &Settings) -> bool {
+        let by_key = self.device.as_deref().filter(|_| self.validity.is_none());
+        by_key.is_some_and(|device| settings.psk.as_ref().is_none_or(|keys| !keys.knows(device)))
+    }
+}
+
 impl Shard {
     /// Close what a revocation names; how many there were. All of them have been told and closed when this returns.
     pub(super) fn expel_revoked(&mut self, revocation: &Revocation) -> usize {
@@ -78,6 +87,7 @@ impl Shard {
             let certificate = seat.validity.as_ref().map(|v| &v.sha256);
             shared.standing.denylist.names(seat.device.as_deref(), certificate)
                 || seat.user.as_deref().is_some_and(|user| !settings.users.knows(user))
+                || seat.lost_key(&settings)
         });
     }
 

@@ -1,0 +1,127 @@
+use super::*;
+
+fn keys(entries: &[(&str, &str)]) -> Result<PreSharedKeys, TlsFault> {
+    let entries: Vec<PskConfig> = entries
+        .iter()
+        .map(|&(device, key)| PskConfig {
+            device: device.to_owned(),
+            key: key.to_owned(),
+        })
+        .collect();
+    PreSharedKeys::new(&entries, &Arc::new(Decoys::new()?), &Arc::default())
+}
+
+/// The end of both sides: the client's fault or its facts, then the server's.
+type Met = (Result<(), PskFault>, Result<(), PskFault>);
+
+/// Let both sides talk until neither has anything to say.
+fn meet(client: &mut PskChannel, server: &mut PskChannel) -> Met {
+    let (mut to_server, mut to_client, mut plain) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut ours, mut theirs) = (Ok(()), Ok(()));
+    if let Err(fault) = client.decrypt(&[], &mut plain, &mut to_server) {
+        ours = Err(fault);
+    }
+    while !to_server.is_empty() || !to_client.is_empty() {
+        let bytes = std::mem::take(&mut to_server);
+        if theirs.is_ok() {
+            theirs = server.decrypt(&bytes, &mut plain, &mut to_client).map(drop);
+        }
+        let bytes = std::mem::take(&mut to_client);
+        if ours.is_ok() {
+            ours = client.decrypt(&bytes, &mut plain, &mut to_server).map(drop);
+        }
+    }
+    (ours, theirs)
+}
+
+fn call(keys: &PreSharedKeys, line: &str) -> (PskChannel, PskChannel, Met) {
+    let mut client = PskIdentity::from_line(line).unwrap().connect().unwrap();
+    let offered = ClientHello {
+        psk_identities: 1,
+        ..ClientHello::default()
+    };
+    let mut server = keys.accept(&offered, KeyLogging::Off).unwrap();
+    let met = meet(&mut client, &mut server);
+    (client, server, met)
+}
+
+fn key(digit: &str) -> String {
+    digit.repeat(64)
+}
+
+#[test]
+fn both_sides_prove_the_key_and_speak() {
+    let keys = keys(&[("a", &key("1")), ("b", &key("2"))]).unwrap();
+    let (mut client, mut server, met) = call(&keys, &format!("b:{}", key("2")));
+    assert_eq!(met, (Ok(()), Ok(())));
+    assert_eq!((server.device(), client.device()), (Some("b"), None));
+    assert_eq!(
+        (server.version(), server.cipher(), server.group()),
+        ("TLS 1.3", "TLS_AES_128_GCM_SHA256", "X25519")
+    );
+    let (mut sealed, mut plain, mut answer) = (Vec::new(), Vec::new(), Vec::new());
+    client.encrypt(&[7; 40_000], &mut sealed).unwrap();
+    assert_eq!(server.decrypt(&sealed, &mut plain, &mut answer), Ok(None));
+    assert_eq!((plain, answer), (vec![7; 40_000], vec![]));
+    let mut goodbye = Vec::new();
+    client.close(&mut goodbye);
+    assert_eq!(
+        server.decrypt(&goodbye, &mut Vec::new(), &mut Vec::new()),
+        Ok(Some(crate::link::Ended::Cleanly))
+    );
+}
+
+#[test]
+fn a_wrong_key_and_an_unknown_identity_differ_in_the_record_alone() {
+    let keys = keys(&[("a", &key("1"))]).unwrap();
+    for (line, claimant) in [
+        (format!("a:{}", key("2")), Claimant::Known),
+        (format!("b:{}", key("1")), Claimant::Unknown),
+    ] {
+        let (_, server, (ours, theirs)) = call(&keys, &line);
+        assert_eq!(ours, Err(PskFault::Alert(47)), "{line}");
+        let claim = Claim {
+            identity: line.get(..1).unwrap().to_owned(),
+            claimant,
+        };
+        assert_eq!(theirs, Err(PskFault::DifferentKeys(claim)));
+        assert_eq!(server.device(), None);
+    }
+}
+
+#[test]
+fn the_key_of_nobody_is_always_the_same() {
+    let (decoys, others) = (Decoys::new().unwrap(), Decoys::new().unwrap());
+    assert_eq!(decoys.key(b"x").as_ref(), decoys.key(b"x").as_ref());
+    assert_ne!(decoys.key(b"x").as_ref(), decoys.key(b"y").as_ref());
+    assert_ne!(decoys.key(b"x").as_ref(), others.key(b"x").as_ref());
+}
+
+#[test]
+fn a_key_of_another_shape_is_an_error_that_does_not_show_it() {
+    for bad in [
+        "",
+        "11",
+        &"1".repeat(30),
+        &"1".repeat(33),
+        &"g".repeat(64),
+        &"1".repeat(130),
+    ] {
+        let fault = keys(&[("a", bad)]).err().unwrap();
+        assert_eq!(fault.code, "psk-invalid");
+        assert!(
+            bad.is_empty() || !fault.what.contains(bad) || bad == "11",
+            "{}",
+            fault.what
+        );
+    }
+    for bad in ["", "a/b", "a\0", "user"] {
+        assert_eq!(keys(&[(bad, &key("1"))]).err().unwrap().code, "psk-invalid");
+    }
+    let twice = keys(&[("a", &key("1")), ("a", &key("2"))]).err().unwrap();
+    assert!(twice.what.ends_with("stands there twice"));
+    assert!(!format!("{:?}", PskIdentity::from_line(&format!("a:{}", key("1")))).contains("11"));
+    for bad in ["", "a", "a:", ":11", "a\0b:11111111111111111111111111111111"] {
+        assert!(PskIdentity::from_line(bad).is_err(), "{bad:?}");
+    }
+}
