@@ -73,6 +73,9 @@ look_for_missing() {
     elif [ ! -x $venv/bin/python ] && ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
         want "$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')"
     fi
+    # OpenSSL, for pre-shared keys alone
+    has pkg-config || want pkg-config
+    pkg-config --exists 'openssl >= 3.0' 2>/dev/null || want libssl-dev
     has "${CC:-cc}" || { want gcc && want libc6-dev; }
     [ -n "${SSL_CERT_FILE:-}" ] || [ -e /etc/ssl/certs/ca-certificates.crt ] || [ ! -e /etc/debian_version ] || want ca-certificates
     if ! rust_is_new_enough; then
