@@ -40,7 +40,7 @@ class Node:
         """Start from a JSON `NodeConfig` and return once every listener accepts.
 
         ```
-        {"listeners": [{"kind": "mqtts" | "wss" | "plaintext", "address": "127.0.0.1:8883"}, ...],
+        {"listeners": [{"kind": "mqtts" | "wss" | "psk" | "plaintext", "address": "127.0.0.1:8883"}, ...],
          "tls": {"certificate_chain_pem": str, "private_key_pem": str, "client_ca_pem": str,
                  "also": [{"certificate_chain_pem": str, "private_key_pem": str}, ...],   # further identities by SNI: the DNS names in
                                             # each certificate; the one above stays the answer to no name and to an unknown one
@@ -55,6 +55,8 @@ class Node:
          "users": [{"name": str, "hash": "$argon2id$..."}, ...],  # clients without certificate that give user name and password in CONNECT;
                                             # a listener with users asks for a client certificate and does not demand one. A user's client
                                             # identifier is user:NAME, or begins with user:NAME:, or is assigned
+         "psk": [{"device": str, "key": hex}, ...],  # pre-shared keys of 16 to 64 bytes, for listeners of the kind `psk`, which ask for
+                                            # nothing else; the identity in the handshake is the device id. A connection whose key is gone is closed
          "origins": [str, ...],             # of web pages (https://host[:port]) that may open a WebSocket, besides the broker's own host
          "rules": [{"name": str,            # named in denial records
                     "effect": "allow" | "deny",
@@ -73,7 +75,7 @@ class Node:
         ```
         Raises EngineError with code `address-in-use`, `address-invalid`, `address-not-available`, `permission-denied`,
         `certificate-invalid`, `key-invalid`, `key-mismatch`, `client-ca-invalid`, `client-crl-invalid`, `ticket-key-invalid`,
-        `user-invalid`, `rule-invalid`, `config-invalid`.
+        `user-invalid`, `psk-invalid`, `rule-invalid`, `config-invalid`.
         """
 
     def addresses(self) -> list[tuple[str, str]]:

@@ -14,7 +14,7 @@ from tiny_disk import tiny_disk
 
 from sealmq.datafolder import DataFolder
 from sealmq.errors import Environment, NotSo, UsageError
-from sealmq.pki import signing
+from sealmq.pki import psk, signing
 from sealmq.pki.authority import Authority
 from sealmq.pki.operations import OPERATIONS, device_add, device_files, device_list, device_show
 from sealmq.pki.registry import Approval, ApprovalState, Registry
@@ -146,7 +146,7 @@ def test_every_operation_on_devices_and_the_ca_speaks_json_and_gives_no_key_away
     asked = Approval("aa" * 32, "from-the-factory", "CN=x", "CN=y", "192.0.2.7:1", ApprovalState.WAITING, NOW)
     registry.approvals.ask(asked, at_most=1)
     ids = dict.fromkeys(("device-approve", "device-deny"), "from-the-factory")
-    ids |= dict.fromkeys(("device-revoke", "device-retire"), "other")
+    ids |= dict.fromkeys(("device-revoke", "device-retire"), "other") | {"device-add-psk": "small"}
     device_add(*three, id="other")
     for verb, operation in OPERATIONS.items():
         if not verb.startswith(("device-", "ca-")):
@@ -155,6 +155,7 @@ def test_every_operation_on_devices_and_the_ca_speaks_json_and_gives_no_key_away
         args = {"id": ids.get(verb, "sensor-1")} if takes_id else {"kind": "servers"} if verb == "ca-rotate" else {}
         text = json.dumps(operation(*three, **args))
         assert "PRIVATE KEY" not in text, verb
+        assert not any(one.key in text for one in psk.load(three[0])), verb
 
 
 def test_ca_show_agrees_with_openssl(three):

@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 Event = dict[str, Any]
 
 _POLL_MS = 100  # what a stop may have to wait for; an idle broker wakes ten times a second
-_SCHEMES = {"mqtts": ("mqtts://", ""), "wss": ("wss://", "/mqtt"), "plaintext": ("mqtt://", "")}
+_SCHEMES = {
+    "mqtts": ("mqtts://", ""),
+    "wss": ("wss://", "/mqtt"),
+    "psk": ("mqtts+psk://", ""),
+    "plaintext": ("mqtt://", ""),
+}
 
 
 class Broker:
@@ -55,7 +60,7 @@ class Broker:
         return cls(node, sinks)
 
     def addresses(self) -> list[tuple[str, str]]:
-        """`(kind, "HOST:PORT")` per listener with real ports; kinds are `mqtts`, `wss`, `plaintext`."""
+        """`(kind, "HOST:PORT")` per listener with real ports; kinds are `mqtts`, `wss`, `psk`, `plaintext`."""
         return self._node.addresses()
 
     def urls(self) -> list[str]:

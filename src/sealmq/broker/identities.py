@@ -138,6 +138,7 @@ class Identities:
         """The operations that concern live sessions or what the data plane was told, in their live form."""
         return {
             "device-add": lambda args: self._entered("device-add", args),
+            "device-add-psk": lambda args: self._changed("device-add-psk", args),
             "device-token": lambda args: self._entered("device-token", args),
             "device-approve": lambda args: self._entered("device-approve", args),
             "device-revoke": lambda args: self._ended("device-revoke", args),
@@ -147,7 +148,7 @@ class Identities:
         }
 
     def _changed(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:
-        """Live when this returns: connections of users that are gone are closed by the data plane."""
+        """Live when this returns; connections of users that are gone are closed by the data plane."""
         with self._changing:
             result = OPERATIONS[verb](self._folder, self._authority, self._registry, **args)
             self._reconfigure()

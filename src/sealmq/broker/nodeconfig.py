@@ -27,6 +27,8 @@ def listeners(settings: Settings) -> list[dict[str, str]]:
     found = [{"kind": "mqtts", "address": address} for address in listen.mqtts]
     if listen.wss:
         found.append({"kind": "wss", "address": listen.wss})
+    if listen.psk:
+        found.append({"kind": "psk", "address": listen.psk})
     if dangerous.plaintext:
         found.append({"kind": "plaintext", "address": dangerous.plaintext})
     return found
@@ -49,8 +51,9 @@ def compose(
     ticket_keys: Sequence[Mapping[str, str]] = (),
     revoked: Mapping[str, Sequence[str]] | None = None,
     groups: Mapping[str, Sequence[str]] | None = None,
+    psk: Sequence[Mapping[str, str]] = (),
 ) -> str:
-    """The `NodeConfig` as JSON; `ticket_keys`, `revoked` and `groups` (device id to names) as it has them.
+    """The `NodeConfig` as JSON; `ticket_keys`, `revoked`, `groups` (device id to names) and `psk` as it has them.
 
     Raises `ConfigError` when the rule file or the file of users is not whole.
     """
@@ -66,6 +69,7 @@ def compose(
         "fleet": folder.fleet,
         **authorisation(settings, folder, groups=groups or {}),
         "users": users.for_engine(folder),
+        "psk": list(psk),
         "limits": settings.config.limits.model_dump(),
         "store": _store(settings, folder),
         "version": version,

@@ -26,6 +26,7 @@ from sealmq.broker.webhook import Webhook
 from sealmq.config.settings import Settings
 from sealmq.datafolder import DataFolder
 from sealmq.errors import SealmqError
+from sealmq.pki import psk
 from sealmq.pki.authority import Authority
 from sealmq.pki.expiry import Inventory, Kind, inventory
 from sealmq.pki.operations.expiry import as_result
@@ -102,7 +103,7 @@ class Service:
         self._stack.close()
 
     def urls(self) -> list[str]:
-        """One URL per listener, MQTT first: `mqtts://…`, `wss://…/mqtt`, `mqtt://…`, `https://…`."""
+        """One URL per listener, MQTT first: `mqtts://…`, `wss://…/mqtt`, `mqtts+psk://…`, `mqtt://…`, `https://…`."""
         return [*self.broker.urls(), *([self._https.url] if self._https else [])]
 
     def reload(self) -> None:
@@ -252,6 +253,7 @@ class Service:
             revoked=denylist(self.registry, now=utc_now()),
             ticket_keys=self.ticket_keys.for_engine(),
             groups=self.registry.groups(),
+            psk=psk.for_engine(self.folder, self.registry),
         )
 
     def _what_ends(self) -> Inventory:

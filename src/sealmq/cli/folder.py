@@ -60,6 +60,11 @@ def https_address(data: Path) -> tuple[str, int]:
     return _listener(data, "https", 8443)
 
 
+def psk_address(data: Path) -> tuple[str, int]:
+    """Host and port of the broker's listener for pre-shared keys, likewise."""
+    return _listener(data, "mqtts+psk", 8884)
+
+
 def _listener(data: Path, scheme: str, default: int) -> tuple[str, int]:
     from urllib.parse import urlsplit
 

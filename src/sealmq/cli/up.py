@@ -43,6 +43,14 @@ def up(
         str | None,
         typer.Option("--wss", metavar="ADDR", help="MQTT over WebSocket at /mqtt; 8084 by custom.  [default: off]"),
     ] = None,
+    psk: Annotated[
+        str | None,
+        typer.Option(
+            "--psk",
+            metavar="ADDR",
+            help="MQTT over TLS with pre-shared keys; 8884 by custom.  [default: off]",
+        ),
+    ] = None,
     config: Annotated[
         Path | None,
         typer.Option("--config", metavar="FILE", help="Configuration; else sealmq.toml in the data folder."),
@@ -57,7 +65,7 @@ def up(
     from sealmq.config.settings import load
 
     data: Path = ctx.obj.data
-    given = {"listen.mqtts": mqtts or None, "listen.https": https, "listen.wss": wss}
+    given = {"listen.mqtts": mqtts or None, "listen.https": https, "listen.wss": wss, "listen.psk": psk}
     overrides = {name: value for name, value in given.items() if value is not None}
 
     def read_settings() -> "Settings":

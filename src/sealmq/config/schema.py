@@ -99,6 +99,11 @@ class Listen(Table):
     wss: OptionalAddress = _setting(
         "", "MQTT over WebSocket over TLS at /mqtt; off unless given, 8084 by custom", unit="HOST:PORT"
     )
+    psk: OptionalAddress = _setting(
+        "",
+        "MQTT over TLS with pre-shared keys instead of certificates; off unless given, 8884 by custom",
+        unit="HOST:PORT",
+    )
 
 
 class Also(Table):

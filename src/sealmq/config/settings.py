@@ -298,9 +298,9 @@ def _explain(error: ValidationError, origins: Mapping[str, str]) -> ConfigError:
 
 def _agree(settings: Settings) -> None:
     config = settings.config
-    if not config.listen.mqtts and not config.listen.wss:
+    if not config.listen.mqtts and not config.listen.wss and not config.listen.psk:
         raise ConfigError(
-            "listen.mqtts is empty and listen.wss is off: nobody could connect",
+            "listen.mqtts is empty, listen.wss and listen.psk are off: nobody could connect",
             mend='set listen.mqtts = ["127.0.0.1:8883"]',
             code="config-no-listener",
         )

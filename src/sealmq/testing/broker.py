@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from sealmq.broker.service import Service
 from sealmq.config.settings import load
 from sealmq.errors import LocalMisuse, NotSo
-from sealmq.pki import operations
+from sealmq.pki import operations, psk
 from sealmq.pki.operations import DeviceFiles
-from sealmq.secretfiles import ensure_private_dir, write_private, write_public
+from sealmq.secretfiles import ensure_private_dir, read_private, write_private, write_public
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,20 +51,23 @@ class EphemeralBroker:
         limits: Mapping[str, int] | None = None,
         dangerous: Mapping[str, object] | None = None,
         wss: bool = False,
+        psk: bool = False,
         https: bool = False,
         data: Path | None = None,
         ca: ThrowawayCA | None = None,
     ) -> None:
         """`rules` is the text of a rule file; `limits` and `dangerous` are settings of those tables.
 
-        `wss` and `https` open those listeners too; `data` keeps the data folder there instead of removing it. With
-        `ca`, that one takes the place of the built-in CA: it issues the broker's certificate and those of `device`, and
-        whom it certifies is let in; so a test can hold out faulty certificates of a CA that the broker trusts.
+        `wss`, `psk` and `https` open those listeners too; `data` keeps the data folder there instead of removing it.
+        With `ca`, that one takes the place of the built-in CA: it issues the broker's certificate and those of
+        `device`, and whom it certifies is let in; so a test can hold out faulty certificates of a CA that the broker
+        trusts.
         """
         self._rules = rules
         self._overrides: dict[str, object] = {
             "listen.mqtts": [_ANY_PORT],
             "listen.wss": _ANY_PORT if wss else "",
+            "listen.psk": _ANY_PORT if psk else "",
             "listen.https": _ANY_PORT if https else "",
             **{f"limits.{name}": value for name, value in (limits or {}).items()},
             **{f"dangerous.{name}": value for name, value in (dangerous or {}).items()},
@@ -133,8 +136,11 @@ class EphemeralBroker:
         return self._log.getvalue()
 
     def port_of(self, kind: str) -> int:
-        """The port of a listener: `mqtts`, `wss`, `plaintext` or `https`. Raises `LocalMisuse` when it is not open."""
-        scheme = "mqtt" if kind == "plaintext" else kind
+        """The port of a listener: `mqtts`, `wss`, `psk`, `plaintext` or `https`.
+
+        Raises `LocalMisuse` when it is not open.
+        """
+        scheme = {"plaintext": "mqtt", "psk": "mqtts+psk"}.get(kind, kind)
         for url in self._service.urls():
             if url.startswith(f"{scheme}://"):
                 return int(url.removeprefix(f"{scheme}://").partition("/")[0].rpartition(":")[2])
@@ -151,6 +157,15 @@ class EphemeralBroker:
         if not any(device.id == device_id for device in service.registry.devices()):
             operations.device_add(service.folder, service.authority, service.registry, id=device_id)
         return operations.device_files(service.folder, device_id)
+
+    def device_psk(self, device_id: str) -> str:
+        """The line `identity:hexkey` of a device with a pre-shared key, which is made when it does not exist."""
+        service = self._service
+        file = service.folder.devices_dir / device_id / psk.FILE
+        if not file.exists():
+            operations.device_add_psk(service.folder, service.authority, service.registry, id=device_id)
+            service.reload()
+        return read_private(file).decode("ascii").strip()
 
     def reload(self, *, rules: str | None = None, ca: ThrowawayCA | None = None) -> None:
         """Reload, with the text of another rule file or with another CA; the broker must have been made with one."""

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from sealmq.cli import output
+from sealmq.cli.device.presharedkey import print_key
 from sealmq.cli.device.token import print_token
 from sealmq.cli.device.words import DeviceId, Groups, Out, Profile, Url
 from sealmq.cli.folder import broker_address, perform
@@ -26,6 +27,10 @@ def add(
         bool, typer.Option("--token", help="Print a one-time token, good for a day, instead of making files.")
     ] = False,
     url: Url = None,
+    psk: Annotated[
+        bool,
+        typer.Option("--psk", help="A pre-shared key instead of a certificate, for `sealmq up --psk`."),
+    ] = False,
     reuse_retired: Annotated[
         bool, typer.Option("--reuse-retired", help="Give out an id that was retired; refused without this.")
     ] = False,
@@ -33,8 +38,9 @@ def add(
     """Make a device: its key, its certificate and the CA it trusts, in DIR/ID/{cert,key,ca}.pem.
 
     With --token nothing secret is made here: the device makes its own key and enrols once with the URI that is printed,
-    which carries the pin of the CA. The first device makes the data folder and the CA as well. Ends with status 1 when
-    the device exists already.
+    which carries the pin of the CA. With --psk the device gets DIR/ID/psk.txt, one line identity:hexkey, and no
+    certificate. The first device makes the data folder and the CA as well. Ends with status 1 when the device exists
+    already.
     """
     from sealmq.pki.names import check_device_id, check_group
     from sealmq.pki.profiles import device_profile
@@ -44,6 +50,10 @@ def add(
     groups = [check_group(name) for name in group or ()]
     if token and out is not None:
         raise UsageError("--out and --token exclude each other", mend="with a token the device writes its files itself")
+    if psk and token:
+        raise UsageError("--psk and --token exclude each other", mend="a key is made here: leave --token out")
+    if psk and profile != "default":
+        raise UsageError("--profile is for certificates, a pre-shared key does not end", mend="leave --profile out")
     if url is not None and not token:
         raise UsageError("--url goes with --token", mend="leave it out, or add --token")
     args = {"id": device_id, "profile": profile, "groups": groups, "reuse_retired": reuse_retired}
@@ -51,6 +61,10 @@ def add(
         print_token(ctx.obj, {**args, "new": True}, url=url, create=True)
         return
     target = str(out.expanduser().absolute()) if out is not None else None
+    if psk:
+        key = {"id": device_id, "groups": groups, "reuse_retired": reuse_retired, "out": target}
+        print_key(ctx.obj, perform(ctx.obj.data, "device-add-psk", key, create=True))
+        return
     made = perform(ctx.obj.data, "device-add", {**args, "out": target}, create=True)
     if ctx.obj.json:
         output.as_json(made)

@@ -17,6 +17,7 @@ from sealmq.pki.operations.certificates import cert_sign_device, cert_sign_serve
 from sealmq.pki.operations.devices import device_add, device_list, device_show
 from sealmq.pki.operations.expiry import expiry
 from sealmq.pki.operations.life import device_renew, device_retire, device_revoke, device_token
+from sealmq.pki.operations.presharedkeys import device_add_psk
 from sealmq.pki.operations.rotation import ca_rotate, ca_rotation
 from sealmq.pki.operations.users import user_add, user_list, user_remove
 
@@ -35,6 +36,7 @@ __all__ = [
     "cert_sign_device",
     "cert_sign_server",
     "device_add",
+    "device_add_psk",
     "device_approve",
     "device_deny",
     "device_files",
@@ -53,6 +55,7 @@ __all__ = [
 
 OPERATIONS: dict[str, Callable[..., Result]] = {
     "device-add": device_add,
+    "device-add-psk": device_add_psk,
     "device-token": device_token,
     "device-list": device_list,
     "device-show": device_show,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sealmq.errors import Environment, NotSo
-from sealmq.pki import devicefiles, enrolment, revocation, signing, tokens
+from sealmq.pki import devicefiles, enrolment, psk, revocation, signing, tokens
 from sealmq.pki.devicefiles import DeviceFiles
 from sealmq.pki.fingerprints import spki_sha256
 from sealmq.pki.names import check_device_id
@@ -170,6 +170,7 @@ def device_retire(
     now, reason = now or signing.utc_now(), "cessation-of-operation"
     result = _end(folder, authority, registry, id, status=DeviceStatus.RETIRED, reason=reason, now=now, close=close)
     purged = purge(id)
+    psk.forget(folder, id)  # whoever is given the id again does not get the key with it
     return {
         **result,
         "sessions_purged": purged["sessions"],
@@ -231,9 +232,10 @@ def _not_retired(device: Device) -> None:
 
 def _remove(files: DeviceFiles) -> bool:
     """Remove what `device add` and `device renew` wrote, and the folder when nothing else is in it."""
-    found = files.key.is_file() or files.cert.is_file()
+    shared = files.key.with_name(psk.FILE)
+    found = files.key.is_file() or files.cert.is_file() or shared.is_file()
     devicefiles.discard(files)
-    for path in (files.key, files.cert, files.ca):
+    for path in (files.key, files.cert, files.ca, shared):
         path.unlink(missing_ok=True)
     if found and not any(files.cert.parent.iterdir()):
         files.cert.parent.rmdir()

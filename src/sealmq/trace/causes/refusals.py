@@ -68,6 +68,18 @@ CLIENT_HELLO = {
 }
 
 HANDSHAKE = {
+    "no-pre-shared-key": Refused(
+        "client offers no pre-shared key, and this listener has no certificate to show",
+        "give the client the line of its psk.txt (`sealmq device add ID --psk`); certificates have the mqtts listener",
+    ),
+    "psk-unknown-identity": Refused(
+        "client shows an identity for which there is no pre-shared key",
+        "make one with `sealmq device add ID --psk`; the identity is what stands before the colon in psk.txt",
+    ),
+    "psk-wrong-key": Refused(
+        "client shows the identity of a device and has another key than that device",
+        "copy the line of psk.txt to the device anew; its key is hexadecimal digits, not text",
+    ),
     "tls-version-too-old": Refused(
         "client offers no TLS version of this listener",
         "enable TLS 1.2 or 1.3 in the client, or update its TLS library",
