@@ -380,16 +380,6 @@ impl ClientHello {
         data.end()
     }
 
-    /// Bytes of plaintext that the client takes in one record; None when it takes what TLS allows. The newer extension
-    /// counts, when there are both (RFC 8449 section 5), and in TLS 1.3 the content type counts with it (section 4).
-    pub fn record_limit(&self) -> Option<usize> {
-        let newer = self.record_size_limit.map(|limit| {
-            let is_tls13 = self.highest_version() == Some(TlsVersion::Tls13);
-            usize::from(limit) - usize::from(is_tls13 && limit > 0)
-        });
-        newer.or(self.max_fragment_length.map(usize::from))
-    }
-
     /// The newest version this code knows that the client offers; None when it offers drafts or GREASE only.
     pub fn highest_version(&self) -> Option<TlsVersion> {
         self.versions.iter().filter_map(|id| TlsVersion::from_id(*id)).max()
@@ -480,6 +470,7 @@ pub fn is_grease(id: u16) -> bool {
     high == low && low & 0x0f == 0x0a
 }
 
+mod limits;
 mod words;
 
 pub use names::{cipher_name, group_name, named, sigalg_name, version_name};

@@ -112,6 +112,8 @@ pub struct Link {
     incoming: Vec<u8>,
     /// Bytes for the network that it did not take yet.
     outgoing: Vec<u8>,
+    /// Bytes of MQTT in one record.
+    record_limit: usize,
     /// TLS has said its last word, an alert or close_notify: it is not asked again.
     is_tls_over: bool,
     /// While a recording is waited for.
@@ -128,10 +130,17 @@ impl Link {
             ws: None,
             incoming: Vec::new(),
             outgoing: Vec::new(),
+            record_limit: RECORD,
             is_tls_over: false,
             tap: None,
             is_read_closed: false,
         }
+    }
+
+    /// Speak TLS from now on, in records of at most that many bytes of plaintext, if the peer asked for a limit.
+    pub fn speak_tls(&mut self, channel: Channel, record_limit: Option<usize>) {
+        self.tls = Some(channel);
+        self.record_limit = record_limit.unwrap_or(RECORD).clamp(SMALLEST_RECORD, RECORD);
     }
 
     pub fn speak_websocket(&mut self, max_message: usize) {
@@ -309,7 +318,7 @@ impl Link {
         let bytes: &[u8] = match &mut self.tls {
             None => plain,
             Some(tls) if !self.is_tls_over => {
-                let encrypted = tls.encrypt(&mut self.incoming, plain, buffer, &mut self.outgoing);
+                let encrypted = tls.encrypt(&mut self.incoming, plain, self.record_limit, buffer, &mut self.outgoing);
                 self.is_tls_over = encrypted.is_err();
                 buffer.get(..encrypted?).unwrap_or_default()
             }
@@ -334,7 +343,13 @@ impl Link {
             None => self.outgoing.extend_from_slice(plain),
             Some(tls) if !self.is_tls_over => {
                 let mut buffer = vec![0; sealed_size(plain.len())];
-                let encrypted = tls.encrypt(&mut self.incoming, plain, &mut buffer, &mut self.outgoing);
+                let encrypted = tls.encrypt(
+                    &mut self.incoming,
+                    plain,
+                    self.record_limit,
+                    &mut buffer,
+                    &mut self.outgoing,
+                );
                 self.is_tls_over = encrypted.is_err();
                 self.outgoing
                     .extend_from_slice(buffer.get(..encrypted?).unwrap_or_default());

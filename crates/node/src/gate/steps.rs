@@ -120,7 +120,7 @@ impl Gate {
                     ));
                 }
                 let channel = channel(&pending.settings, kind, hello, pending.link.tap.is_some())?;
-                pending.link.tls = Some(channel);
+                pending.link.speak_tls(channel, hello.record_limit());
                 pending.step = Step::Handshake;
                 self.scratch.plain.clear();
                 tls::forget_last_seen();

@@ -319,3 +319,28 @@ fn a_hello_without_extensions_is_read() {
         (vec![0x0300], vec![5], 0)
     );
 }
+
+#[test]
+fn a_limit_on_records_is_read_as_its_extension_means_it() {
+    let hello = |versions: &[u16], fragment: Option<u16>, size: Option<u16>| ClientHello {
+        versions: versions.to_vec(),
+        max_fragment_length: fragment,
+        record_size_limit: size,
+        ..ClientHello::default()
+    };
+    for (asked, data, handshake) in [
+        (hello(&[0x0303], None, None), None, None),
+        // RFC 6066: a limit that no certificate fits in is kept for data alone
+        (hello(&[0x0303], Some(512), None), Some(512), Some(2048)),
+        (hello(&[0x0303], Some(4096), None), Some(4096), Some(4096)),
+        // RFC 8449: in TLS 1.3 the content type counts; it goes before the other
+        (hello(&[0x0303], None, Some(512)), Some(512), Some(512)),
+        (hello(&[0x0304, 0x0303], Some(4096), Some(513)), Some(512), Some(512)),
+        (hello(&[0x0304], None, Some(0)), Some(0), Some(0)),
+    ] {
+        assert_eq!(
+            (asked.record_limit(), asked.handshake_record_limit()),
+            (data, handshake)
+        );
+    }
+}

@@ -40,18 +40,21 @@ impl Channel {
     }
 
     /// Encrypt `plain` into `buffer`, how much of it was filled; what has to go first is appended to `outgoing`.
-    /// `incoming` is what [`Channel::decrypt`] has not used yet.
+    /// `incoming` is what [`Channel::decrypt`] has not used yet. No record has more than `limit` bytes of `plain`.
     pub(super) fn encrypt(
         &mut self,
         incoming: &mut Vec<u8>,
         plain: &[u8],
+        limit: usize,
         buffer: &mut [u8],
         outgoing: &mut Vec<u8>,
     ) -> Result<usize, LinkFault> {
         match self {
-            Channel::Certificate(tls) => encrypt_into(tls, incoming, plain, buffer, outgoing).map_err(LinkFault::Tls),
+            Channel::Certificate(tls) => {
+                encrypt_into(tls, incoming, plain, limit, buffer, outgoing).map_err(LinkFault::Tls)
+            }
             // The library has its own buffer, which is as good as ours: everything goes first.
-            Channel::PreSharedKey(psk) => psk.encrypt(plain, outgoing).map(|()| 0).map_err(LinkFault::Psk),
+            Channel::PreSharedKey(psk) => psk.encrypt(plain, limit, outgoing).map(|()| 0).map_err(LinkFault::Psk),
         }
     }
 

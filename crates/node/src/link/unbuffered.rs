@@ -96,11 +96,12 @@ pub(super) fn append_alert(tls: &mut UnbufferedServerConnection, mut rest: &mut 
 }
 
 /// Encrypt `plain` into `buffer`; handshake bytes the library has to send before it go to `first`.
-/// `incoming` is what the library has not discarded yet.
+/// `incoming` is what the library has not discarded yet. No record has more than `limit` bytes of `plain`.
 pub(super) fn encrypt_into(
     tls: &mut UnbufferedServerConnection,
     incoming: &mut Vec<u8>,
     plain: &[u8],
+    limit: usize,
     buffer: &mut [u8],
     first: &mut Vec<u8>,
 ) -> Result<usize, TlsError> {
@@ -108,10 +109,14 @@ pub(super) fn encrypt_into(
         let UnbufferedStatus { discard, state } = tls.process_tls_records(incoming);
         let length = match state? {
             ConnectionState::WriteTraffic(mut traffic) => {
-                let length = traffic.encrypt(plain, buffer).map_err(|e| match e {
-                    EncryptError::EncryptExhausted => TlsError::EncryptError,
-                    EncryptError::InsufficientSize(_) => TlsError::General("encryption buffer is too small".into()),
-                })?;
+                let mut length = 0;
+                for part in plain.chunks(limit) {
+                    let room = buffer.get_mut(length..).unwrap_or_default();
+                    length += traffic.encrypt(part, room).map_err(|e| match e {
+                        EncryptError::EncryptExhausted => TlsError::EncryptError,
+                        EncryptError::InsufficientSize(_) => TlsError::General("encryption buffer is too small".into()),
+                    })?;
+                }
                 Some(length)
             }
             ConnectionState::EncodeTlsData(mut data) => {

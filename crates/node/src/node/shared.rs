@@ -30,7 +30,7 @@ pub struct Settings {
     wss: BySize,
 }
 
-/// One configuration for each limit on records that is kept to (bytes of plaintext), the largest first.
+/// One configuration for each limit on records of a handshake that is kept to (bytes of plaintext), the largest first.
 type BySize = Vec<(usize, Arc<ServerConfig>)>;
 
 /// What a ClientHello's limit is rounded down to. A limit of RFC 6066 is among the upper ones.
@@ -90,15 +90,15 @@ impl Settings {
         Some(Arc::new(config))
     }
 
-    /// The configuration for a client that opens like this, of a listener with certificates; its records keep within what
-    /// the client asks for.
+    /// The configuration for a client that opens like this, of a listener with certificates: the records of the handshake
+    /// keep within what the client asks for.
     pub fn tls(&self, kind: ListenerKind, hello: &ClientHello) -> Option<Arc<ServerConfig>> {
         let sized = match kind {
             ListenerKind::Mqtts => &self.mqtts,
             ListenerKind::Wss => &self.wss,
             ListenerKind::Psk | ListenerKind::Plaintext => return None,
         };
-        let limit = hello.record_limit().unwrap_or(usize::MAX);
+        let limit = hello.handshake_record_limit().unwrap_or(usize::MAX);
         let fits = sized.iter().find(|(size, _)| *size <= limit).or(sized.last());
         fits.map(|(_, config)| Arc::clone(config))
     }

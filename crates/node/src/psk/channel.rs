@@ -170,12 +170,13 @@ impl PskChannel {
         outcome
     }
 
-    /// Append the records for `plain` to `outgoing`.
-    pub fn encrypt(&mut self, plain: &[u8], outgoing: &mut Vec<u8>) -> Result<(), PskFault> {
-        let mut rest = plain;
-        while !rest.is_empty() {
-            let written = self.stream.ssl_write(rest).map_err(|e| self.fault(&e))?;
-            rest = rest.get(written..).unwrap_or_default();
+    /// Append the records for `plain` to `outgoing`, none with more than `limit` bytes of it.
+    pub fn encrypt(&mut self, plain: &[u8], limit: usize, outgoing: &mut Vec<u8>) -> Result<(), PskFault> {
+        for mut rest in plain.chunks(limit) {
+            while !rest.is_empty() {
+                let written = self.stream.ssl_write(rest).map_err(|e| self.fault(&e))?;
+                rest = rest.get(written..).unwrap_or_default();
+            }
         }
         self.take_outgoing(outgoing);
         Ok(())

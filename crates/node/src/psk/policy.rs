@@ -16,8 +16,9 @@ const TLS12_NUMBERS: [u16; 10] = [
 pub(super) const TLS13: &str =
     "TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_CCM_SHA256:TLS_AES_128_CCM_8_SHA256";
 const TLS13_NUMBERS: [u16; 4] = [0x1301, 0x1303, 0x1304, 0x1305];
-pub(super) const GROUPS: &str = "X25519:P-256:P-384";
-const GROUP_NUMBERS: [u16; 3] = [0x001d, 0x0017, 0x0018];
+/// P-256 first: it is what a client gets that names no group, as in TLS 1.2 it may, and not every small one has X25519.
+pub(super) const GROUPS: &str = "P-256:X25519:P-384";
+const GROUP_NUMBERS: [u16; 3] = [0x0017, 0x001d, 0x0018];
 
 /// What a ClientHello is held against before the TLS library sees it.
 ///

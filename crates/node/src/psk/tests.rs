@@ -57,10 +57,10 @@ fn both_sides_prove_the_key_and_speak() {
     assert_eq!((server.device(), client.device()), (Some("b"), None));
     assert_eq!(
         (server.version(), server.cipher(), server.group()),
-        ("TLS 1.3", "TLS_AES_128_GCM_SHA256", "X25519")
+        ("TLS 1.3", "TLS_AES_128_GCM_SHA256", "secp256r1")
     );
     let (mut sealed, mut plain, mut answer) = (Vec::new(), Vec::new(), Vec::new());
-    client.encrypt(&[7; 40_000], &mut sealed).unwrap();
+    client.encrypt(&[7; 40_000], 512, &mut sealed).unwrap();
     assert_eq!(server.decrypt(&sealed, &mut plain, &mut answer), Ok(None));
     assert_eq!((plain, answer), (vec![7; 40_000], vec![]));
     let mut goodbye = Vec::new();
