@@ -89,6 +89,10 @@ look_for_missing() {
         has openssl || want openssl
         has gnutls-cli || want gnutls-bin
         has curl || want curl
+        # the TLS stacks of small devices, for clients in C
+        [ -e /usr/include/mbedtls/ssl.h ] || want libmbedtls-dev
+        [ -e /usr/include/wolfssl/ssl.h ] || want libwolfssl-dev
+        [ -e /usr/include/gnutls/gnutls.h ] || want libgnutls28-dev
         has ssh || want openssh-client
         has pebble && has pebble-challtestsrv || want pebble
         has chromium || want chromium
