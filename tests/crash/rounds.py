@@ -33,15 +33,18 @@ if TYPE_CHECKING:
 
     from sealmq.pki.operations import DeviceFiles
 
-_KINDS = {"load": 55, "start": 20, "stop": 15, "end": 10}  # when the kill comes, in a hundred; `end` is a clean stop
+# when the kill comes, in a hundred; `end` is a clean stop
+_KINDS = {"load": 40, "start": 15, "resume": 20, "stop": 15, "end": 10}
 _KILLED = {
     "load": "killed under load",
     "start": "killed under load and while starting",
+    "resume": "killed under load and while sessions resume",
     "stop": "killed while stopping",
     "end": "stopped cleanly",
 }
 _LOAD = (0.05, 0.6)  # seconds of load before the kill
 _STARTING = 0.45  # seconds within which a start is killed; it takes about that long to accept
+_RESUMING = 0.2
 _STOPPING = 0.3
 _PATIENCE = 30.0  # seconds in which everything owed must have come
 _GLANCE = 5.0  # seconds in which a new subscriber must have been given what is retained
@@ -149,17 +152,22 @@ def _round(
             broker.launch()
             broker.wait(plan.uniform(0, _STARTING))
             broker.kill()
+    if kind == "resume":
+        for _ in range(plan.randint(1, 3)):
+            world.set(port=broker.start())
+            _pass(world, plan.uniform(0, _RESUMING))
+            broker.kill()
+            world.set(port=None)
     began = time.monotonic()
     port = broker.start()
     outcome.restart_ms.append((time.monotonic() - began) * 1000)
     look_at_retained(port, files["looker"], ledger, "shared/kept/#", seconds=_GLANCE)
-    if ledger.violations:
-        return
     if number % _WAKE_ALL == 0:
         sleepers = frozenset()
     world.set(port=port, asleep=sleepers)
     _settle(world, actors, ledger)
-    look_at_retained(port, files["looker"], ledger, "shared/kept/#", seconds=_GLANCE)
+    if not ledger.violations:
+        look_at_retained(port, files["looker"], ledger, "shared/kept/#", seconds=_GLANCE)
 
 
 def _settle(world: World, actors: list[Actor], ledger: Ledger) -> None:
