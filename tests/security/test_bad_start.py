@@ -101,7 +101,7 @@ def test_a_configuration_file_that_is_no_text(data):
     [
         ('actions = ["publish"]\ntopics = ["a/#/b"]', "has # elsewhere than as its whole last level"),
         ('actions = ["publish"]\ntopics = ["a+"]', "has + beside other text in one level"),
-        ('actions = ["publish"]\ntopics = ["a/{device}"]', "has {device}; only {id}"),
+        ('actions = ["publish"]\ntopics = ["a/{device}"]', "has {device}; {id} (device or user)"),
         ('actions = ["publish"]\ntopics = ["a\\u0000"]', "holds a null character"),
         ('actions = ["subscribe"]\ntopics = ["$share/g/x"]', "names a shared subscription"),
         ('who = "a/b"\nactions = ["publish"]\ntopics = ["a"]', "who of rule 'mine'"),
@@ -161,8 +161,8 @@ def test_a_key_file_that_may_not_be_read(data, own):
         ("certificate", b"nothing", "certificate"),
         ("certificate", b"\x30\x82\x01\x00", "not PEM"),
         ("key", b"nothing", "key"),
-        ("client_ca", b"nothing", "client CA"),
-        ("client_ca", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "client CA"),
+        ("client_ca", b"nothing", "tls.client_ca holds no certificate"),
+        ("client_ca", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "tls.client_ca holds no certificate"),
     ],
 )
 def test_a_key_file_that_holds_something_else(data, own, tmp_path, name, content, message):
@@ -178,8 +178,8 @@ def test_a_key_of_another_certificate(data, own, tmp_path):
     other.write_bytes(signing.key_pem(signing.new_key()))
     with_tls(data, own, key=other)
     message, mend = fails("--data", data, *UP)
-    assert message == "server key does not belong to the server certificate"
-    assert "use the key that the certificate was issued for" in mend
+    assert f"key file {other} does not belong to the certificate in {own.cert}" in message
+    assert "both files of one renewal" in mend
 
 
 def test_an_encrypted_key(data, own, tmp_path):
@@ -189,8 +189,8 @@ def test_an_encrypted_key(data, own, tmp_path):
     )
     with_tls(data, own, key=locked)
     message, mend = fails("--data", data, *UP)
-    assert "server key" in message
-    assert "unencrypted" in mend
+    assert f"key file {locked} is encrypted" in message
+    assert "decrypt it" in mend
 
 
 # --- addresses ----------------------------------------------------------------------------------------------------

@@ -136,7 +136,8 @@ def _further(settings: Settings) -> Iterator[tuple[str, tuple[Path, Path]]]:
 
 
 def _identity(setting: str, certificate: Path, key: Path) -> Identity:
-    return Identity(setting, _read(certificate, setting), _read(key, setting), certificate, key)
+    key_setting = "tls.key" if setting == "tls.certificate" else f"key of {setting}"
+    return Identity(setting, _read(certificate, setting), _read(key, key_setting), certificate, key)
 
 
 def _read(path: Path, setting: str) -> bytes:
