@@ -24,6 +24,7 @@ def base(device):
 
 
 @pytest.mark.parametrize("qos", [0, 1, 2])
+# [MQTT-4.2.0-1]; [MQTT-7.0.0-2], [MQTT-7.1.1-1] of 3.1.1: over TLS, with a client that knows nothing of this broker
 def test_publish_and_subscribe(paho, version, base, qos):
     listener = paho("sub", version=version)
     assert listener.subscribe(f"{base}/#", qos=2) == 2

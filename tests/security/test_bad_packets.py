@@ -134,7 +134,7 @@ BROKEN = [
     v5(packet(0x90, b"\x00\x01\x00\x00"), PROTOCOL_ERROR),  # SUBACK
     v311(packet(0xD0)),  # PINGRESP
     v5(packet(0xF0, b"\x18\x00"), PROTOCOL_ERROR),  # AUTH that nobody asked for
-    v5(packet(0xE0, b"\x00\x05\x11\x00\x00\x00\x09"), PROTOCOL_ERROR),  # an expiry after none [MQTT-3.14.2-2]
+    v5(packet(0xE0, b"\x00\x05\x11\x00\x00\x00\x09"), PROTOCOL_ERROR),  # an expiry after none, section 3.14.2.2.2
     v5(packet(0xE0, b"\x77"), PROTOCOL_ERROR),  # a reason code nobody knows
     # size
     v5(b"\x30\xff\xff\xff\x7f", TOO_LARGE),  # 256 MiB announced, told before a byte of it came

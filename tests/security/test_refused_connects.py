@@ -88,6 +88,7 @@ def test_an_unfit_uri_does_not_fall_back_to_the_common_name(broker, ca, refusal,
 # --- the client id ------------------------------------------------------------------------------------------------
 
 
+# [MQTT-3.1.3-8], [MQTT-3.2.2-7], [MQTT-4.13.2-1]: the answer, and then the end
 def test_client_id_mismatch(broker, refusal):
     with Wire.open(broker.port, broker.device("sensor-1")) as wire:
         wire.send(raw_mqtt.connect("sensor-2"))
@@ -102,6 +103,7 @@ def test_client_id_mismatch(broker, refusal):
     assert "sensor-1:<anything>" in record["mend"]
 
 
+# [MQTT-3.1.3-9] of 3.1.1
 def test_client_id_mismatch_tells_mosquitto_pub(broker, refusal):
     files = broker.device("sensor-1")
     ended = mosquitto_pub(broker.port, "-V", "mqttv311", files=files, client_id="sensor-2")
@@ -165,6 +167,7 @@ def test_will_not_authorized(broker, refusal, version):
     assert "rule file" in record["mend"]
 
 
+# [MQTT-3.1.2-2] of 3.1.1
 def test_a_version_before_3_1_1(broker, refusal):
     ended = mosquitto_pub(broker.port, "-V", "mqttv31", files=broker.device("sensor-1"))
     assert (ended.status, "unacceptable protocol version" in ended.text) == (1, True), ended.text
@@ -173,6 +176,7 @@ def test_a_version_before_3_1_1(broker, refusal):
     assert record["certificate"]["device"] == "sensor-1"
 
 
+# [MQTT-3.1.2-2] of both
 def test_a_version_after_5(broker, refusal):
     with Wire.open(broker.port, broker.device("sensor-1")) as wire:
         wire.send(raw_mqtt.connect("sensor-1", version=6))
@@ -212,6 +216,7 @@ def test_http_over_tls_on_the_mqtt_port(broker, refusal):
         (b"\x10\xff\xff\xff\x7f", "packet-too-large"),
     ],
 )
+# [MQTT-3.1.2-1], [MQTT-3.1.2-3], [MQTT-3.1.4-1] of both: without CONNACK
 def test_first_packets_that_end_the_connection(broker, refusal, sent, cause):
     with Wire.open(broker.port, broker.device("sensor-1")) as wire:
         wire.send(sent)

@@ -73,15 +73,20 @@ impl ReasonCode {
         self as u8 >= 0x80
     }
 
-    /// The CONNACK return code of MQTT 3.1.1 (table 3.1) nearest to this code.
-    pub fn connack_v311(self) -> u8 {
+    /// The CONNACK return code of MQTT 3.1.1 (table 3.1) that says this; `None` where none does [MQTT-3.2.2-6] of 3.1.1.
+    pub fn connack_v311(self) -> Option<u8> {
         match self {
-            ReasonCode::Success => 0,
-            ReasonCode::UnsupportedProtocolVersion => 1,
-            ReasonCode::ClientIdentifierNotValid => 2,
-            ReasonCode::BadUserNameOrPassword | ReasonCode::BadAuthenticationMethod => 4,
-            ReasonCode::NotAuthorized | ReasonCode::Banned => 5,
-            _ => 3,
+            ReasonCode::Success => Some(0),
+            ReasonCode::UnsupportedProtocolVersion => Some(1),
+            ReasonCode::ClientIdentifierNotValid => Some(2),
+            ReasonCode::ServerUnavailable
+            | ReasonCode::ServerBusy
+            | ReasonCode::ServerShuttingDown
+            | ReasonCode::QuotaExceeded
+            | ReasonCode::ConnectionRateExceeded => Some(3),
+            ReasonCode::BadUserNameOrPassword | ReasonCode::BadAuthenticationMethod => Some(4),
+            ReasonCode::NotAuthorized | ReasonCode::Banned => Some(5),
+            _ => None,
         }
     }
 }

@@ -67,7 +67,7 @@ pub(crate) struct Conn {
     /// Milliseconds of silence after which the client counts as gone; 0 is never.
     pub keep_alive_ms: u64,
     pub last_seen: Millis,
-    /// Session expiry given in CONNECT, which DISCONNECT may only change from something [MQTT-3.14.2-2].
+    /// Session expiry given in CONNECT, which DISCONNECT may only change from something (section 3.14.2.2.2).
     pub connect_expiry_s: u32,
     pub aliases_in: Vec<Option<Box<str>>>,
     pub aliases_out: Option<Box<HashMap<Box<str>, u16, FixedState>>>,

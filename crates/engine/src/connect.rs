@@ -38,7 +38,7 @@ pub enum ClientIds {
     Any,
 }
 
-/// A CONNECT that was not accepted: the CONNACK to send before closing, and the record.
+/// A CONNECT that was not accepted: the CONNACK to send before closing (or nothing), and the record.
 #[derive(Clone, Debug)]
 pub struct Refusal {
     pub bytes: Vec<u8>,
@@ -428,7 +428,7 @@ fn kept_will(will: &Will<'_>) -> WillState {
 }
 
 /// A CONNACK with a failure code; the reason string says why in 5.0, unless the client takes no packet of that size
-/// [MQTT-3.2.2-19].
+/// [MQTT-3.2.2-19]. Nothing where 3.1.1 has no code for it: the connection is closed without a word.
 pub fn refusal_bytes(connect: &Connect<'_>, reason: ReasonCode, summary: &str) -> Vec<u8> {
     let version = connect.version;
     let takes = connect.properties.iter().find_map(|p| match p {
@@ -437,7 +437,10 @@ pub fn refusal_bytes(connect: &Connect<'_>, reason: ReasonCode, summary: &str) -
     });
     let mut properties = PropertyBuf::new();
     let code = match version {
-        Version::V311 => reason.connack_v311(),
+        Version::V311 => match reason.connack_v311() {
+            Some(code) => code,
+            None => return Vec::new(),
+        },
         Version::V5 => {
             if takes.is_none_or(|size| summary.len() + 16 <= size) {
                 properties.push(Property::ReasonString(summary));

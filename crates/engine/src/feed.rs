@@ -17,7 +17,7 @@ const NODES_PER_TURN: usize = 2_000;
 const BYTES_PER_PAGE: u64 = 64 * 1024;
 
 impl Engine {
-    /// New subscriptions are owed the retained messages that match [MQTT-3.3.1-6]; the first of them go out at once.
+    /// New subscriptions are owed the retained messages that match [MQTT-3.3.1-9]; the first of them go out at once.
     pub(crate) fn owe_retained(
         &mut self,
         now: Millis,
@@ -96,7 +96,7 @@ impl Engine {
             let (limit, identifier) = (due.qos, due.identifier);
             nodes = nodes.saturating_sub(page.visited.max(1));
             for message in page.found {
-                // [MQTT-3.3.1-8], [MQTT-3.3.1-9]: marked as retained, at the lower of both QoS
+                // [MQTT-3.3.1-8] of 3.1.1; [MQTT-3.8.4-8]: marked as retained, at the lower of both QoS
                 let qos = message.content().qos.min(limit);
                 let identifiers: Box<[u32]> = if identifier == 0 {
                     Box::default()

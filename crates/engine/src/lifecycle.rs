@@ -33,7 +33,7 @@ impl Engine {
         for property in disconnect.properties.iter() {
             match property {
                 Property::SessionExpiry(seconds) => {
-                    // [MQTT-3.14.2-2]
+                    // Section 3.14.2.2.2
                     if connect_expiry_s == 0 && seconds > 0 {
                         return self.protocol_error(
                             now,

@@ -56,7 +56,8 @@ impl Roster {
                 slot: Slot::default(),
             };
             let pending = restored(stored, kept);
-            if !is_released && pending.message.content().is_expired(now) {
+            // [MQTT-3.3.2-5], [MQTT-4.3.3-7]: what the client may have already does not expire any more
+            if !is_released && !session.may_have_sent(order) && pending.message.content().is_expired(now) {
                 session.shrink_spill(pending.message.size());
                 self.log.done(session.id, order, Slot::default());
                 continue;

@@ -256,7 +256,7 @@ impl Engine {
     }
 
     /// There is no place for it now. MQTT 3.1.1 has no word for that, and an acknowledgement would be a lie: the client is
-    /// to come back and send it again [MQTT-4.8.0-2].
+    /// to come back and send it again [MQTT-4.8.0-2] of 3.1.1.
     fn turn_away(&mut self, now: Millis, index: u32, publish: &Publish<'_>, why: NoPlace) {
         let NoPlace(reason, slug, sentence) = why;
         self.roster.counters.messages_turned_away += 1;

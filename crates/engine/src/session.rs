@@ -242,11 +242,16 @@ impl Session {
         self.next = Order(self.next.0.max(sent.0 + 1) + GAP);
     }
 
+    /// Whether the client may have the message of this order.
+    pub fn may_have_sent(&self, order: Order) -> bool {
+        self.sent.is_some_and(|sent| order <= sent)
+    }
+
     /// A message of a page: back in flight if the client may have it, else into the queue.
     pub fn take_in(&mut self, pending: Pending, is_released: bool) {
         self.shrink_spill(pending.message.size());
         let order = pending.order;
-        if !is_released && self.sent.is_none_or(|sent| order > sent) {
+        if !is_released && !self.may_have_sent(order) {
             self.queued_bytes += pending.message.size();
             let at = self.queue.partition_point(|p| p.order < order);
             return self.queue.insert(at, pending);

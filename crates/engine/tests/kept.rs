@@ -28,5 +28,9 @@ mod session;
 mod shared;
 #[path = "scenarios/subscribe.rs"]
 mod subscribe;
+#[path = "scenarios/v311_messages.rs"]
+mod v311_messages;
+#[path = "scenarios/v311_session.rs"]
+mod v311_session;
 #[path = "scenarios/will.rs"]
 mod will;

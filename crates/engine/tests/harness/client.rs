@@ -88,7 +88,11 @@ impl Client {
     pub fn subscribe_all(&mut self, identifier: u32, filters: &[Subscription<'_>]) -> &'static [u8] {
         self.ask(identifier, filters);
         match self.next() {
-            Packet::Suback(suback) => suback.codes,
+            Packet::Suback(suback) => {
+                // [MQTT-2.2.1-6], [MQTT-3.8.4-2]; [MQTT-2.3.1-7], [MQTT-3.8.4-2] of 3.1.1
+                assert_eq!(suback.packet_id, self.next_id);
+                suback.codes
+            }
             other => panic!("{other:?} instead of SUBACK"),
         }
     }
@@ -114,7 +118,11 @@ impl Client {
     pub fn unsubscribe(&mut self, filters: &[&str]) -> SubackCodes<'static> {
         self.ask_to_end(filters);
         match self.next() {
-            Packet::Unsuback(unsuback) => unsuback,
+            Packet::Unsuback(unsuback) => {
+                // [MQTT-2.2.1-6], [MQTT-3.10.4-5]; [MQTT-2.3.1-7], [MQTT-3.10.4-4] of 3.1.1
+                assert_eq!(unsuback.packet_id, self.next_id);
+                unsuback
+            }
             other => panic!("{other:?} instead of UNSUBACK"),
         }
     }
@@ -135,6 +143,10 @@ impl Client {
 
     pub fn puback(&self, id: u16) {
         self.send(&Packet::Puback(ack(id, 0)));
+    }
+
+    pub fn puback_failing(&self, id: u16, reason: ReasonCode) {
+        self.send(&Packet::Puback(ack(id, reason as u8)));
     }
 
     pub fn pubrec(&self, id: u16) {

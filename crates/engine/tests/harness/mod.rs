@@ -6,6 +6,7 @@
 //! Received packets are leaked, so that a scenario compares them without lifetimes in its way.
 #![allow(dead_code, unused_imports, reason = "each test crate uses its own part of the bench")]
 
+pub mod by_hand;
 mod client;
 mod dial;
 mod disk;
@@ -18,7 +19,7 @@ pub use disk::Disk;
 pub use log::HandLog;
 pub use message::{Message, message};
 
-use sealmq_codec::{Framed, Packet, Version, frame};
+use sealmq_codec::{Framed, Packet, Property, Version, frame};
 use sealmq_engine::rules::{Effect, Rule, Rules};
 use sealmq_engine::{Config, ConnId, Durability, Engine, Event, Limits, Millis};
 use sealmq_store::{Log, MemoryLog};
@@ -84,7 +85,7 @@ impl World {
         self.lines.get_mut(&key(id)).expect("a connection the bench opened")
     }
 
-    /// What a client's network does: cut the bytes into packets, each of which must decode and fit.
+    /// What a client's network does: cut the bytes into packets, each of which must decode, fit and be one of ours.
     pub fn receive(&mut self, id: ConnId, bytes: Vec<u8>) {
         let line = self.line(id);
         let mut rest: &'static [u8] = bytes.leak();
@@ -92,13 +93,17 @@ impl World {
             let Ok(Framed::Whole(whole)) = frame(rest, u32::MAX) else {
                 panic!("output is no whole packet: {rest:02x?}");
             };
+            // [MQTT-3.2.2-1], [MQTT-3.2.2-8], [MQTT-3.4.2-1], [MQTT-3.5.2-1], [MQTT-3.6.2-1], [MQTT-3.7.2-1], [MQTT-3.9.3-2], [MQTT-3.11.3-2], [MQTT-3.14.2-1]; [MQTT-3.9.3-2] of 3.1.1: the codes listed for each packet
+            // [MQTT-2.1.3-1], [MQTT-2.2.2-1], [MQTT-3.3.1-2], [MQTT-3.3.1-4], [MQTT-3.3.2-1], [MQTT-3.3.2-2], [MQTT-3.3.2-8]; [MQTT-2.2.2-1], [MQTT-2.3.1-1], [MQTT-3.3.1-2], [MQTT-3.3.2-1], [MQTT-3.3.2-2] of 3.1.1: flags, identifiers and topic names
             let packet = Packet::decode(line.version, whole).expect("output that decodes");
+            check(&packet);
             assert!(
                 matches!(packet, Packet::Connack(_)) || whole.size <= line.max_packet,
                 "packet of {} bytes for a client that takes {}",
                 whole.size,
                 line.max_packet
             );
+            // [MQTT-3.14.4-1]
             assert!(
                 !matches!(line.inbox.back(), Some(Packet::Disconnect(_))),
                 "{packet:?} after DISCONNECT"
@@ -106,6 +111,37 @@ impl World {
             line.inbox.push_back(packet);
             rest = &rest[whole.size..];
         }
+    }
+}
+
+/// What no packet of ours has, in any scenario. That it decodes shows its reason codes and flags, see `receive`.
+fn check(packet: &Packet<'_>) {
+    // [MQTT-3.2.2-20], [MQTT-3.4.2-3], [MQTT-3.5.2-3], [MQTT-3.6.2-3], [MQTT-3.7.2-3], [MQTT-3.9.2-2], [MQTT-3.11.2-2]: user properties of the broker's own
+    // [MQTT-3.6.2-2], [MQTT-3.7.2-2], [MQTT-3.11.2-1]: reason strings where it has nothing to say
+    let (properties, may_explain) = match packet {
+        Packet::Connack(connack) => (connack.properties, true),
+        Packet::Puback(ack) | Packet::Pubrec(ack) => (ack.properties, true),
+        Packet::Pubrel(ack) | Packet::Pubcomp(ack) => (ack.properties, false),
+        Packet::Suback(codes) => (codes.properties, true),
+        Packet::Unsuback(codes) => (codes.properties, false),
+        // [MQTT-3.14.2-2]: what only a client may say
+        Packet::Disconnect(disconnect) => {
+            let expiry = |p| matches!(p, Property::SessionExpiry(_));
+            assert!(!disconnect.properties.iter().any(expiry), "{disconnect:?}");
+            return;
+        }
+        Packet::Publish(_) | Packet::Pingresp => return,
+        // [MQTT-4.12.0-6]: enhanced authentication is not offered
+        other => panic!("{other:?} from a broker"),
+    };
+    for property in properties.iter() {
+        // [MQTT-3.1.2-28], [MQTT-4.12.0-6]: nobody asked for it, nobody gets it
+        let is_ours = match property {
+            Property::UserProperty(..) | Property::ResponseInformation(_) | Property::AuthenticationMethod(_) => false,
+            Property::ReasonString(_) => may_explain,
+            _ => true,
+        };
+        assert!(is_ours, "{packet:?}");
     }
 }
 

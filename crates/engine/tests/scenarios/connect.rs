@@ -32,7 +32,7 @@ fn refused(refusal: &Refusal, version: Version) -> (u8, Option<String>) {
     }
 }
 
-// [MQTT-3.2.0-1], [MQTT-3.2.0-2]: one CONNACK, before anything else
+// [MQTT-3.1.4-5], [MQTT-3.2.0-1], [MQTT-3.2.0-2]; [MQTT-3.1.4-4], [MQTT-3.2.0-1] of 3.1.1: one CONNACK, before anything else
 #[test]
 fn connack_is_the_first_and_only_answer() {
     let bench = Bench::new();
@@ -42,7 +42,7 @@ fn connack_is_the_first_and_only_answer() {
     }
 }
 
-// [MQTT-3.2.2-17..22], section 3.2.2.3: the limits of this broker
+// Section 3.2.2.3: the limits of this broker
 #[test]
 fn connack_tells_the_limits() {
     let limits = Limits {
@@ -75,7 +75,7 @@ fn connack_tells_the_limits() {
     assert!(old.connack.properties.is_empty());
 }
 
-// [MQTT-3.1.3-6], [MQTT-3.2.2-16]
+// [MQTT-3.1.3-6], [MQTT-3.1.3-7], [MQTT-3.2.2-16]
 #[test]
 fn an_empty_client_id_gets_one_that_belongs_to_the_device() {
     let bench = Bench::new();
@@ -94,7 +94,7 @@ fn an_empty_client_id_gets_one_that_belongs_to_the_device() {
     assert!(!named.connack.properties.iter().any(is_assigned));
 }
 
-// [MQTT-3.1.3-8] of 3.1.1: an empty identifier and clean session 0
+// [MQTT-3.1.3-8], [MQTT-3.2.2-4] of 3.1.1: an empty identifier and clean session 0
 #[test]
 fn a_nameless_session_cannot_be_kept_in_3_1_1() {
     let bench = Bench::new();
@@ -104,7 +104,7 @@ fn a_nameless_session_cannot_be_kept_in_3_1_1() {
     assert!(bench.connect("").v311().device(Some("d")).dial().is_ok());
 }
 
-// [MQTT-3.1.3-5], [MQTT-3.1.4-2]: the client identifier follows the certificate
+// [MQTT-3.1.4-2], [MQTT-3.2.2-6]: the client identifier follows the certificate
 #[test]
 fn a_client_id_of_another_device_is_refused_with_a_reason() {
     let bench = Bench::new();
@@ -144,7 +144,7 @@ fn enhanced_authentication_is_refused_by_name() {
     );
 }
 
-// [MQTT-3.1.0-2]: a second CONNECT is a protocol error, and ends only that connection
+// [MQTT-3.1.0-2] of both: a second CONNECT is a protocol error, and ends only that connection
 #[test]
 fn a_second_connect_closes_the_connection() {
     let bench = Bench::new();
@@ -171,13 +171,33 @@ fn a_second_connect_closes_the_connection() {
     assert!(!other.is_closed());
 }
 
-// [MQTT-3.12.4-1]
+// [MQTT-3.12.4-1] of both
 #[test]
 fn pingreq_is_answered() {
     let bench = Bench::new();
-    let client = bench.connect("a").go();
-    client.send(&Packet::Pingreq);
-    client.expect(&Packet::Pingresp);
+    for client in [bench.connect("a").v5().go(), bench.connect("b").v311().go()] {
+        client.send(&Packet::Pingreq);
+        client.expect(&Packet::Pingresp);
+        client.silent();
+    }
+}
+
+// [MQTT-3.2.2-19]
+#[test]
+fn a_refusal_has_no_words_for_a_client_without_room() {
+    let bench = Bench::new();
+    let refusal = |size| {
+        bench
+            .connect("b")
+            .device(Some("a"))
+            .max_packet(size)
+            .dial()
+            .err()
+            .unwrap()
+    };
+    assert!(refused(&refusal(200), Version::V5).1.is_some());
+    let bytes = refusal(20).bytes;
+    assert!(bytes.len() <= 20, "{bytes:02x?}");
 }
 
 #[test]

@@ -18,7 +18,7 @@ fn publish_many(p: &mut Client, qos: u8, count: usize) {
     p.all();
 }
 
-// [MQTT-3.3.4-9]: the client's receive maximum bounds what is in flight towards it
+// [MQTT-3.3.4-9], [MQTT-4.9.0-1], [MQTT-4.9.0-2]: the client's receive maximum bounds what is in flight towards it
 #[test]
 fn the_window_of_the_client_is_kept() {
     let bench = Bench::new();
@@ -41,9 +41,16 @@ fn the_window_of_the_client_is_kept() {
     s.pubcomp(three.packet_id);
     let five = s.receive();
     assert_ne!(five.packet_id, four.packet_id);
-    // [MQTT-3.3.4-8]: QoS 0 does not wait for the window
+    // [MQTT-3.3.4-10], [MQTT-4.9.0-3]: nothing else waits for the window
     p.say("t", "now");
     s.hears("t", "now");
+    s.send(&Packet::Pingreq);
+    s.expect(&Packet::Pingresp);
+    s.subscribe("other", 0);
+    s.publish(message("other", "mine").qos(1).id(9));
+    s.hears("other", "mine");
+    s.expect_puback(9, 0);
+    s.silent();
 }
 
 // [MQTT-3.3.4-9] after a reconnect with a smaller window: the rest of what was in flight waits too

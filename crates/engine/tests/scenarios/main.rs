@@ -10,6 +10,7 @@ const KEPT: bool = false;
 
 mod connect;
 mod durable;
+mod durable_restart;
 mod faults;
 mod flow;
 mod message;
@@ -19,4 +20,6 @@ mod rules;
 mod session;
 mod shared;
 mod subscribe;
+mod v311_messages;
+mod v311_session;
 mod will;

@@ -21,7 +21,7 @@ fn expiry_of(publish: &Publish<'_>) -> Option<u32> {
     })
 }
 
-// [MQTT-3.3.2-4], [MQTT-3.3.2-15]..[MQTT-3.3.2-20]: unaltered, user properties in order
+// [MQTT-3.3.2-4], [MQTT-3.3.2-15], [MQTT-3.3.2-16], [MQTT-3.3.2-17], [MQTT-3.3.2-18], [MQTT-3.3.2-20]: unaltered, user properties in order
 #[test]
 fn properties_travel_unaltered_and_in_order() {
     let bench = Bench::new();
@@ -110,7 +110,7 @@ fn aliases_that_cannot_be_are_refused() {
     assert!(!p.is_closed());
 }
 
-// [MQTT-3.1.2-26], [MQTT-3.1.2-27]: aliases towards a client, as many as it takes, none otherwise
+// [MQTT-3.1.2-26], [MQTT-3.1.2-27], [MQTT-3.3.2-11]: aliases towards a client, as many as it takes, none otherwise
 #[test]
 fn aliases_towards_a_client_stay_within_its_maximum() {
     let bench = Bench::new();
@@ -136,6 +136,23 @@ fn aliases_towards_a_client_stay_within_its_maximum() {
         assert_eq!(alias_of(&without.hears(topic, &n.to_string())), None);
     }
     assert_eq!(known.len(), 2);
+}
+
+// [MQTT-3.3.2-7]: what the client was told on another connection does not count
+#[test]
+fn aliases_towards_a_client_end_with_the_connection() {
+    let bench = Bench::new();
+    let mut s = bench.connect("s").resume(60).alias_maximum(2).go();
+    s.subscribe("#", 1);
+    let mut p = bench.connect("p").go();
+    for name in ["t", ""] {
+        p.publish(message("t", "x").qos(1));
+        let m = s.receive();
+        assert_eq!((m.topic, alias_of(&m)), (name, Some(1)));
+    }
+    s.vanish();
+    let s = bench.connect("s").resume(60).alias_maximum(2).go();
+    assert_eq!((s.receive().topic, s.receive().topic), ("t", ""), "again, named once");
 }
 
 // [MQTT-3.3.2-6]: what is left of the expiry; [MQTT-3.3.2-5]: nothing when it has passed

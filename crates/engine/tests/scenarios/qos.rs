@@ -3,7 +3,7 @@
 //! Refuses to know windows and queues; see `flow`.
 
 use crate::harness::{Bench, Client, message};
-use sealmq_codec::{QoS, ReasonCode};
+use sealmq_codec::{Packet, QoS, ReasonCode};
 
 /// A subscriber at `qos` with a session, and a publisher.
 fn pair(bench: &Bench, qos: u8) -> (Client, Client) {
@@ -12,7 +12,7 @@ fn pair(bench: &Bench, qos: u8) -> (Client, Client) {
     (subscriber, bench.connect("p").go())
 }
 
-// [MQTT-4.3.1-1], [MQTT-4.3.2-4], [MQTT-4.3.3-8]: each QoS answered its own way
+// [MQTT-2.2.1-5], [MQTT-3.3.4-1], [MQTT-4.3.1-1], [MQTT-4.3.2-2], [MQTT-4.3.2-4], [MQTT-4.3.3-2], [MQTT-4.3.3-8], [MQTT-4.3.3-11]: each QoS answered its own way
 #[test]
 fn each_qos_has_its_answer() {
     let bench = Bench::new();
@@ -27,6 +27,7 @@ fn each_qos_has_its_answer() {
     p.expect_pubcomp(12, 0);
     let received: Vec<(QoS, u16)> = (0..3)
         .map(|_| subscriber.receive())
+        .inspect(|m| assert!(!m.dup))
         .map(|m| (m.qos, m.packet_id))
         .collect();
     assert_eq!(
@@ -48,7 +49,7 @@ fn a_message_arrives_at_the_lower_qos() {
     }
 }
 
-// [MQTT-4.3.3-10]: the same identifier before PUBREL is the same message
+// [MQTT-4.3.3-10], [MQTT-4.3.3-12]: the same identifier before PUBREL is the same message
 #[test]
 fn a_repeated_qos_2_publish_is_delivered_once() {
     let bench = Bench::new();
@@ -105,7 +106,7 @@ fn an_unknown_identifier_is_named_in_5_0_only() {
     assert!(!p.is_closed());
 }
 
-// [MQTT-3.4.2-1], section 3.4.2.1: 0x10 when nobody subscribed, 5.0 only
+// Section 3.4.2.1: 0x10 when nobody subscribed, 5.0 only
 #[test]
 fn nobody_subscribed_is_told() {
     let bench = Bench::new();
@@ -120,7 +121,7 @@ fn nobody_subscribed_is_told() {
     old.expect_puback(1, 0);
 }
 
-// [MQTT-4.4.0-1], [MQTT-4.6.0-1]: again, same identifiers, same order, DUP; new ones after them
+// [MQTT-3.3.1-1], [MQTT-4.3.2-3], [MQTT-4.3.3-3], [MQTT-4.3.3-5], [MQTT-4.4.0-1]: again, same identifiers, same order, DUP; new ones after them
 #[test]
 fn what_was_not_acknowledged_comes_again_in_order() {
     let bench = Bench::new();
@@ -156,7 +157,7 @@ fn nothing_is_repeated_on_a_living_connection() {
     s.silent();
 }
 
-// [MQTT-4.3.3-5]..[MQTT-4.3.3-7]: PUBREL until PUBCOMP
+// [MQTT-4.3.3-4], [MQTT-4.3.3-5], [MQTT-4.3.3-6]: PUBREL until PUBCOMP
 #[test]
 fn a_pubrel_is_repeated_until_pubcomp() {
     let bench = Bench::new();
@@ -175,15 +176,80 @@ fn a_pubrel_is_repeated_until_pubcomp() {
     assert_eq!(bench.drive(|e, _| e.gauges().inflight_messages), 0);
 }
 
-// Section 4.3.3: a PUBREC of 0x80 or more ends the exchange
+// [MQTT-4.4.0-2]: a PUBACK or PUBREC of 0x80 or more ends the delivery
 #[test]
-fn a_failing_pubrec_ends_the_delivery() {
+fn a_failing_acknowledgement_ends_the_delivery() {
     let bench = Bench::new();
     let (s, mut p) = pair(&bench, 2);
+    p.publish(message("t", "x").qos(1));
     p.publish(message("t", "x").qos(2));
+    s.puback_failing(s.receive().packet_id, ReasonCode::QuotaExceeded);
     s.pubrec_failing(s.receive().packet_id, ReasonCode::QuotaExceeded);
     s.silent();
+    s.vanish();
+    bench.connect("s").resume(600).go().silent();
     assert_eq!(bench.drive(|e, _| e.gauges().inflight_messages), 0);
+}
+
+// [MQTT-4.3.3-7]: what has been sent is finished, expired or not
+#[test]
+fn an_expiry_does_not_count_once_the_message_was_sent() {
+    let bench = Bench::new();
+    let (s, mut p) = pair(&bench, 2);
+    p.publish(message("t", "x").qos(2).expiry(5));
+    let id = s.receive().packet_id;
+    s.vanish();
+    bench.advance(10_000);
+    let s = bench.connect("s").resume(600).go();
+    assert_eq!(s.hears("t", "x").packet_id, id);
+    s.pubrec(id);
+    s.expect_pubrel(id, 0);
+    s.pubcomp(id);
+    s.silent();
+}
+
+// [MQTT-4.3.3-13]: also for a message that expired before PUBREL
+#[test]
+fn an_exchange_is_finished_for_a_message_that_expired() {
+    let bench = Bench::new();
+    let (s, _) = pair(&bench, 2);
+    s.vanish();
+    let mut p = bench.connect("p").resume(60).go();
+    p.publish(message("t", "x").qos(2).id(3).expiry(5));
+    p.expect_pubrec(3, 0);
+    bench.advance(10_000);
+    p.publish(message("t", "x").qos(2).id(3).expiry(5).dup());
+    p.expect_pubrec(3, 0);
+    p.pubrel(3);
+    p.expect_pubcomp(3, 0);
+    bench.connect("s").resume(600).go().silent();
+}
+
+// [MQTT-2.2.1-4], [MQTT-4.3.2-1], [MQTT-4.3.3-1]; [MQTT-2.3.1-4] of 3.1.1: all identifiers once around
+#[test]
+fn an_identifier_in_use_is_not_given_again() {
+    for qos in [1, 2] {
+        let bench = Bench::new();
+        let (s, mut p) = pair(&bench, qos);
+        p.publish(message("t", "open").qos(qos).id(1));
+        let open = s.hears("t", "open").packet_id;
+        for n in 0..65_600u32 {
+            p.publish(message("t", n.to_string()).qos(qos).id(1));
+            p.pubrel(1);
+            p.all();
+            for packet in s.all() {
+                let Packet::Publish(m) = packet else { continue };
+                assert!(m.packet_id != 0 && m.packet_id != open, "message {n}");
+                s.puback(m.packet_id);
+                s.pubrec(m.packet_id);
+                s.pubcomp(m.packet_id);
+            }
+        }
+        s.puback(open);
+        s.pubrec(open);
+        s.pubcomp(open);
+        assert!(!s.all().is_empty(), "what waited for the identifier goes out");
+    }
 }
 
 // [MQTT-4.6.0-5], [MQTT-4.6.0-6]: the order of publication is the order of arrival

@@ -20,7 +20,7 @@ fn with_handling(s: &mut Client, retain_handling: RetainHandling) {
     assert_eq!(s.subscribe_all(0, &[subscription]), [1]);
 }
 
-// [MQTT-3.3.1-5], [MQTT-3.3.1-6], [MQTT-3.3.1-7]
+// [MQTT-3.3.1-5], [MQTT-3.3.1-6], [MQTT-3.3.1-7], [MQTT-3.3.1-8]
 #[test]
 fn the_last_retained_message_is_kept_until_an_empty_one() {
     let bench = Bench::new();
@@ -44,7 +44,7 @@ fn the_last_retained_message_is_kept_until_an_empty_one() {
     assert_eq!(bench.drive(|e, _| e.gauges().retained_messages), 1);
 }
 
-// [MQTT-3.3.1-12], [MQTT-3.3.1-13]: the flag on messages that pass by
+// [MQTT-3.3.1-12], [MQTT-3.3.1-13]; [MQTT-3.3.1-9] of 3.1.1: the flag on messages that pass by
 #[test]
 fn retain_as_published_keeps_the_flag() {
     let bench = Bench::new();
@@ -68,7 +68,7 @@ fn retain_as_published_keeps_the_flag() {
     }
 }
 
-// [MQTT-3.3.1-9], [MQTT-3.3.1-10], [MQTT-3.3.1-11]: retain handling 0, 1, 2
+// [MQTT-3.3.1-9], [MQTT-3.3.1-10], [MQTT-3.3.1-11], [MQTT-3.8.4-4]: retain handling 0, 1, 2
 #[test]
 fn retain_handling_decides_what_a_subscription_brings() {
     let bench = Bench::new();

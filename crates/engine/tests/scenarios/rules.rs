@@ -25,7 +25,7 @@ fn reason_string(packet: &Packet<'_>) -> Option<String> {
     })
 }
 
-// [MQTT-3.3.5-2], sections 3.4.2.1 and 3.5.2.1, 0x87
+// Sections 3.4.2.1 and 3.5.2.1, 0x87
 #[test]
 fn a_denied_publish_is_told_why() {
     let bench = bench();
@@ -73,25 +73,42 @@ fn a_denied_publish_of_3_1_1_is_acknowledged() {
     assert!(!a.is_closed());
 }
 
+// [MQTT-4.3.3-9]: what was refused has not been received
+#[test]
+fn the_identifier_of_a_denied_publish_is_free() {
+    let bench = bench();
+    let mut spy = bench.connect("b").go();
+    spy.subscribe("shared/#", 2);
+    let mut a = bench.connect("a").go();
+    a.publish(message("devices/b/up", "x").qos(2).id(7));
+    a.expect_pubrec(7, DENIED);
+    a.publish(message("shared/x", "allowed").qos(2).id(7));
+    a.expect_pubrec(7, 0);
+    spy.hears("shared/x", "allowed");
+}
+
 // [MQTT-3.1.2-29]: a client that wants no problem information gets no reason strings in acknowledgements
 #[test]
 fn reason_strings_stay_away_from_who_does_not_want_them() {
     let bench = bench();
     for dial in [
         bench.connect("a").property(Property::RequestProblemInformation(0)),
-        // [MQTT-3.4.2-2]: nor from who has no room for them
+        // [MQTT-3.4.2-2], [MQTT-3.5.2-2], [MQTT-3.9.2-1]: nor from who has no room for them
         bench.connect("a").max_packet(20),
     ] {
         let mut a = dial.go();
         a.publish(message("no", "x").qos(1));
+        a.publish(message("no", "x").qos(2));
         a.ask(0, &[filter("no", 0)]);
-        for packet in a.all() {
+        let answers = a.all();
+        assert_eq!(answers.len(), 3);
+        for packet in answers {
             assert_eq!(reason_string(&packet), None);
         }
     }
 }
 
-// [MQTT-3.8.4-5], section 3.9.3, 0x87
+// [MQTT-3.8.4-5], [MQTT-3.8.4-7], section 3.9.3, 0x87
 #[test]
 fn a_denied_subscription_is_one_code_among_others() {
     let bench = bench();

@@ -7,7 +7,7 @@ use sealmq_codec::{Packet, Property, PropertyBuf, ReasonCode};
 use sealmq_engine::Limits;
 use sealmq_engine::rules::Rules;
 
-// [MQTT-3.1.4-3]: the same client identifier again
+// [MQTT-3.1.4-3]; [MQTT-3.1.4-2] of 3.1.1: the same client identifier again
 #[test]
 fn a_newer_connection_takes_over() {
     let bench = Bench::new();
@@ -50,7 +50,7 @@ fn what_was_in_flight_moves_to_the_new_connection() {
     assert!(new.hears("t", "x").dup);
 }
 
-// [MQTT-3.1.2-5], [MQTT-3.2.2-2], [MQTT-3.2.2-3]
+// [MQTT-3.1.2-5], [MQTT-3.1.2-6], [MQTT-3.1.2-23], [MQTT-3.1.3-2], [MQTT-3.2.2-3], [MQTT-4.5.0-1]
 #[test]
 fn a_session_is_resumed_and_said_to_be() {
     let bench = Bench::new();
@@ -64,7 +64,7 @@ fn a_session_is_resumed_and_said_to_be() {
     a.hears("t", "while away");
 }
 
-// [MQTT-3.1.2-4]
+// [MQTT-3.1.2-4], [MQTT-3.1.4-4], [MQTT-3.2.2-2]
 #[test]
 fn clean_start_forgets() {
     let bench = Bench::new();
@@ -96,7 +96,7 @@ fn a_session_without_expiry_ends_with_its_connection() {
     }
 }
 
-// [MQTT-3.1.2-23]: the interval counts from the end of the connection
+// [MQTT-3.1.2-23], [MQTT-4.1.0-2]: the interval counts from the end of the connection
 #[test]
 fn a_session_expires_after_its_interval() {
     let bench = Bench::new();
@@ -111,6 +111,20 @@ fn a_session_expires_after_its_interval() {
     bench.advance(10_000);
     assert!(!connect().connack.session_present);
     assert_eq!(bench.drive(|e, _| e.counters().sessions_expired), 1);
+}
+
+// [MQTT-4.1.0-1]: time does not count while the connection is open
+#[test]
+fn a_session_stays_while_its_connection_does() {
+    let bench = Bench::new();
+    let mut a = bench.connect("a").expiry(0).go();
+    let mut b = bench.connect("b").resume(1).go();
+    a.subscribe("t", 1);
+    b.subscribe("t", 1);
+    bench.advance(24 * 3_600_000);
+    bench.connect("p").go().publish(message("t", "x").qos(1));
+    a.hears("t", "x");
+    b.hears("t", "x");
 }
 
 #[test]
@@ -146,7 +160,7 @@ fn disconnect_may_shorten_or_end_the_session() {
     }
 }
 
-// [MQTT-3.14.2-2]: but not from zero to something
+// Section 3.14.2.2.2: but not from zero to something
 #[test]
 fn disconnect_may_not_prolong_what_connect_did_not_ask_for() {
     let bench = Bench::new();
@@ -157,7 +171,7 @@ fn disconnect_may_not_prolong_what_connect_did_not_ask_for() {
     a.expect_closed(ReasonCode::ProtocolError);
 }
 
-// [MQTT-3.1.2-22]: one and a half times the interval, from the last packet
+// [MQTT-3.1.2-22], [MQTT-3.2.2-22]; [MQTT-3.1.2-24] of 3.1.1: one and a half times the interval, from the last packet
 #[test]
 fn silence_ends_a_connection() {
     let bench = Bench::new();
@@ -181,7 +195,7 @@ fn silence_ends_a_connection() {
     assert_eq!(bench.endings(), ["keep-alive-timeout"; 2]);
 }
 
-// [MQTT-3.2.2-21]: the server's keep-alive is the one that counts
+// Section 3.2.2.3.14: the server's keep-alive is the one that counts
 #[test]
 fn the_keep_alive_of_the_limit_replaces_the_clients() {
     let limits = Limits {

@@ -18,7 +18,7 @@ fn publish(bench: &Bench, count: usize) {
     }
 }
 
-// [MQTT-4.8.2-4]: each message to one member; all of them get their part
+// Section 4.8.2: each message to one member; all of them get their part
 #[test]
 fn messages_are_spread_over_the_group() {
     let bench = Bench::new();
@@ -99,6 +99,79 @@ fn a_malformed_share_is_refused() {
     ]
     .map(|f| filter(f, 0));
     assert_eq!(a.subscribe_all(0, &filters), [ReasonCode::TopicFilterInvalid as u8; 6]);
+}
+
+// [MQTT-4.8.2-3]: each at the QoS it was granted
+#[test]
+fn a_member_gets_no_more_than_its_qos() {
+    let bench = Bench::new();
+    let members = [0, 1, 2].map(|qos| {
+        let mut client = bench.connect(&format!("m{qos}")).go();
+        client.subscribe("$share/g/t/#", qos);
+        client
+    });
+    let mut p = bench.connect("p").go();
+    for _ in 0..9 {
+        p.publish(message("t/x", "x").qos(2));
+    }
+    for (qos, member) in members.iter().enumerate() {
+        let heard: Vec<usize> = (0..3).map(|_| member.receive().qos as usize).collect();
+        assert_eq!(heard, [qos; 3]);
+    }
+}
+
+// [MQTT-4.8.2-4], [MQTT-4.8.2-5]: a QoS 2 delivery stays with the member that it was begun with, and ends with it
+#[test]
+fn a_qos_2_delivery_does_not_move_to_another_member() {
+    let bench = Bench::new();
+    let mut a = bench.connect("a").resume(60).go();
+    a.subscribe("$share/g/t/#", 2);
+    let mut p = bench.connect("p").go();
+    p.publish(message("t/x", "completed").qos(2));
+    a.hears("t/x", "completed");
+    let mut b = bench.connect("b").resume(60).go();
+    b.subscribe("$share/g/t/#", 2);
+    a.vanish();
+    bench.advance(30_000);
+    b.silent();
+    let a = bench.connect("a").resume(60).go();
+    let again = a.hears("t/x", "completed");
+    a.pubrec(again.packet_id);
+    a.expect_pubrel(again.packet_id, 0);
+    a.pubcomp(again.packet_id);
+    b.vanish();
+    p.publish(message("t/x", "lost").qos(2));
+    a.hears("t/x", "lost");
+    let b = bench.connect("b").resume(60).go();
+    a.vanish();
+    bench.advance(60_000);
+    assert_eq!(bench.drive(|e, _| e.counters().sessions_expired), 1);
+    b.silent();
+}
+
+// [MQTT-4.8.2-6]
+#[test]
+fn what_a_member_rejects_goes_to_nobody_else() {
+    let bench = Bench::new();
+    let [a, b] = ["a", "b"].map(|id| {
+        let mut client = bench.connect(id).go();
+        client.subscribe("$share/g/t/#", 2);
+        client
+    });
+    let mut p = bench.connect("p").go();
+    for qos in [1, 2] {
+        p.publish(message("t/x", "x").qos(qos));
+        p.publish(message("t/x", "x").qos(qos));
+        for member in [&a, &b] {
+            let id = member.receive().packet_id;
+            match qos {
+                1 => member.puback_failing(id, ReasonCode::ImplementationSpecificError),
+                _ => member.pubrec_failing(id, ReasonCode::ImplementationSpecificError),
+            }
+        }
+        a.silent();
+        b.silent();
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! Refuses to know retained messages and shared subscriptions.
 
 use crate::harness::{Bench, filter, message, quiet};
-use sealmq_codec::{Property, Publish, QoS, ReasonCode, SubscribeOptions, Subscription};
+use sealmq_codec::{Packet, Property, Publish, QoS, ReasonCode, SubscribeOptions, Subscription};
 use sealmq_engine::Limits;
 use sealmq_engine::rules::Rules;
 
@@ -23,7 +23,7 @@ fn no_local(text: &str, qos: QoS) -> Subscription<'_> {
     Subscription { filter: text, options }
 }
 
-// [MQTT-4.7.1-1], [MQTT-4.7.1-2], [MQTT-4.7.1-3], [MQTT-4.7.2-1]: the examples of section 4.7
+// [MQTT-3.3.2-3], [MQTT-4.7.2-1], [MQTT-4.7.3-4] of both: the examples of section 4.7
 #[test]
 fn wildcards_match_as_section_4_7_says() {
     for (text, topic, expected) in [
@@ -44,16 +44,27 @@ fn wildcards_match_as_section_4_7_says() {
         ("a//b", "a//b", true),
         ("a/+/b", "a//b", true),
         ("Accounts", "ACCOUNTS", false),
+        ("caf\u{e9}", "cafe\u{301}", false),
+        ("a", "\u{feff}a", false),
     ] {
         let bench = Bench::new();
-        let mut s = bench.connect("s").go();
+        let (mut s, mut old) = (bench.connect("s").go(), bench.connect("old").v311().go());
         s.subscribe(text, 0);
+        old.subscribe(text, 0);
         bench.connect("p").go().say(topic, "x");
-        assert_eq!(s.all().len(), usize::from(expected), "{text} against {topic}");
+        for client in [s, old] {
+            let heard: Vec<_> = client
+                .all()
+                .iter()
+                .map(|m| matches!(m, Packet::Publish(m) if m.topic == topic))
+                .collect();
+            assert_eq!(heard, vec![true; usize::from(expected)], "{text} against {topic}");
+        }
     }
 }
 
-// [MQTT-3.8.4-1], [MQTT-3.8.4-2], [MQTT-3.8.4-6], [MQTT-3.9.3-1]: one code a filter, in order
+// [MQTT-3.8.4-1], [MQTT-3.8.4-5], [MQTT-3.8.4-6], [MQTT-3.8.4-7], [MQTT-3.9.3-1]; [MQTT-3.8.4-5], [MQTT-3.9.3-1] of 3.1.1: one code a filter, in order
+// [MQTT-4.7.1-1], [MQTT-4.7.1-2], [MQTT-4.7.3-1]; [MQTT-4.7.1-2], [MQTT-4.7.1-3], [MQTT-4.7.3-1] of 3.1.1: and those that are none
 #[test]
 fn suback_has_a_code_for_each_filter_in_order() {
     let bench = Bench::new();
@@ -89,6 +100,23 @@ fn subscribing_again_replaces() {
     s.subscribe("t", 0);
     bench.connect("p").go().say("t", "y");
     assert_eq!(identifiers(&s.receive()), []);
+}
+
+// [MQTT-3.8.4-4]: what is on its way stays on it
+#[test]
+fn replacing_a_subscription_loses_nothing() {
+    let bench = Bench::new();
+    let mut s = bench.connect("s").receive_maximum(1).go();
+    s.subscribe("t", 1);
+    let mut p = bench.connect("p").go();
+    p.publish(message("t", "sent").qos(1));
+    p.publish(message("t", "waiting").qos(1));
+    let sent = s.hears("t", "sent");
+    s.subscribe("t", 2);
+    p.publish(message("t", "after").qos(1));
+    s.puback(sent.packet_id);
+    s.puback(s.hears("t", "waiting").packet_id);
+    s.hears("t", "after");
 }
 
 // [MQTT-3.3.4-2], [MQTT-3.3.4-3], [MQTT-3.3.4-4]: overlapping subscriptions
@@ -158,7 +186,7 @@ fn no_local_does_not_speak_for_overlapping_subscriptions() {
     assert_eq!((yours.qos, both), (QoS::ExactlyOnce, vec![1, 2]));
 }
 
-// [MQTT-3.10.4-1], [MQTT-3.10.4-4], [MQTT-3.11.3-1], [MQTT-3.11.3-2]
+// [MQTT-3.10.4-1], [MQTT-3.10.4-2], [MQTT-3.10.4-4], [MQTT-3.10.4-6], [MQTT-3.11.3-1], [MQTT-3.11.3-2]
 #[test]
 fn unsuback_has_a_code_for_each_filter_in_order() {
     let bench = Bench::new();

@@ -11,7 +11,7 @@ fn listener(bench: &Bench) -> Client {
     listener
 }
 
-// [MQTT-3.1.2-8]: the network failed, the keep-alive ran out, the client broke the protocol
+// [MQTT-3.1.2-7], [MQTT-3.1.2-8], [MQTT-3.1.2-14]: the network failed, the keep-alive ran out, the client broke the protocol
 #[test]
 fn a_will_is_published_when_the_connection_ends_badly() {
     let endings: [fn(&Bench, &Client); 4] = [
@@ -34,7 +34,7 @@ fn a_will_is_published_when_the_connection_ends_badly() {
     }
 }
 
-// [MQTT-3.1.2-10], [MQTT-3.14.4-3]: DISCONNECT 0x00 deletes it, also in 3.1.1
+// [MQTT-3.1.2-10], [MQTT-3.14.4-3] of both: DISCONNECT 0x00 deletes it
 #[test]
 fn a_normal_disconnect_deletes_the_will() {
     let bench = Bench::new();
@@ -157,7 +157,7 @@ fn ending_the_session_in_disconnect_publishes_a_delayed_will_now() {
     listener.hears("will/a", "gone");
 }
 
-// [MQTT-3.1.2-14], [MQTT-3.1.2-15]: the will's retain flag
+// [MQTT-3.1.2-15]: the will's retain flag
 #[test]
 fn a_retained_will_stays() {
     let bench = Bench::new();
@@ -171,7 +171,7 @@ fn a_retained_will_stays() {
     assert!(listener.hears("will/a", "offline").retain);
 }
 
-// Section 3.1.3.2: properties of the will travel, the delay does not; the expiry counts from publication
+// [MQTT-3.1.3-10], section 3.1.3.2: properties of the will travel, the delay does not; the expiry counts from publication
 #[test]
 fn properties_of_a_will_travel() {
     let bench = Bench::new();

@@ -85,7 +85,7 @@ fn the_example_of_rfc_6455_is_accepted_at_its_last_byte() {
     let response = String::from_utf8(response).unwrap();
     assert!(response.starts_with("HTTP/1.1 101 Switching Protocols\r\n") && response.ends_with("\r\n\r\n"));
     assert!(response.contains("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"));
-    assert!(response.contains("Sec-WebSocket-Protocol: mqtt\r\n")); // clause MQTT-6.0.0-4
+    assert!(response.contains("Sec-WebSocket-Protocol: mqtt\r\n")); // [MQTT-6.0.0-4] of both
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn each_refusal_has_its_cause_and_status() {
             "400",
             "websocket-key",
         ),
-        (without("Sec-WebSocket-Protocol"), "400", "websocket-subprotocol"), // clause MQTT-6.0.0-3
+        (without("Sec-WebSocket-Protocol"), "400", "websocket-subprotocol"), // [MQTT-6.0.0-3] of both
         (with("Sec-WebSocket-Protocol: mqttv3.1"), "400", "websocket-subprotocol"),
     ];
     for (bytes, status, expected) in cases {

@@ -132,7 +132,7 @@ fn masking_is_the_same_at_every_phase_and_length() {
 
 #[test]
 fn packets_span_frames_and_pings_come_between() {
-    // clause MQTT-6.0.0-2
+    // [MQTT-6.0.0-2] of both
     let wire = [
         masked(0x02, b"\x10\x0c\0"),
         masked(0x89, b"are you there"),
@@ -191,7 +191,7 @@ fn each_fault_and_its_close_code() {
         (masked(0x92, b"x"), ReservedBits, 1002),
         (masked(0x83, b"x"), Opcode { opcode: 3 }, 1002),
         (masked(0x8b, b"x"), Opcode { opcode: 11 }, 1002),
-        (masked(0x81, b"x"), TextFrame, 1003), // clause MQTT-6.0.0-1
+        (masked(0x81, b"x"), TextFrame, 1003), // [MQTT-6.0.0-1] of both
         (vec![0x82, 1, b'x'], UnmaskedFrame, 1002),
         (masked(0x09, b"x"), FragmentedControl, 1002),
         (masked(0x89, &[0; 126]), OversizedControl, 1002),

@@ -1,0 +1,188 @@
+//! What is safe is there after a restart, and what was not safe was never promised.
+//!
+//! Refuses to know when acknowledgements leave; see `durable`.
+
+use crate::harness::by_hand::{back, bench, keeper, restart, sync};
+use crate::harness::{Bench, message, quiet};
+use sealmq_codec::{Packet, Property, PropertyBuf, ReasonCode};
+use sealmq_engine::Limits;
+use sealmq_engine::rules::Rules;
+
+#[test]
+fn a_session_survives_with_all_it_has() {
+    let (bench, log) = bench(quiet());
+    let s = keeper(&bench, &log, "s", "a/+", 2);
+    let (mut p, _) = back(&bench, &log, "p");
+    p.publish(message("a/1", "first").qos(2).id(1));
+    p.publish(message("a/2", "second").qos(1).id(2));
+    p.publish(message("keep", "me").qos(1).id(3).retain());
+    sync(&bench, &log);
+    let (first, second) = (s.receive(), s.receive());
+    s.pubrec(first.packet_id);
+    sync(&bench, &log);
+    s.expect_pubrel(first.packet_id, 0);
+
+    let (bench, log) = restart(&bench, &log, 1000);
+    let (s, present) = back(&bench, &log, "s");
+    assert!(present);
+    s.expect_pubrel(first.packet_id, 0);
+    let again = s.receive();
+    assert_eq!(
+        (again.packet_id, again.dup, again.payload),
+        (second.packet_id, true, &b"second"[..])
+    );
+    s.pubcomp(first.packet_id);
+    s.puback(second.packet_id);
+    s.silent();
+    // The publisher's side of QoS 2: what it had not released is still known.
+    let (mut p, present) = back(&bench, &log, "p");
+    assert!(present);
+    p.publish(message("a/1", "first").qos(2).id(1).dup());
+    p.expect_pubrec(1, 0);
+    s.silent();
+    p.pubrel(1);
+    sync(&bench, &log);
+    p.expect_pubcomp(1, 0);
+    p.publish(message("a/1", "third").qos(2).id(1));
+    sync(&bench, &log);
+    s.hears("a/1", "third");
+    let mut reader = bench.connect("r").go();
+    reader.subscribe("keep", 1);
+    assert!(reader.hears("keep", "me").retain);
+
+    s.vanish();
+    sync(&bench, &log);
+    let (bench, log) = restart(&bench, &log, 3_601_000);
+    assert!(!back(&bench, &log, "s").1, "time went on while nobody ran");
+}
+
+#[test]
+fn what_was_not_safe_was_never_promised() {
+    let (bench, log) = bench(quiet());
+    keeper(&bench, &log, "s", "t", 1).vanish();
+    sync(&bench, &log);
+    let mut p = bench.connect("p").go();
+    p.publish(message("t", "kept").qos(1).id(1));
+    sync(&bench, &log);
+    p.expect_puback(1, 0);
+    p.publish(message("t", "lost").qos(1).id(2));
+    p.silent();
+    let (bench, log) = restart(&bench, &log, 0);
+    let (s, _) = back(&bench, &log, "s");
+    assert_eq!(s.payloads(), ["kept"]);
+}
+
+#[test]
+fn wills_survive() {
+    let (bench, log) = bench(quiet());
+    bench
+        .connect("delayed")
+        .resume(3600)
+        .will("w/delayed", "x")
+        .will_delay(60)
+        .wait();
+    bench.connect("clean").will("w/clean", "x").wait();
+    let gone = bench.connect("gone").resume(3600).will("w/gone", "x").wait();
+    let sleeper = bench
+        .connect("sleeper")
+        .resume(3600)
+        .will("w/sleeper", "x")
+        .will_delay(60)
+        .wait();
+    let watcher = keeper(&bench, &log, "watcher", "w/#", 1);
+    gone.disconnect();
+    sleeper.vanish();
+    watcher.disconnect();
+    sync(&bench, &log);
+    bench.advance(20_000);
+    let (bench, log) = restart(&bench, &log, 0);
+    sync(&bench, &log);
+    let (watcher, _) = back(&bench, &log, "watcher");
+    assert_eq!(watcher.receive().topic, "w/clean", "its session ended with the broker");
+    watcher.silent();
+    bench.advance(40_000);
+    sync(&bench, &log);
+    assert_eq!(watcher.receive().topic, "w/sleeper", "60 seconds after it vanished");
+    bench.advance(20_000);
+    sync(&bench, &log);
+    assert_eq!(watcher.receive().topic, "w/delayed", "60 seconds after the start");
+    let (bench, log) = restart(&bench, &log, 1_000_000);
+    let (watcher, _) = back(&bench, &log, "watcher");
+    let topics: Vec<_> = std::iter::from_fn(|| watcher.all().into_iter().next()).collect();
+    assert_eq!(
+        topics.len(),
+        1,
+        "what was not acknowledged comes again, and no will is sent twice"
+    );
+}
+
+#[test]
+fn a_shutdown_defers_wills() {
+    let (bench, log) = bench(quiet());
+    let _s = bench.connect("s").resume(3600).will("w", "x").wait();
+    let watcher = keeper(&bench, &log, "watcher", "w", 1);
+    bench.drive(|engine, now| engine.shut_down(now));
+    let told = watcher.all();
+    assert!(matches!(told.as_slice(), [Packet::Disconnect(_)]), "{told:?}");
+    log.sync();
+    let (bench, log) = restart(&bench, &log, 0);
+    let (watcher, _) = back(&bench, &log, "watcher");
+    assert_eq!(watcher.payloads(), ["x"]);
+}
+
+// A session that is away costs no memory, and what waits comes back in order, page by page
+#[test]
+fn a_backlog_lives_on_disk() {
+    let limits = Limits {
+        max_queued_messages: 100_000,
+        ..quiet()
+    };
+    let (bench, log) = bench(limits.clone());
+    keeper(&bench, &log, "s", "t", 1).vanish();
+    let mut p = bench.connect("p").go();
+    for n in 0..3000u32 {
+        p.publish(message("t", n.to_string()).qos(1).id(n as u16 % 1000 + 1));
+        if n % 500 == 0 {
+            sync(&bench, &log);
+        }
+    }
+    sync(&bench, &log);
+    let queued = bench.drive(|engine, _| engine.gauges());
+    assert_eq!(queued.queued_messages, 3000);
+    let (bench, log) = Bench::revived(limits, Rules::dangerous_allow_all(), bench.now(), log.disk());
+    let (s, present) = back(&bench, &log, "s");
+    assert!(present);
+    let mut expected = 0u32;
+    while expected <= 3000 {
+        let mut heard = 0;
+        for packet in s.all() {
+            let Packet::Publish(publish) = packet else {
+                panic!("{packet:?}")
+            };
+            assert_eq!(publish.payload, expected.to_string().as_bytes());
+            expected += 1;
+            heard += 1;
+            s.puback(publish.packet_id);
+            if expected == 1500 {
+                // What is published meanwhile goes to the end.
+                let mut p = bench.connect("p").go();
+                p.publish(message("t", "3000").qos(1).id(1));
+            }
+        }
+        assert!(heard > 0, "stuck at {expected}");
+        sync(&bench, &log);
+    }
+    assert_eq!(log.disk().queued(), 0);
+}
+
+// A session that the client ends with its DISCONNECT is not there after a restart
+#[test]
+fn an_ended_session_stays_ended() {
+    let (bench, log) = bench(quiet());
+    let s = keeper(&bench, &log, "s", "t", 1);
+    let mut properties = PropertyBuf::new();
+    properties.push(Property::SessionExpiry(0));
+    s.disconnect_with(ReasonCode::Success, properties.as_properties());
+    sync(&bench, &log);
+    assert!(log.disk().is_empty());
+}
