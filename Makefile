@@ -2,7 +2,7 @@
 # Refuses to know how: that stands in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test crash check fmt bench bench-durability docs wheel clean
+.PHONY: help run test crash clauses check fmt bench bench-durability docs wheel clean
 
 RUN_ARGS ?=
 TEST_ARGS ?=
@@ -27,6 +27,9 @@ test:           ## the tests of both languages, real MQTT clients among them
 crash:          ## kill the broker under load, ROUNDS times; nothing acknowledged may be lost
 	@scripts/prepare.sh test
 	@.venv/bin/python tests/crash/rounds.py --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED))
+
+clauses:        ## conformance as a number: docs/reference/conformance.md from the table, the code and the tests
+	@python3 scripts/clauses.py
 
 check:          ## formatting, lint, types, import rules, crate rules
 	@scripts/prepare.sh check

@@ -111,6 +111,22 @@ def test_client_id_mismatch_tells_mosquitto_pub(broker, refusal):
     refusal(broker, "client-id-mismatch", stage="connect")
 
 
+# [MQTT-3.1.4-6], [MQTT-3.2.2-6], [MQTT-3.2.2-7]; [MQTT-3.1.4-5], [MQTT-3.2.2-4], [MQTT-3.2.2-5] of 3.1.1
+@pytest.mark.parametrize("version", [V5, V311])
+def test_what_follows_a_refused_connect_is_not_carried_out(broker, refusal, version):
+    with Wire.join(broker.port, broker.device("sensor-3"), "sensor-3") as witness:
+        witness.send(raw_mqtt.subscribe("shared/#"))
+        assert witness.packet().body[-1] == 0
+        with Wire.open(broker.port, broker.device("sensor-1")) as wire:
+            publish = raw_mqtt.publish("shared/x", b"behind a refusal", version=version)
+            wire.send(raw_mqtt.connect("sensor-2", version=version) + publish)
+            connack, *rest = wire.rest()  # to the end: the broker closes
+        assert (connack.kind, connack.body[0], rest) == (CONNACK, 0, [])
+        assert connack.body[1] == (2 if version == V311 else 0x85)
+        refusal(broker, "client-id-mismatch", stage="connect")
+        witness.round_trip()
+
+
 @pytest.mark.parametrize("client_id", ["sensor-10", "sensor-1/x", "sensor-", "SENSOR-1", ":sensor-1"])
 def test_a_client_id_that_only_looks_alike(broker, refusal, client_id):
     with Wire.open(broker.port, broker.device("sensor-1")) as wire:

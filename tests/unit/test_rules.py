@@ -134,7 +134,7 @@ def test_filters_that_hold(text):
     [
         ("", "empty"),  # [MQTT-4.7.3-1]
         ("a\0b", "null"),  # [MQTT-4.7.3-2]
-        ("x" * 65536, "longer"),  # [MQTT-4.7.3-3]
+        ("x" * 65536, "longer"),  # section 4.7.3
         ("a/#/b", "#"),  # [MQTT-4.7.1-1]
         ("a#", "#"),
         ("#/a", "#"),

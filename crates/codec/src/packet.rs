@@ -97,11 +97,12 @@ impl<'a> Publish<'a> {
             return Err(Fault::DupOnQos0);
         }
         let topic = reader.string()?;
-        // [MQTT-3.3.2-2]; an empty name is legal in 5.0 with an alias, checked below
+        // [MQTT-3.3.2-2], [MQTT-4.7.0-1]; an empty name is legal in 5.0 with an alias, checked below
         let empty_is_alias = version == Version::V5 && topic.is_empty();
         if !empty_is_alias && !topic::is_valid_name(topic) {
             return Err(Fault::BadTopicName);
         }
+        // [MQTT-2.2.1-2]
         let packet_id = if qos == QoS::AtMostOnce { 0 } else { reader.packet_id()? };
         let properties = match version {
             Version::V311 => Properties::EMPTY,
@@ -238,10 +239,12 @@ fn read_reason_tail<'a>(
     Ok((reason, properties))
 }
 
+/// Table 3-10 [MQTT-3.14.2-1].
 fn is_disconnect_reason(code: u8) -> bool {
     matches!(code, 0x00 | 0x04 | 0x80..=0x83 | 0x87 | 0x89 | 0x8B | 0x8D..=0x90 | 0x93..=0xA2)
 }
 
+/// Table 3-11 [MQTT-3.15.2-1].
 fn is_auth_reason(code: u8) -> bool {
     matches!(code, 0x00 | 0x18 | 0x19)
 }
@@ -272,7 +275,7 @@ impl<'a> Packet<'a> {
     pub fn decode(version: Version, frame: Frame<'a>) -> Result<Packet<'a>, Fault> {
         let flags = frame.first & 0x0f;
         let kind = PacketKind::from_first_byte(frame.first).ok_or(Fault::UnknownPacketType(frame.first >> 4))?;
-        // [MQTT-2.1.3-1]
+        // [MQTT-2.1.3-1], [MQTT-3.6.1-1], [MQTT-3.8.1-1], [MQTT-3.10.1-1], [MQTT-3.14.1-1], [MQTT-3.15.1-1]
         let expected = match kind {
             PacketKind::Publish => flags,
             PacketKind::Pubrel | PacketKind::Subscribe | PacketKind::Unsubscribe => 0b0010,

@@ -25,7 +25,7 @@ pub struct ConnId {
 pub(crate) struct ClientLimits {
     /// Bytes of the largest packet the client takes [MQTT-3.1.2-24].
     pub max_packet_size: u32,
-    /// QoS 1 and 2 messages in flight towards the client.
+    /// QoS 1 and 2 messages in flight towards the client: at least one, at most its receive maximum [MQTT-4.9.0-1].
     pub window: u16,
     pub topic_alias_maximum: u16,
     /// Whether reason strings may go anywhere [MQTT-3.1.2-29].

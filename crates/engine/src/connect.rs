@@ -32,7 +32,7 @@ pub struct Peer {
 /// Which client identifiers a device may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientIds {
-    /// `<id>` and `<id>:<anything>`.
+    /// `<id>` and `<id>:<anything>`; an identity may be any client identifier of letters and digits [MQTT-3.1.3-5].
     OwnOnly,
     /// Any (only `[dangerous] any_client_id`).
     Any,
@@ -55,7 +55,9 @@ struct Settings {
 }
 
 impl Engine {
-    /// A CONNECT arrived on a connection that is ready for it. On success the CONNACK is in the connection's output.
+    /// A CONNECT arrived on a connection that is ready for it. On success the CONNACK is in the connection's output, and
+    /// it is
+    /// the first packet there [MQTT-3.1.4-5], [MQTT-3.2.0-1], [MQTT-3.2.0-2].
     pub fn handle_connect(&mut self, now: Millis, connect: &Connect<'_>, peer: &Peer) -> Result<ConnId, Refusal> {
         let refuse = |reason: ReasonCode, cause: &'static str, summary: String, mend: String| Refusal {
             bytes: refusal_bytes(connect, reason, &summary),
@@ -105,7 +107,8 @@ impl Engine {
         Ok(id)
     }
 
-    /// Everything that may be wrong with a CONNECT before any state changes.
+    /// Everything that may be wrong with a CONNECT before any state changes [MQTT-3.1.3-8], [MQTT-3.1.4-2],
+    /// [MQTT-4.12.0-1].
     #[allow(
         clippy::type_complexity,
         reason = "the four parts of a refusal, made into one by the only caller"
@@ -183,6 +186,7 @@ impl Engine {
         Ok((client_id, permit))
     }
 
+    /// A client identifier that nobody has [MQTT-3.1.3-6], [MQTT-3.2.2-16].
     fn assigned_client_id(&mut self, owner: &str) -> Arc<str> {
         self.serial += 1;
         let mut state = FixedState::with_seed(self.seed).build_hasher();
@@ -222,7 +226,9 @@ impl Engine {
         }
     }
 
-    /// The session for this client: the one there is, or a new one [MQTT-3.1.2-4], [MQTT-3.1.2-5], [MQTT-3.1.2-6].
+    /// The session for this client identifier: the one there is, or a new one [MQTT-3.1.2-4], [MQTT-3.1.2-5],
+    /// [MQTT-3.1.2-6], [MQTT-3.1.3-2],
+    /// [MQTT-3.1.4-4]; and whether there was one [MQTT-3.2.2-2], [MQTT-3.2.2-3].
     fn attach(
         &mut self,
         now: Millis,
@@ -292,7 +298,7 @@ impl Engine {
             generation: self.serial as u32,
         };
         let keep_alive_s = capped_keep_alive(connect.keep_alive, self.roster.limits.max_keep_alive_s);
-        // [MQTT-3.1.2-22]: one and a half times
+        // [MQTT-3.1.2-22], [MQTT-3.2.2-22]: one and a half times
         let keep_alive_ms = u64::from(keep_alive_s) * 1500;
         entry.insert(Conn {
             id,
@@ -309,6 +315,7 @@ impl Engine {
             keep_alive_ms,
             last_seen: now,
             connect_expiry_s: settings.asked_expiry_s,
+            // [MQTT-3.3.2-7]
             aliases_in: Vec::new(),
             aliases_out: None,
             held_acks: VecDeque::new(),
@@ -338,7 +345,7 @@ impl Engine {
         id
     }
 
-    /// The will of a session from now on; the log hears of it.
+    /// The will of a session from now on [MQTT-3.1.2-7]; the log hears of it.
     fn set_will(&mut self, session_index: u32, will: Option<Box<WillState>>) {
         let Some(session) = self.roster.sessions.get_mut(session_index as usize) else {
             return;
@@ -364,6 +371,8 @@ impl Engine {
         self.recorded = self.roster.log.append(&change, urgency);
     }
 
+    /// What it agrees to; no response information, no authentication method, no user properties [MQTT-3.1.2-28],
+    /// [MQTT-3.2.2-20], [MQTT-4.12.0-6].
     fn send_connack(&mut self, id: ConnId, connect: &Connect<'_>, session_present: bool, settings: &Settings) {
         let limits = &self.roster.limits;
         let mut properties = PropertyBuf::new();
@@ -410,6 +419,8 @@ fn capped_keep_alive(asked: u16, cap: u16) -> u16 {
     }
 }
 
+/// The will as it will be published: its flags and its properties in their order [MQTT-3.1.2-14], [MQTT-3.1.2-15],
+/// [MQTT-3.1.3-10].
 fn kept_will(will: &Will<'_>) -> WillState {
     let received = Received::sort(will.properties);
     let content = Content {
@@ -427,8 +438,9 @@ fn kept_will(will: &Will<'_>) -> WillState {
     }
 }
 
-/// A CONNACK with a failure code; the reason string says why in 5.0, unless the client takes no packet of that size
-/// [MQTT-3.2.2-19]. Nothing where 3.1.1 has no code for it: the connection is closed without a word.
+/// A CONNACK with a failure code [MQTT-3.2.2-8]; the reason string says why in 5.0, unless the client takes no packet of that size
+/// [MQTT-3.2.2-19]; there is no session then [MQTT-3.2.2-6]. Nothing where 3.1.1 has no code for it: the connection is
+/// closed without a word.
 pub fn refusal_bytes(connect: &Connect<'_>, reason: ReasonCode, summary: &str) -> Vec<u8> {
     let version = connect.version;
     let takes = connect.properties.iter().find_map(|p| match p {

@@ -352,6 +352,7 @@ impl Engine {
         self.timers.push(Reverse((at, timer)));
     }
 
+    /// Whatever the window towards this client is [MQTT-4.9.0-3].
     #[inline]
     fn dispatch(&mut self, now: Millis, index: u32, packet: Packet<'_>) {
         match packet {
@@ -362,10 +363,12 @@ impl Engine {
             Packet::Pubcomp(ack) => self.handle_pubcomp(now, index, ack),
             Packet::Subscribe(subscribe) => self.handle_subscribe(now, index, &subscribe),
             Packet::Unsubscribe(unsubscribe) => self.handle_unsubscribe(index, &unsubscribe),
+            // [MQTT-3.12.4-1]
             Packet::Pingreq => self.roster.send(index, &Packet::Pingresp),
             Packet::Disconnect(disconnect) => self.handle_disconnect(now, index, &disconnect),
             // [MQTT-3.1.0-2]
             Packet::Connect(_) => self.protocol_error(now, index, "second CONNECT on one connection"),
+            // [MQTT-4.12.0-7]
             Packet::Auth(_) => self.protocol_error(now, index, "AUTH without an authentication method in CONNECT"),
             Packet::Connack(_) | Packet::Suback(_) | Packet::Unsuback(_) | Packet::Pingresp => {
                 self.protocol_error(now, index, "packet that only a server sends");

@@ -18,7 +18,7 @@ use sealmq_store::{Change, Keeping, Origin, SessionId};
 enum WillFate {
     /// [MQTT-3.1.2-8]
     Publish,
-    /// A normal DISCONNECT deletes it [MQTT-3.1.2-10].
+    /// A normal DISCONNECT deletes it [MQTT-3.1.2-10], [MQTT-3.14.4-3].
     Delete,
     /// The broker goes down: the log has it, and it is sent after the next start (section 3.1.2.5).
     Defer,
@@ -60,7 +60,9 @@ impl Engine {
         self.close(now, index, EndCause::ClientDisconnect, fate);
     }
 
-    /// End a connection from this side: DISCONNECT with a reason where the version has one, then close.
+    /// End a connection from this side: DISCONNECT with a reason where the version has one, then close [MQTT-3.14.4-1],
+    /// [MQTT-3.14.4-2],
+    /// [MQTT-4.13.2-1]. It carries no session expiry [MQTT-3.14.2-2].
     pub(crate) fn end(&mut self, now: Millis, index: u32, reason: ReasonCode, cause: EndCause) {
         let Some(conn) = self.roster.conns.get(index as usize).filter(|c| !c.is_closing) else {
             return;
@@ -75,6 +77,7 @@ impl Engine {
             }
             if let EndCause::ServerShutdown { retry_after_s } = cause {
                 let seconds = retry_after_s.to_string();
+                // [MQTT-3.14.2-4]
                 if sentence.len() + 48 <= conn.limits.max_packet_size as usize {
                     properties.push(Property::UserProperty("retry-after", &seconds));
                 }
@@ -105,7 +108,7 @@ impl Engine {
         conn.is_closing = true;
         conn.held_acks.clear();
         if conn.sealed.take().is_some() {
-            // The CONNACK was not to leave, and nothing may go before it.
+            // The CONNACK was not to leave, and nothing may go before it [MQTT-3.14.0-1].
             conn.out.clear();
         }
         let (id, session_index, client_id) = (conn.id, conn.session, Arc::clone(&conn.client_id));
@@ -139,6 +142,7 @@ impl Engine {
         if fate == WillFate::Delete && has_will && self.roster.log.keeping() == Keeping::Changes {
             self.record(&Change::WillGone { session: id });
         }
+        // [MQTT-3.1.2-23], [MQTT-4.1.0-1]: it stays after its connection, or goes with it
         if !is_persistent {
             return self.remove_session(now, session_index);
         }
@@ -252,6 +256,7 @@ impl Engine {
                 // [MQTT-3.1.2-22]
                 self.end(now, index, ReasonCode::KeepAliveTimeout, EndCause::KeepAliveTimeout);
             }
+            // [MQTT-4.1.0-2]
             Timer::SessionExpiry { session, .. } => {
                 self.roster.counters.sessions_expired += 1;
                 self.remove_session(now, session);

@@ -146,7 +146,8 @@ impl Received {
         received
     }
 
-    /// The properties that travel on [MQTT-3.3.2-4], [MQTT-3.3.2-15], [MQTT-3.3.2-17], [MQTT-3.3.2-18].
+    /// The properties that travel on [MQTT-3.3.2-4], [MQTT-3.3.2-15], [MQTT-3.3.2-16], [MQTT-3.3.2-17], [MQTT-3.3.2-18],
+    /// [MQTT-3.3.2-20].
     pub fn travelling<'a>(&'a self, original: Properties<'a>) -> &'a [u8] {
         match &self.rebuilt {
             Some(rebuilt) => rebuilt.as_properties().raw(),

@@ -45,7 +45,7 @@ fn properties_size(content: &Content<'_>, identifiers: &[u32]) -> usize {
     content.properties.len() + expiry + identifiers.iter().map(|&i| 1 + varint_len(i as usize)).sum::<usize>()
 }
 
-/// The one place that writes a PUBLISH towards a subscriber.
+/// The one place that writes a PUBLISH towards a subscriber: its DUP is `how`'s, never the publisher's [MQTT-3.3.1-3].
 #[inline]
 pub(crate) fn write_publish(conn: &mut Conn, now: Millis, content: &Content<'_>, how: Outgoing<'_>) -> Written {
     let (size, max) = (publish_size(conn, content, how), conn.limits.max_packet_size as usize);
@@ -106,7 +106,8 @@ enum Alias {
     Fresh,
 }
 
-/// The alias for `topic` on this connection; the first topics get one, as many as the client takes [MQTT-3.1.2-26].
+/// The alias for `topic` on this connection; the first topics get one, as many as the client takes [MQTT-3.1.2-26],
+/// [MQTT-3.1.2-27], [MQTT-3.3.2-11].
 fn outgoing_alias(conn: &mut Conn, topic: &str) -> Option<(u16, Alias)> {
     if conn.limits.topic_alias_maximum == 0 {
         return None;

@@ -35,7 +35,7 @@ impl Engine {
             }
             return self.accept_publish(now, index, publish, publish.topic, &received);
         };
-        // [MQTT-3.3.2-9]
+        // [MQTT-3.3.2-9], [MQTT-3.3.2-12]
         if alias > self.roster.limits.topic_alias_maximum {
             let sentence = "topic alias is larger than the maximum in CONNACK";
             return self.violation(
@@ -78,6 +78,9 @@ impl Engine {
         }
     }
 
+    /// A PUBLISH with its topic name: to be kept, passed on and answered as its QoS demands [MQTT-3.3.4-1]. At QoS 1 each
+    /// is a
+    /// new message [MQTT-4.3.2-5]; at QoS 2 one whose identifier is not known here [MQTT-4.3.3-12].
     fn accept_publish(&mut self, now: Millis, index: u32, publish: &Publish<'_>, topic: &str, received: &Received) {
         let Some(conn) = self.roster.conns.get(index as usize) else {
             return;
@@ -131,6 +134,7 @@ impl Engine {
             retain: publish.retain,
         };
         let mut seq = Seq(0);
+        // [MQTT-3.3.1-8]
         if publish.retain {
             match self.retain(&content) {
                 Ok(kept) => seq = kept,
@@ -188,7 +192,7 @@ impl Engine {
         Ok(authorized)
     }
 
-    /// PUBACK or PUBREC once the change at `seq` is safe.
+    /// PUBACK or PUBREC once the change at `seq` is safe [MQTT-2.2.1-5], [MQTT-4.3.2-4], [MQTT-4.3.3-8].
     fn acknowledge_publish(&mut self, index: u32, qos: QoS, ack: Ack<'_>, seq: Seq) {
         if qos == QoS::AtLeastOnce {
             self.acknowledge(index, &Packet::Puback(ack), AckKind::EndsQos1, seq);
@@ -215,6 +219,7 @@ impl Engine {
         if let Some((reason, slug, sentence)) = self.no_promises().filter(|_| urgency.is_some()) {
             return Err(NoPlace(reason, slug, sentence));
         }
+        // [MQTT-3.3.1-7]
         let change = if content.payload.is_empty() {
             self.retained.remove(content.topic);
             Change::Unretain { topic: content.topic }
@@ -271,7 +276,9 @@ impl Engine {
         self.end(now, index, reason, EndCause::Store(slug, sentence));
     }
 
-    /// Answer a PUBLISH that goes nowhere.
+    /// Answer a PUBLISH that goes nowhere [MQTT-3.4.2-1], [MQTT-3.5.2-1]; the words only where they fit [MQTT-3.4.2-2],
+    /// [MQTT-3.5.2-2],
+    /// [MQTT-3.1.2-29], and nothing else [MQTT-3.4.2-3], [MQTT-3.5.2-3]. Its identifier is free again [MQTT-4.3.3-9].
     fn refuse_publish(&mut self, index: u32, publish: &Publish<'_>, reason: ReasonCode, sentence: &str) {
         let Some(conn) = self.roster.conns.get(index as usize) else {
             return;
@@ -327,6 +334,7 @@ impl Engine {
 
     // acknowledgements of what we sent
 
+    /// A failure ends the delivery as well [MQTT-4.4.0-2], [MQTT-4.8.2-6].
     pub(crate) fn handle_puback(&mut self, now: Millis, index: u32, ack: Ack<'_>) {
         let Some(session_index) = self.roster.conns.get(index as usize).map(|c| c.session) else {
             return;
@@ -345,7 +353,7 @@ impl Engine {
         let Some(session) = self.roster.sessions.get_mut(session_index as usize) else {
             return;
         };
-        // Section 4.3.3: a PUBREC of 0x80 or more ends the exchange
+        // [MQTT-4.4.0-2], [MQTT-4.8.2-6]: a PUBREC of 0x80 or more ends the exchange
         if ack.reason >= 0x80 {
             if let Some(over) = session.complete_publish(ack.packet_id, QoS::ExactlyOnce) {
                 self.roster.forget(session_index, over);
@@ -366,6 +374,7 @@ impl Engine {
         } else {
             Seq(0)
         };
+        // [MQTT-4.3.3-4]
         self.send_paired(index, ack.packet_id, true, Packet::Pubrel, seq);
     }
 
@@ -389,7 +398,7 @@ impl Engine {
         let Some(session) = self.roster.sessions.get_mut(session_index as usize) else {
             return;
         };
-        // [MQTT-4.3.3-11]
+        // [MQTT-4.3.3-11], [MQTT-4.3.3-13]
         let received = session.inbound.remove(&ack.packet_id);
         let (session, packet_id) = (session.id, ack.packet_id);
         // Were it forgotten after PUBCOMP had left, the next message under this identifier would pass for a repetition.
@@ -401,7 +410,9 @@ impl Engine {
         self.send_paired(index, packet_id, received.is_some(), Packet::Pubcomp, seq);
     }
 
-    /// PUBREL or PUBCOMP, once the change at `seq` is safe; an identifier that nobody knows gets 0x92 in MQTT 5.
+    /// PUBREL or PUBCOMP, once the change at `seq` is safe; an identifier that nobody knows gets 0x92 in MQTT 5
+    /// [MQTT-3.6.2-1], [MQTT-3.7.2-1]. Neither has properties [MQTT-3.6.2-2], [MQTT-3.6.2-3], [MQTT-3.7.2-2],
+    /// [MQTT-3.7.2-3].
     fn send_paired(
         &mut self,
         index: u32,

@@ -90,7 +90,8 @@ impl Roster {
         }
     }
 
-    /// Hand a message to one target: into the outbox, into the queue, or nowhere. `shared` holds the copy that all
+    /// Hand a message to one target [MQTT-4.5.0-1]: into the outbox, into the queue, or nowhere. `shared` holds the copy
+    /// that all
     /// receivers share once one needs it; a message that everybody takes at once is never copied to the heap. `place` is
     /// where the log has it for this session, if it does.
     #[inline]
@@ -105,6 +106,7 @@ impl Roster {
         let Some(session) = self.sessions.get_mut(target.session as usize) else {
             return;
         };
+        // [MQTT-3.8.4-8], [MQTT-4.8.2-3]
         let qos = content.qos.min(target.qos);
         // [MQTT-3.3.1-12], [MQTT-3.3.1-13]
         let retain = content.retain && target.retain_as_published;
@@ -116,6 +118,7 @@ impl Roster {
                 self.counters.messages_dropped += 1;
                 return;
             }
+            // [MQTT-3.3.4-10], [MQTT-4.3.1-1]: no window for it
             let how = Outgoing {
                 qos,
                 dup: false,
@@ -206,7 +209,8 @@ impl Roster {
         self.push(now, session_index, pending);
     }
 
-    /// QoS 1 and 2: in flight at once when the window is open and nothing waits before it, else into the queue.
+    /// QoS 1 and 2: in flight at once when the window is open [MQTT-3.3.4-9], [MQTT-4.9.0-2] and nothing waits before it
+    /// [MQTT-4.6.0-5], [MQTT-4.6.0-6], else into the queue.
     fn push(&mut self, now: Millis, session_index: u32, pending: Pending) {
         let may_leave = self.may_leave(&pending);
         let Some(session) = self.sessions.get_mut(session_index as usize) else {
@@ -310,7 +314,7 @@ impl Roster {
                 entry.sent = true;
                 sent += 1;
                 match &entry.stage {
-                    // [MQTT-4.4.0-1]: the same identifier, DUP set
+                    // [MQTT-3.3.1-1], [MQTT-4.4.0-1]: the same identifier, DUP set
                     Stage::Publish(pending) => {
                         let how = Outgoing {
                             qos: pending.qos,
@@ -339,6 +343,7 @@ impl Roster {
         let mut waits = false;
         while !session.has_unsent() && session.inflight() < window && conn.out.len() <= bound {
             let Some(front) = session.front() else { break };
+            // [MQTT-3.3.2-5]
             if front.message.content().is_expired(now) {
                 over.extend(session.dequeue().filter(|p| p.kept.is_some()).as_ref().map(Over::of));
                 continue;
@@ -392,6 +397,7 @@ fn touch(dirty: &mut Vec<u32>, conn: &mut Conn) {
     }
 }
 
+/// For the first time [MQTT-4.3.2-2], [MQTT-4.3.3-2].
 fn send_new(conn: &mut Conn, session: &mut Session, now: Millis, pending: Pending) -> Written {
     let message = Arc::clone(&pending.message);
     let content = message.content();

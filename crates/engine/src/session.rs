@@ -297,7 +297,9 @@ impl Session {
             .is_none_or(|oldest| order.0 - oldest.order.0.min(order.0) < IDENTIFIERS)
     }
 
-    /// `pending` goes out now; its packet identifier.
+    /// `pending` goes out now; its packet identifier [MQTT-4.3.2-1], [MQTT-4.3.3-1]. Whoever resumes the session gets it
+    /// until it is
+    /// acknowledged [MQTT-4.3.2-3], [MQTT-4.3.3-3], [MQTT-4.8.2-4], and nobody else ever does [MQTT-4.8.2-5].
     pub fn track(&mut self, pending: Pending) -> u16 {
         let (order, kept) = (pending.order, pending.kept);
         self.sent = self.sent.max(Some(order));
@@ -330,7 +332,7 @@ impl Session {
         }
     }
 
-    /// PUBREC: from now on only PUBREL is sent again [MQTT-4.3.3-6]. `None` when the identifier is unknown.
+    /// PUBREC: from now on only PUBREL is sent again [MQTT-4.3.3-5], [MQTT-4.3.3-6]. `None` when the identifier is unknown.
     pub fn release(&mut self, packet_id: u16) -> Option<&mut Inflight> {
         let entry = self.position(packet_id).and_then(|at| self.inflight.get_mut(at))?;
         match &entry.stage {

@@ -24,6 +24,7 @@ enum Outcome {
 }
 
 impl Engine {
+    /// Each filter by itself, one SUBACK [MQTT-3.8.4-1], [MQTT-3.8.4-5], [MQTT-3.8.4-6], [MQTT-3.8.4-7].
     pub(crate) fn handle_subscribe(&mut self, now: Millis, index: u32, subscribe: &Subscribe<'_>) {
         let Some(conn) = self.roster.conns.get(index as usize) else {
             return;
@@ -49,6 +50,7 @@ impl Engine {
                 Outcome::Granted { is_new } => {
                     let wanted = match subscription.options.retain_handling {
                         RetainHandling::SendAlways => true,
+                        // [MQTT-3.3.1-10], [MQTT-3.3.1-11], [MQTT-3.8.4-4]
                         RetainHandling::SendIfNew => is_new,
                         RetainHandling::DoNotSend => false,
                     };
@@ -143,6 +145,9 @@ impl Engine {
         Outcome::Granted { is_new }
     }
 
+    /// Each filter by itself, one UNSUBACK [MQTT-3.10.4-1], [MQTT-3.10.4-4], [MQTT-3.10.4-5], [MQTT-3.10.4-6],
+    /// [MQTT-3.11.3-1]; what is under way stays
+    /// [MQTT-3.10.4-3].
     pub(crate) fn handle_unsubscribe(&mut self, index: u32, unsubscribe: &Unsubscribe<'_>) {
         let Some(session_index) = self.roster.conns.get(index as usize).map(|c| c.session) else {
             return;
@@ -167,7 +172,7 @@ impl Engine {
         self.answer(index, unsubscribe.packet_id, &codes, None, PacketKind::Unsuback, seq);
     }
 
-    /// Take a subscription out of the tree; the session's own list is the caller's.
+    /// Take a subscription out of the tree [MQTT-3.10.4-2]; the session's own list is the caller's.
     pub(crate) fn forget_subscription(&mut self, session: u32, filter: &str) {
         if let Some(Filter { group, filter }) = parse_filter(filter) {
             self.router.tree.remove(group, filter, session);
@@ -203,6 +208,8 @@ impl Engine {
         }
     }
 
+    /// SUBACK or UNSUBACK [MQTT-2.2.1-6], [MQTT-3.8.4-2]; no properties but the words of a SUBACK [MQTT-3.9.2-2],
+    /// [MQTT-3.11.2-1], [MQTT-3.11.2-2].
     fn answer(&mut self, index: u32, packet_id: u16, codes: &[u8], reason: Option<&str>, kind: PacketKind, seq: Seq) {
         let Some(conn) = self.roster.conns.get(index as usize) else {
             return;

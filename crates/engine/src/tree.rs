@@ -162,6 +162,7 @@ impl Tree {
     }
 
     /// Report everything that matches `name`. Work is bounded by the nodes of the tree and by the levels of `name`.
+    /// [MQTT-3.3.2-3], [MQTT-4.7.3-4].
     pub fn matches(&mut self, name: &str, found: &mut impl Found) {
         let levels: Vec<&str> = name.split('/').collect();
         let is_dollar = name.starts_with('$');

@@ -1,4 +1,5 @@
-//! One network connection: a socket, TLS or not, WebSocket or not. Bytes of MQTT come out and go in.
+//! One network connection: a socket, TLS or not, WebSocket or not [MQTT-4.2.0-1]. Bytes of MQTT come out and go in, and no
+//! more is asked of a client than to speak it [MQTT-7.0.0-2] of 3.1.1.
 //!
 //! Refuses to know what the bytes mean, and keeps no buffer while nothing is under way.
 

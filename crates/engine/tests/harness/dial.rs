@@ -27,6 +27,26 @@ pub struct Dial {
     peer: Peer,
 }
 
+/// What every refusal is: nothing, or one CONNACK with a code listed for it and no session.
+fn check(refusal: &Refusal, version: Version) {
+    if refusal.bytes.is_empty() {
+        return;
+    }
+    let Ok(Framed::Whole(whole)) = frame(&refusal.bytes, u32::MAX) else {
+        panic!("{refusal:?} is no packet");
+    };
+    let Ok(Packet::Connack(connack)) = Packet::decode(version, whole) else {
+        panic!("{refusal:?} is no CONNACK");
+    };
+    // [MQTT-3.2.2-6]; [MQTT-3.2.2-4] of 3.1.1
+    assert!(!connack.session_present && whole.size == refusal.bytes.len());
+    // [MQTT-3.2.2-8]
+    assert!(match version {
+        Version::V311 => matches!(connack.code, 1..=5),
+        Version::V5 => matches!(connack.code, 0x80..=0x8A | 0x8C | 0x90 | 0x95 | 0x97 | 0x99..=0x9D | 0x9F),
+    });
+}
+
 impl Dial {
     pub(super) fn new(bench: Bench, client_id: &str) -> Dial {
         let device = client_id.split(':').next().unwrap_or_default();
@@ -172,6 +192,9 @@ impl Dial {
                 world.lines.insert(key(id), line);
             }
             world.settle();
+            if let Err(refusal) = &result {
+                check(refusal, self.version);
+            }
             result?
         };
         Ok(Client::new(self.bench, id, self.version))

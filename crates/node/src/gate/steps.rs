@@ -318,6 +318,7 @@ impl Gate {
                     Err(bad_connect(fault))
                 }
             },
+            // [MQTT-3.1.4-1]
             Err(fault) => Err(bad_connect(fault)),
         }
     }
