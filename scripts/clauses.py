@@ -34,6 +34,20 @@ RUST_ITEM = re.compile(
 RUST_PART = re.compile(r"\s*(?:pub(?:\([a-z]+\))? )?(\w+)")
 PYTHON_ITEM = re.compile(r"\s*(?:(?:async )?def|class) (\w+)|(\w+)(?:: [^=]+)? = ")
 
+INTRODUCTION = """\
+# Conformance
+
+Every numbered statement of MQTT 5.0 and MQTT 3.1.1 (OASIS, appendix B of each), in our words: what obeys it and the
+tests that show it. The numbers are the specification's; the same number means something else in the other version.
+`make clauses` writes this page from `tests/vectors/clauses.toml` and from the tags in code and tests, and a test fails
+when a duty of the server has neither a test nor a reason why there can be none.
+
+| version | side | statements | tested | not testable, with the reason | neither |
+|---|---|---:|---:|---:|---:|"""
+EXPLANATION = """\
+Of what binds both sides, the tests show the server's part. What binds the client alone counts as tested where a test
+shows it of sealmq's own client, or shows what the server does with a client that breaks it."""
+
 # Sections as the specification numbers them; both versions agree on these.
 CHAPTERS = {
     "1.5": "Data",
@@ -249,17 +263,7 @@ def gaps(rows: list[Row]) -> list[str]:
 
 def page(rows: list[Row]) -> str:
     """The reference page."""
-    out = [
-        "# Conformance",
-        "",
-        "Every numbered statement of MQTT 5.0 and MQTT 3.1.1 (OASIS, appendix B of each), in our words: what obeys it and",
-        "the tests that show it. The numbers are the specification's; the same number means something else in the other",
-        "version. `make clauses` writes this page from `tests/vectors/clauses.toml` and from the tags in code and tests, and",
-        "a test fails when a duty of the server has neither a test nor a reason why there can be none.",
-        "",
-        "| version | side | statements | tested | not testable, with the reason | neither |",
-        "|---|---|---:|---:|---:|---:|",
-    ]
+    out = [INTRODUCTION]
     for version in VERSIONS:
         for side, label in (("server", "server alone"), ("both", "server and client"), ("client", "client alone")):
             these = [r for r in rows if r.clause.key.version == version and r.clause.side == side]
@@ -267,23 +271,7 @@ def page(rows: list[Row]) -> str:
             reasons = sum(r.clause.untestable is not None for r in these)
             rest = len(these) - tested - reasons
             out.append(f"| {version} | {label} | {len(these)} | {tested} | {reasons} | {rest} |")
-    out += [
-        "",
-        "Of what binds both sides, the tests show the server's part. What binds the client alone counts as tested where",
-        "a test shows it of sealmq's own client, or shows what the server does with a client that breaks it.",
-    ]
-    for version in VERSIONS:
-        for side, label in (("server", "server alone"), ("both", "server and client"), ("client", "client alone")):
-            these = [r for r in rows if r.clause.key.version == version and r.clause.side == side]
-            tested = sum(bool(r.shown) for r in these)
-            reasons = sum(r.clause.untestable is not None for r in these)
-            rest = len(these) - tested - reasons
-            out.append(f"| {version} | {label} | {len(these)} | {tested} | {reasons} | {rest} |")
-    out += [
-        "",
-        "Of what binds both sides, the tests show the server's part. What binds the client alone counts as tested where a",
-        "test shows it of sealmq's own client, or shows what the server does with a client that breaks it.",
-    ]
+    out += ["", EXPLANATION]
     for version in VERSIONS:
         out += ["", f"## MQTT {version}"]
         chapter = None
