@@ -19,7 +19,7 @@ from sealmq.datafolder import DataFolder
 from sealmq.errors import Environment, NotSo
 from sealmq.pki import profiles, requests, revocation, signing
 from sealmq.pki.authority import Authority
-from sealmq.pki.enrolment import Issued, by_factory_certificate
+from sealmq.pki.enrolment import RENEWALS, Issued, by_certificate, by_factory_certificate
 from sealmq.pki.fingerprints import certificate_sha256
 from sealmq.pki.operations import device_add, device_approve, device_revoke
 from sealmq.pki.registry import Approval, Registry
@@ -137,3 +137,21 @@ def test_a_revocation_that_ended_before_its_list_is_made_good(three: Three, monk
     assert revocation.crl_is_due(folder, authority, registry, now=NOW)
     revocation.write_crl(folder, authority, registry, now=NOW)
     assert not revocation.crl_is_due(folder, authority, registry, now=NOW)
+
+
+def test_a_device_that_renews_without_end_is_stopped(three: Three) -> None:
+    """One valid certificate used to be enough to fill the disk with rows, fifty a second."""
+    _, authority, registry = three
+    device_add(*three, id="sensor-1", now=NOW)
+    sha256 = registry.device("sensor-1").certificates[0].sha256
+    request = requests.build(signing.new_key(), subject=x509.Name([]), names=[])
+
+    def renew(after: timedelta) -> None:
+        by_certificate(authority, registry, sha256=sha256, request=request, now=NOW + after)
+
+    for minute in range(RENEWALS - 1):
+        renew(timedelta(minutes=minute))
+    with pytest.raises(NotSo) as caught:
+        renew(timedelta(hours=12))
+    assert caught.value.code == "renewals-too-many"
+    renew(timedelta(days=1, minutes=5))

@@ -58,6 +58,7 @@ _STATUS = {
     "token-expired": 401,
     "approval-queue-full": 503,
     "request-too-large": 413,
+    "renewals-too-many": 429,
 }
 _BAD_REQUEST = "request-"  # the codes of a certificate request that is not taken; every other refusal is 403
 

@@ -10,6 +10,7 @@ names come from the registry. A request that names somebody else is refused, not
 | `token-unknown`, `token-used`, `token-expired`, `token-other-device` | the token |
 | `certificate-unknown`, `certificate-revoked`, `certificate-expired`, `certificate-superseded` | the certificate |
 | `device-revoked`, `device-retired` | the device |
+| `renewals-too-many` | the device, which had `RENEWALS` within a day |
 | `approval-denied`, `approval-queue-full` | what an operator said, or who all is waiting |
 | `request-names` and those of `requests.accept` | the request |
 """
@@ -54,6 +55,12 @@ GRACE = timedelta(days=90)
 """How long after its end a certificate that was not revoked may still ask for the next one, unless configured."""
 
 _MADE_UP = re.compile(r"factory-[0-9a-f]{16}", re.ASCII)
+
+RENEWALS = 24
+"""Certificates that one device gets in a day; more are refused, so that a device gone bad cannot fill the disk.
+
+The shortest profile needs two, and an agent whose renewals fail again and again asks ten times.
+"""
 
 QUEUE = 1000
 """Devices that may wait for an approval; more are refused, so that a stolen factory key cannot fill the disk."""
@@ -124,6 +131,7 @@ def by_certificate(
     key = _accepted(request, authority.fleet, record.device_id)
     with registry.transaction():
         _, device = holder(registry, sha256=sha256, now=now, grace=grace)  # a revocation may have come in between
+        _check_pace(device, now)
         return issue(authority, registry, device, key, now=now)
 
 
@@ -236,6 +244,15 @@ def alive(device: Device) -> Device:
     if device.status == DeviceStatus.RETIRED:
         raise NotSo(f"device {device.id} is retired", mend="an operator has to add it again", code="device-retired")
     return device
+
+
+def _check_pace(device: Device, now: datetime) -> None:
+    if sum(now - one.created_at < timedelta(days=1) for one in device.certificates) >= RENEWALS:
+        raise NotSo(
+            f"device {device.id} got {RENEWALS} certificates within a day",
+            mend="find out why it renews so often, or whether its key is somebody else's too",
+            code="renewals-too-many",
+        )
 
 
 def check_clock(authority: Authority, now: datetime) -> None:
