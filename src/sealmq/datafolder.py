@@ -127,7 +127,7 @@ class DataFolder:
         try:
             descriptor = os.open(self.lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise_environment(error, self.lock_path, doing="open the lock file")
+            raise_environment(error, self.lock_path, doing="open")
         try:
             self._acquire(descriptor)
             # Plain text for people and `locked_by`; the lock itself is the kernel's. A full disk must not keep a broker
@@ -150,7 +150,7 @@ class DataFolder:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise_environment(error, self.lock_path, doing="read the lock file")
+            raise_environment(error, self.lock_path, doing="read")
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -187,7 +187,7 @@ def _foreign_names(path: Path) -> list[str]:
     try:
         names = [entry.name for entry in path.iterdir()]
     except OSError as error:
-        raise_environment(error, path, doing="read the folder")
+        raise_environment(error, path, doing="read")
     return [name for name in names if name not in _OWN_NAMES and not name.endswith(".partial")]
 
 

@@ -40,7 +40,7 @@ def ensure_private_dir(path: Path) -> None:
             sync_dir(path.parent)
         status = path.stat()
     except OSError as error:
-        raise_environment(error, path, doing="make the folder")
+        raise_environment(error, path, doing="make")
     if not stat.S_ISDIR(status.st_mode):
         raise Environment(
             f"{path} is in the way: a folder is wanted and a file is there",
@@ -63,7 +63,7 @@ def ensure_private_dir(path: Path) -> None:
         try:
             path.chmod(PRIVATE_DIR_MODE)
         except OSError as error:
-            raise_environment(error, path, doing="change the mode of the folder")
+            raise_environment(error, path, doing="change the mode of")
 
 
 def write_private(path: Path, data: bytes) -> None:
@@ -105,7 +105,7 @@ def new_private_dir(path: Path) -> Iterator[Path]:
                     mend="move it away or choose another place",
                     code="folder-exists",
                 ) from error
-            raise_environment(error, path, doing="make the folder")
+            raise_environment(error, path, doing="make")
         raise
 
 

@@ -10,7 +10,8 @@ import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography import x509
@@ -155,3 +156,19 @@ def test_a_device_that_renews_without_end_is_stopped(three: Three) -> None:
         renew(timedelta(hours=12))
     assert caught.value.code == "renewals-too-many"
     renew(timedelta(days=1, minutes=5))
+
+
+def test_a_list_of_many_grows_no_faster_than_they_do(three: Three) -> None:
+    """A fleet that was thrown out at once used to stop everything for the square of its size."""
+    _, authority, registry = three
+    device_add(*three, id="sensor-1", now=NOW)
+    model = dataclasses.replace(registry.device("sensor-1").certificates[0], revoked_at=NOW)
+
+    def seconds_for(count: int) -> float:
+        records = [dataclasses.replace(model, serial=f"{number + 1:x}") for number in range(count)]
+        stand_in: Any = SimpleNamespace(reasons=dict, revoked_certificates=lambda: records)
+        before = time.process_time()
+        revocation.crl(authority.device_issuer, stand_in, now=NOW)
+        return time.process_time() - before
+
+    assert seconds_for(40_000) < 8 * max(seconds_for(10_000), seconds_for(10_000))

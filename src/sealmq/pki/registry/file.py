@@ -43,7 +43,7 @@ class RegistryFile:
         try:  # SQLite would make it with the umask's mode; its -wal and -shm files follow this one
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         except OSError as error:
-            raise_environment(error, path, doing="open the registry")
+            raise_environment(error, path, doing="open")
         with _translated(path):
             self._connection = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False)
         try:
@@ -109,7 +109,7 @@ class RegistryFile:
                     if schema.version(self._connection) < schema.SCHEMA_VERSION:
                         schema.migrate(self._connection, self._path)
             except OSError as error:
-                raise_environment(error, self._path, doing="keep a copy of the registry")
+                raise_environment(error, self._path, doing="copy")
 
 
 def seconds(moment: datetime) -> int:
