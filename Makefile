@@ -2,7 +2,7 @@
 # Refuses to know how: that stands in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test crash clauses check fmt bench bench-durability docs wheel clean
+.PHONY: help run test crash clauses check fmt bench bench-durability constrained docs wheel clean
 
 RUN_ARGS ?=
 TEST_ARGS ?=
@@ -51,6 +51,10 @@ bench-durability: ## durable messages beside the disk itself, fifty messages bef
 	@PATH="$$PATH:/usr/sbin" .venv/bin/python -m bench.fifty
 	@.venv/bin/python -m bench.restart
 
+constrained:    ## what a connection costs a small device, with mbedTLS, wolfSSL and GnuTLS
+	@scripts/prepare.sh test
+	@.venv/bin/python -m bench.constrained $(BENCH_ARGS)
+
 docs:           ## settings and causes in docs/reference, the Rust crates in target/doc
 	@scripts/prepare.sh run
 	@.venv/bin/python -m sealmq.config.reference >docs/reference/config.md
@@ -59,7 +63,7 @@ docs:           ## settings and causes in docs/reference, the Rust crates in tar
 
 wheel:          ## a wheel for CPython 3.11 and later, in dist/
 	@scripts/prepare.sh run
-	@.venv/bin/maturin build --release --locked --out dist
+	@.venv/bin/maturin build --release --locked --features vendored-openssl --out dist
 
 clean:          ## remove what was built here; ./sealmq-data stays
 	rm -rf target .venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
