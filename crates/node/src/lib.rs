@@ -32,6 +32,7 @@ pub mod ws;
 pub use client::{Client, ClientError, Message};
 pub use config::{ClientConfig, ListenerKind, NodeConfig, RevokedConfig, default_limits};
 pub use keep::{store_backup, store_check, store_restore, store_stats};
+pub use link::Ended;
 pub use node::{Node, NodeError, explain_rule};
 pub use psk::{PskChannel, PskFault, PskIdentity};
 pub use recording::Wanted;
