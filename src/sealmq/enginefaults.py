@@ -23,6 +23,7 @@ _CONFIGURATION = {
     "client-ca-invalid",
     "client-crl-invalid",
     "ticket-key-invalid",
+    "psk-invalid",
     "user-invalid",
     "rule-invalid",
     "config-invalid",

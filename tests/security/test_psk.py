@@ -5,9 +5,11 @@ Knows nothing of the registry: the node's own JSON says who has which key. The c
 
 from __future__ import annotations
 
+import json
 import socket
 import statistics
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -216,6 +218,52 @@ def test_a_certificate_client_is_told_which_door_it_is_at(node: BareNode) -> Non
         context.wrap_socket(tcp, server_hostname="127.0.0.1")
     record = node.event("refused", cause="no-pre-shared-key")
     assert "mqtts listener" in record["mend"]
+
+
+# --- what is sent there that is no client -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("opening", "cause"),
+    [
+        (connect("sensor-1:a"), "plaintext-mqtt"),
+        (b"GET / HTTP/1.1\r\n\r\n", "plaintext-http"),
+        (b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00", "client-hello-malformed"),
+    ],
+)
+def test_who_does_not_speak_tls_is_told_apart_as_on_every_listener(node: BareNode, opening: bytes, cause: str) -> None:
+    with socket.create_connection(("127.0.0.1", node.port), timeout=10) as tcp:
+        tcp.sendall(opening)
+        while tcp.recv(4096):
+            pass
+    assert node.event("refused", cause=cause)
+
+
+@pytest.mark.parametrize("cut", [0, 1, 3])
+def test_rubbish_after_a_client_hello_ends_one_connection_and_no_more(node: BareNode, cut: int) -> None:
+    with socket.create_connection(("127.0.0.1", node.port), timeout=10) as tcp:
+        tcp.sendall(_client_hello() + bytes([0x16, 3, 3, 0, 64]) + bytes(range(cut, cut + 64)))
+        while tcp.recv(4096):
+            pass
+    assert node.event("refused", stage="handshake")["cause"] in {"handshake-broken", "psk-wrong-key"}
+    assert is_heard(node)
+
+
+def test_a_recording_has_the_keys_of_the_handshake(node: BareNode) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(node.node.record_next, "sensor-1", 10_000)
+        while not waiting.done():
+            is_heard(node)  # the first may come before the recorder is armed
+        recording = json.loads(waiting.result() or "")
+    assert recording["outcome"] == "accepted"
+    assert any(line.startswith("SERVER_TRAFFIC_SECRET_0 ") for line in recording["keys"])
+
+
+def _client_hello() -> bytes:
+    """Of a client with PSK-AES128-GCM-SHA256 in TLS 1.2, without extensions (RFC 5246, 7.4.1.2)."""
+    body = b"\x03\x03" + bytes(32) + b"\x00" + b"\x00\x02\x00\xa8" + b"\x01\x00"
+    message = b"\x01" + len(body).to_bytes(3) + body
+    return b"\x16\x03\x01" + len(message).to_bytes(2) + message
 
 
 def _shape(ended: Ended) -> list[str]:
