@@ -9,13 +9,40 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sealmq.client.backoff import Backoff
+    from sealmq.client.client import Client
+    from sealmq.client.connection import Connection
+    from sealmq.client.identity import Identity
+    from sealmq.client.message import Message, Properties, Will
+    from sealmq.client.subscription import SubscribeOptions
     from sealmq.errors import SealmqError
 
     __version__: str
 
-__all__ = ["SealmqError", "__version__"]
+__all__ = [
+    "Backoff",
+    "Client",
+    "Connection",
+    "Identity",
+    "Message",
+    "Properties",
+    "SealmqError",
+    "SubscribeOptions",
+    "Will",
+    "__version__",
+]
 
-_HOMES = {"SealmqError": "sealmq.errors"}
+_HOMES = {
+    "Backoff": "sealmq.client.backoff",
+    "Client": "sealmq.client.client",
+    "Connection": "sealmq.client.connection",
+    "Identity": "sealmq.client.identity",
+    "Message": "sealmq.client.message",
+    "Properties": "sealmq.client.message",
+    "SealmqError": "sealmq.errors",
+    "SubscribeOptions": "sealmq.client.subscription",
+    "Will": "sealmq.client.message",
+}
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401

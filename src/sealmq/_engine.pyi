@@ -192,47 +192,87 @@ def store_restore(backup: Path, to: Path) -> str:
 
 @final
 class Client:
-    """One MQTT connection over verified TLS. Not reconnecting; calls may come from one thread at a time."""
+    """One MQTT connection over verified TLS, kept alive by a thread of its own. Not reconnecting. Calls may come from any thread.
+
+    A *ticket* is a number from 1 up, under which a result is told once: one byte with the final reason code for a publish, a code
+    per filter for SUBSCRIBE and UNSUBSCRIBE. Every call but `open`, `closing` and `disconnect` raises EngineError once the
+    connection is over and there is nothing more to give: `dns`, `connection-refused`, `timeout`, `tls-*`, `connack` (message names
+    the reason code), `closed`, `peer-fault`.
+    """
 
     @staticmethod
-    def connect(config: str) -> Client:
-        """Connect, verify the server, send CONNECT and wait for CONNACK.
+    def open(config: str, previous: Client | None) -> Client:
+        """Begin to connect and return at once; `connack` tells the outcome.
 
         ```
         {"scheme": "mqtts" | "wss" | "mqtt", "host": str, "port": int, "path": str,
-         "ca_pem": str, "certificate_pem": str | null, "key_pem": str | null,
          "server_name": str | null,            # when it differs from host
+         "trust": {"ca_pem": str,              # the trust anchors
+                   "is_system_store": bool,    # skip anchors that cannot be used
+                   "crls_pem": str,            # "": none. A server on a list is refused, and one that no list speaks of
+                   "pins": [64 hex, ...],      # SHA-256 of SubjectPublicKeyInfo: one has to be in the verified path
+                   "dangerous_unverified": bool},
+         "certificate_pem": str | null, "key_pem": str | null,
          "version": "5.0" | "3.1.1", "client_id": str, "keep_alive": int, "clean_start": bool,
-         "session_expiry": int | null, "username": str | null, "password": str | null,
-         "will": {"topic": str, "payload_hex": str, "qos": int, "retain": bool, "delay": int} | null,
+         "username": str | null, "password_hex": str | null,
+         "properties": {...},                  # `session_expiry`, `user`, `request_response_information`, ...
+         "will": {"topic": str, "payload_hex": str, "qos": int, "retain": bool, "properties": {...}} | null,
+         "bounds": {"max_packet": bytes, "inbox_messages": int, "inbox_bytes": int, "outbox_bytes": int, "receive_maximum": int,
+                    "topic_aliases": int},     # each with a default
          "timeout_ms": int, "allow_plaintext": bool}
         ```
-        Raises EngineError: `dns`, `connection-refused`, `timeout`, `tls-*`, `connack` (message names the reason code), `peer-fault`.
+        With `previous`, a connection that is over: its TLS tickets are used when trust and certificate are the same, its messages
+        are given by the new one, and its unacknowledged publishes are sent again under their old tickets: as duplicates where
+        the server has the session, as new ones otherwise. Raises EngineError `config-invalid`, `environment`.
         """
 
-    def connack(self) -> str:
-        """JSON: `session_present`, `reason_code`, `assigned_client_id`, `server_keep_alive`, `tls` {version, cipher, group, resumed}."""
+    def connack(self, timeout_ms: int) -> str | None:
+        """JSON: `session_present`, `reason_code`, `tls` {version, cipher, group, resumed} or null, and what the server states of
+        `assigned_client_id`, `server_keep_alive`, `session_expiry`, `receive_maximum`, `maximum_qos`, `retain_available`,
+        `maximum_packet_size`, `topic_alias_maximum`, `response_information`, ... None when it has not come."""
 
-    def publish(
-        self, topic: str, payload: bytes, qos: int, retain: bool, properties: str | None, timeout_ms: int
-    ) -> int:
-        """Publish and, for QoS 1 and 2, wait until the handshake is complete; the final reason code (0 for QoS 0 and for 3.1.1).
+    def fileno(self) -> int:
+        """A descriptor that becomes readable when `connack` or `poll` have something new; `poll` makes it silent again."""
+
+    def publish(self, topic: str, payload: bytes, qos: int, retain: bool, properties: str | None) -> int | None:
+        """Take a PUBLISH: 0 for QoS 0, else its ticket; None when there is no room now. It leaves with `flush`, or with enough others.
 
         `properties` is JSON: `{"user": [[k, v]], "content_type": str, "response_topic": str, "correlation_hex": str,
-        "message_expiry": int, "payload_format": 0 | 1}`. Raises EngineError `timeout`, `closed` (message has the server's reason).
+        "message_expiry": int, "payload_format": 0 | 1, "topic_alias": int}`. Raises EngineError `topic-invalid`, `packet-too-large`,
+        `qos-not-supported`, `config-invalid`.
         """
 
-    def subscribe(self, filters: list[tuple[str, int, bool, bool, int]], timeout_ms: int) -> list[int]:
-        """Subscribe to `(filter, qos, no_local, retain_as_published, retain_handling)`; the reason code per filter."""
+    def publish_many(self, messages: list[tuple[str, bytes, int, bool, str | None]]) -> list[int]:
+        """Take `(topic, payload, qos, retain, properties)` one after the other while there is room, and flush: what `publish` gives
+        for each that was taken."""
 
-    def unsubscribe(self, filters: list[str], timeout_ms: int) -> list[int]:
-        """Unsubscribe; the reason code per filter (0 for 3.1.1)."""
+    def flush(self) -> None:
+        """Let what was published leave."""
 
-    def next_message(self, timeout_ms: int) -> tuple[str, bytes, int, bool, str] | None:
-        """The next message `(topic, payload, qos, retain, properties JSON)`, or None after `timeout_ms`; keeps the connection alive.
+    def subscribe(self, filters: list[tuple[str, int, bool, bool, int]], properties: str | None) -> int:
+        """Subscribe to `(filter, qos, no_local, retain_as_published, retain_handling)`; the ticket.
 
-        Raises EngineError `closed` once the server is gone and the queue is empty.
+        `properties` is JSON: `{"subscription_identifier": int, "user": [[k, v]]}`. Raises EngineError `topic-invalid`.
         """
 
-    def disconnect(self) -> None:
-        """Send DISCONNECT and close. Idempotent."""
+    def unsubscribe(self, filters: list[str]) -> int:
+        """Unsubscribe; the ticket. The codes are zeros in 3.1.1."""
+
+    def poll(
+        self, max: int, timeout_ms: int
+    ) -> tuple[list[tuple[str, bytes, int, bool, str]], list[tuple[int, bytes]]]:
+        """Up to `max` messages `(topic, payload, qos, retain, properties JSON or "")` and all results `(ticket, codes)`, waiting up to
+        `timeout_ms` for the first. Messages of QoS 1 and 2 are acknowledged with this. Releases the interpreter."""
+
+    def result(self, ticket: int, timeout_ms: int) -> bytes | None:
+        """The result of one ticket, flushing first; None when it has not come."""
+
+    def has_room(self, timeout_ms: int) -> bool:
+        """Whether `publish` takes another one, waiting up to `timeout_ms` for it."""
+
+    def closing(self) -> str | None:
+        """Once it is over, JSON: `code`, `message`, `mend`, `reason_code` of the server's CONNACK or DISCONNECT or null,
+        `retry_after` (seconds, from its user property of that name) or null."""
+
+    def disconnect(self, timeout_ms: int) -> bool:
+        """Send what is left, DISCONNECT, and close: whether that is done after `timeout_ms`. Idempotent."""

@@ -20,6 +20,7 @@ _CONFIGURATION = {
     "certificate-invalid",
     "key-invalid",
     "key-mismatch",
+    "ca-invalid",
     "client-ca-invalid",
     "client-crl-invalid",
     "ticket-key-invalid",

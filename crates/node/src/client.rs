@@ -1,474 +1,250 @@
-//! A client connection: verified TLS, MQTT, one thread at a time.
+//! A client connection: verified TLS, MQTT, a thread of its own that keeps it alive; batches in and out.
 //!
-//! Refuses to know reconnecting and who uses it. Nothing of MQTT leaves before the server is verified.
+//! Refuses to know when to connect again and who uses it. Nothing of MQTT leaves before the server is verified.
+//!
+//! Order of calls: [`Client::open`], [`Client::connack`]; then publishes and requests, whose results come by
+//! [`Client::poll`] under their tickets, together with messages; at last [`Client::disconnect`].
 
-use self::dial::{dial, gone, secure, upgrade};
-use self::properties::{hex, publish_properties};
-use crate::config::ClientConfig;
-use crate::ws::{self, Role};
-use rustls::{ClientConnection, StreamOwned};
-use sealmq_codec::{
-    Ack, Connect, Disconnect, FilterBuf, Packet, Properties, Property, PropertyBuf, Publish, QoS, Subscribe,
-    SubscribeOptions, Unsubscribe, Version, Will, write_string,
-};
+use self::pump::{Shared, State};
+use self::session::Session;
+use self::trust::Tickets;
+use mio::{Poll, Token, Waker};
+use sealmq_codec::{QoS, SubscribeOptions};
 use serde_json::Value;
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::io::Read;
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
+mod channel;
+mod config;
+mod connect;
 mod dial;
+mod exchanges;
+mod fault;
 mod incoming;
 mod properties;
+mod pump;
+mod session;
+mod trust;
 
-/// The largest packet this client takes, bytes.
-const MAX_PACKET: u32 = 256 << 20;
-/// Messages kept for a caller that does not ask for them; beyond it the connection is not read.
-const INBOX: usize = 10_000;
+pub use config::ClientConfig;
+pub use fault::ClientError;
+pub use session::{Closing, Done, Message, Taken};
 
-/// A stable code, a sentence, the mend.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientError {
-    pub code: &'static str,
-    pub what: String,
-    pub mend: String,
+/// Bytes of output that are worth a write of their own.
+const WORTH_A_WRITE: usize = 32 * 1024;
+
+/// How long the thread of a connection that is over may need to end.
+const LAST_MOMENTS: Duration = Duration::from_secs(5);
+
+/// What [`Client::poll`] found.
+pub struct News {
+    pub messages: Vec<Message>,
+    pub results: Vec<Done>,
 }
 
-impl ClientError {
-    fn new(code: &'static str, what: impl Into<String>, mend: impl Into<String>) -> ClientError {
-        ClientError {
-            code,
-            what: what.into(),
-            mend: mend.into(),
-        }
-    }
-}
-
-/// One received message; properties as JSON.
-#[derive(Clone, Debug)]
-pub struct Message {
-    pub topic: String,
-    pub payload: Vec<u8>,
-    pub qos: u8,
+/// A publish as it crosses the border.
+pub struct Outgoing<'a> {
+    pub topic: &'a str,
+    pub payload: &'a [u8],
+    pub qos: QoS,
     pub retain: bool,
+    /// JSON, null for none.
     pub properties: Value,
 }
 
-enum Transport {
-    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
-    Plain(TcpStream),
-}
-
-impl Transport {
-    fn socket(&self) -> &TcpStream {
-        match self {
-            Transport::Tls(stream) => &stream.sock,
-            Transport::Plain(stream) => stream,
-        }
-    }
-
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Transport::Tls(stream) => stream.read(buffer),
-            Transport::Plain(stream) => stream.read(buffer),
-        }
-    }
-
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match self {
-            Transport::Tls(stream) => stream.write_all(bytes).and_then(|()| stream.flush()),
-            Transport::Plain(stream) => stream.write_all(bytes),
-        }
-    }
-}
-
-/// An answer that somebody may wait for: codes of SUBACK and UNSUBACK, the last reason of a publish.
-type Answers = HashMap<u16, Vec<u8>>;
-
 pub struct Client {
-    transport: Transport,
-    ws: Option<ws::Decoder>,
-    version: Version,
-    buffer: Vec<u8>,
-    chunk: Vec<u8>,
-    inbox: VecDeque<Message>,
-    answers: Answers,
-    /// QoS 2 identifiers received and not yet released.
-    inbound: HashSet<u16>,
-    next_id: u16,
-    keep_alive: Duration,
-    /// The largest packet the server takes, bytes.
-    server_max_packet: u32,
-    last_sent: Instant,
-    pinged: Option<Instant>,
-    closed: Option<ClientError>,
-    connack: Value,
-    timeout: Duration,
+    shared: Arc<Shared>,
+    tickets: Tickets,
+    bell: UnixStream,
 }
-
-fn random_mask() -> [u8; 4] {
-    // Masking protects proxies, not secrets (RFC 6455 section 10.3); without randomness it is merely fixed.
-    getrandom::u32().unwrap_or(0x5ea1_3a9c).to_be_bytes()
-}
-
-const CLIENT_ROLE: Role = Role::Client { mask: random_mask };
 
 impl Client {
-    /// Connect, verify the server, send CONNECT and wait for the CONNACK.
-    pub fn connect(config: &ClientConfig) -> Result<Client, ClientError> {
-        let timeout = Duration::from_millis(config.timeout_ms.max(1));
-        let deadline = Instant::now() + timeout;
-        let version = match config.version.as_str() {
-            "3.1.1" => Version::V311,
-            "5.0" => Version::V5,
-            other => {
-                let what = format!("version {other} is neither 3.1.1 nor 5.0");
-                return Err(ClientError::new("config-invalid", what, "use 5.0 or 3.1.1"));
+    /// Begin to connect, and return at once. With `previous`, a connection that has ended, its TLS tickets, what it left
+    /// unacknowledged and what nobody took of it go over to the new one.
+    pub fn open(config: ClientConfig, previous: Option<&Client>) -> Result<Client, ClientError> {
+        let mut session = Session::new(&config, Instant::now())?;
+        let tickets = match previous {
+            None => Tickets::default(),
+            Some(previous) => {
+                if previous.closing().is_none() || !previous.disconnect(LAST_MOMENTS) {
+                    return Err(fault::misuse("previous connection has not ended"));
+                }
+                let mut state = previous.shared.lock();
+                session.resume_from(&mut state.session);
+                previous.tickets.clone()
             }
         };
-        let is_websocket = config.scheme == "wss";
-        let is_plain = config.scheme == "mqtt";
-        if is_plain && !config.allow_plaintext {
-            let mend = "use mqtts://, or permit plaintext in the [dangerous] table";
-            return Err(ClientError::new(
-                "plaintext-refused",
-                "mqtt:// would send everything in clear",
-                mend,
-            ));
-        }
-        let socket = dial(config, timeout)?;
-        let mut transport = if is_plain {
-            Transport::Plain(socket)
-        } else {
-            secure(config, socket, is_websocket)?
-        };
-        let mut buffer = Vec::new();
-        let ws = if is_websocket {
-            buffer = upgrade(config, &mut transport, deadline)?;
-            Some(ws::Decoder::new(CLIENT_ROLE, MAX_PACKET as usize))
-        } else {
-            None
-        };
-        let mut client = Client {
-            transport,
-            ws,
-            version,
-            buffer: Vec::new(),
-            chunk: vec![0; 64 * 1024],
-            inbox: VecDeque::new(),
-            answers: HashMap::new(),
-            inbound: HashSet::new(),
-            next_id: 0,
-            keep_alive: Duration::from_secs(u64::from(config.keep_alive)),
-            server_max_packet: u32::MAX,
-            last_sent: Instant::now(),
-            pinged: None,
-            closed: None,
-            connack: Value::Null,
-            timeout,
-        };
-        client.take_in(&mut buffer)?;
-        client.say_connect(config)?;
-        client.await_connack(deadline)?;
-        Ok(client)
+        let cannot = |e: std::io::Error| ClientError::new("environment", format!("client cannot start: {e}"), "");
+        let poll = Poll::new().map_err(cannot)?;
+        let waker = Waker::new(poll.registry(), Token(1)).map_err(cannot)?;
+        let (bell, ringer) = UnixStream::pair().map_err(cannot)?;
+        bell.set_nonblocking(true).map_err(cannot)?;
+        ringer.set_nonblocking(true).map_err(cannot)?;
+        let shared = Arc::new(Shared::new(session, waker, ringer));
+        let (theirs, known) = (Arc::clone(&shared), tickets.clone());
+        std::thread::Builder::new()
+            .name("sealmq-client".into())
+            .spawn(move || pump::run(&config, &known, &theirs, poll))
+            .map_err(cannot)?;
+        Ok(Client { shared, tickets, bell })
     }
 
-    /// `session_present`, `reason_code`, `assigned_client_id`, `server_keep_alive`, `tls`.
-    pub fn connack(&self) -> &Value {
-        &self.connack
+    /// What the server answered to CONNECT, waiting up to `timeout` for it; `None` when it has not yet.
+    pub fn connack(&self, timeout: Duration) -> Result<Option<Value>, ClientError> {
+        self.until(timeout, |state| state.session.connack().cloned())
     }
 
-    /// Publish; for QoS 1 and 2 wait until the exchange is over. The final reason code.
-    pub fn publish(
-        &mut self,
-        topic: &str,
-        payload: &[u8],
-        qos: QoS,
-        retain: bool,
-        properties: &Value,
-        timeout: Duration,
-    ) -> Result<u8, ClientError> {
-        self.check_open()?;
-        let mut block = PropertyBuf::new();
-        if self.version == Version::V5 {
-            publish_properties(properties, &mut block)?;
-        }
-        let packet_id = if qos == QoS::AtMostOnce { 0 } else { self.fresh_id() };
-        let publish = Publish {
-            dup: false,
-            qos,
-            retain,
-            topic,
-            packet_id,
-            properties: block.as_properties(),
-            payload,
-        };
-        self.send(&Packet::Publish(publish))?;
-        if qos == QoS::AtMostOnce {
-            return Ok(0);
-        }
-        self.await_answer(packet_id, timeout, "acknowledgement")
-            .map(|codes| codes.first().copied().unwrap_or(0))
+    /// Becomes readable when [`Client::poll`] may have something to give; reading it is `poll`'s business.
+    pub fn fd(&self) -> RawFd {
+        self.bell.as_raw_fd()
     }
 
-    /// Subscribe; one code per filter.
+    /// Publish. Small packets wait for [`Client::flush`], so that many leave together.
+    pub fn publish(&self, message: &Outgoing<'_>) -> Result<Taken, ClientError> {
+        let mut state = self.shared.lock();
+        let taken = state.publish(message)?;
+        self.wake_for(&state);
+        Ok(taken)
+    }
+
+    /// Publish one after the other while there is room; what became of each that was taken.
+    pub fn publish_many<'a>(
+        &self,
+        messages: impl Iterator<Item = Outgoing<'a>>,
+    ) -> Result<Vec<Taken>, ClientError> {
+        let mut all = Vec::new();
+        let mut state = self.shared.lock();
+        for message in messages {
+            match state.publish(&message)? {
+                Taken::NoRoom => break,
+                taken => all.push(taken),
+            }
+        }
+        drop(state);
+        self.flush();
+        Ok(all)
+    }
+
+    /// Let what was published leave.
+    pub fn flush(&self) {
+        self.shared.wake();
+    }
+
+    /// Subscribe; the ticket of its result, one code per filter.
     pub fn subscribe(
-        &mut self,
+        &self,
         filters: &[(String, SubscribeOptions)],
-        timeout: Duration,
-    ) -> Result<Vec<u8>, ClientError> {
-        self.check_open()?;
-        let packet_id = self.fresh_id();
-        let mut entries = FilterBuf::new();
-        for (filter, options) in filters {
-            entries.push(self.version, filter, *options);
-        }
-        let filters = entries.as_filters(self.version);
-        self.send(&Packet::Subscribe(Subscribe {
-            packet_id,
-            properties: Properties::EMPTY,
-            filters,
-        }))?;
-        self.await_answer(packet_id, timeout, "SUBACK")
+        properties: &Value,
+    ) -> Result<u64, ClientError> {
+        let ticket = self.shared.lock().session.subscribe(filters, properties)?;
+        self.shared.wake();
+        Ok(ticket)
     }
 
-    /// Unsubscribe; one code per filter, zeros in 3.1.1.
-    pub fn unsubscribe(&mut self, filters: &[String], timeout: Duration) -> Result<Vec<u8>, ClientError> {
-        self.check_open()?;
-        let packet_id = self.fresh_id();
-        let mut raw = Vec::new();
-        for filter in filters {
-            write_string(filter, &mut raw);
-        }
-        self.send(&Packet::Unsubscribe(Unsubscribe::new(
-            packet_id,
-            Properties::EMPTY,
-            &raw,
-        )))?;
-        let mut codes = self.await_answer(packet_id, timeout, "UNSUBACK")?;
-        codes.resize(filters.len(), 0);
-        Ok(codes)
+    /// Unsubscribe; the ticket of its result, one code per filter.
+    pub fn unsubscribe(&self, filters: &[String]) -> Result<u64, ClientError> {
+        let ticket = self.shared.lock().session.unsubscribe(filters)?;
+        self.shared.wake();
+        Ok(ticket)
     }
 
-    /// The next message, `None` after `timeout`. Keeps the connection alive meanwhile.
-    pub fn next_message(&mut self, timeout: Duration) -> Result<Option<Message>, ClientError> {
-        let deadline = Instant::now() + timeout;
-        loop {
-            if let Some(message) = self.inbox.pop_front() {
-                return Ok(Some(message));
-            }
-            self.check_open()?;
-            if Instant::now() >= deadline {
-                return Ok(None);
-            }
-            self.pump(deadline)?;
-        }
-    }
-
-    /// Say DISCONNECT and close. Calling it again does nothing.
-    pub fn disconnect(&mut self) {
-        if self.closed.is_none() {
-            let goodbye = Disconnect {
-                reason: 0,
-                properties: Properties::EMPTY,
-            };
-            let _ = self.send(&Packet::Disconnect(goodbye));
-            if let Transport::Tls(stream) = &mut self.transport {
-                stream.conn.send_close_notify();
-                let _ = stream.flush();
-            }
-            let _ = self.transport.socket().shutdown(std::net::Shutdown::Both);
-            self.closed = Some(ClientError::new("closed", "this side has disconnected", ""));
-        }
-    }
-
-    fn check_open(&self) -> Result<(), ClientError> {
-        self.closed.clone().map_or(Ok(()), Err)
-    }
-
-    fn fail(&mut self, error: ClientError) -> ClientError {
-        self.closed.get_or_insert(error).clone()
-    }
-
-    fn fresh_id(&mut self) -> u16 {
-        self.next_id = self.next_id.checked_add(1).unwrap_or(1);
-        self.next_id
-    }
-
-    fn send(&mut self, packet: &Packet<'_>) -> Result<(), ClientError> {
-        let mut bytes = Vec::new();
-        packet.encode(self.version, &mut bytes);
-        // [MQTT-3.2.2-15]
-        if bytes.len() > self.server_max_packet as usize {
-            return Err(ClientError::new(
-                "packet-too-large",
-                format!(
-                    "packet of {} bytes is larger than the {} that the server takes",
-                    bytes.len(),
-                    self.server_max_packet
-                ),
-                "send less at a time, or raise limits.max_packet_size of the broker",
-            ));
-        }
-        if self.ws.is_some() {
-            let mut framed = Vec::new();
-            ws::encode_binary(CLIENT_ROLE, &bytes, &mut framed);
-            bytes = framed;
-        }
-        self.last_sent = Instant::now();
-        self.transport.write_all(&bytes).map_err(|e| {
-            let error = gone(&e);
-            self.fail(error)
+    /// Up to `max` messages and all results, waiting up to `timeout` for the first. An error once the connection is
+    /// over and nothing is left.
+    pub fn poll(&self, max: usize, timeout: Duration) -> Result<News, ClientError> {
+        self.until(timeout, |state| {
+            let has_news = state.session.has_results() || (max > 0 && state.session.has_messages());
+            has_news.then(|| {
+                let was_full = !state.session.wants_bytes();
+                let news = News {
+                    messages: state.session.take_messages(max),
+                    results: state.session.take_results(),
+                };
+                if was_full || state.session.pending() > 0 {
+                    self.shared.wake();
+                }
+                news
+            })
+        })
+        .map(|news| {
+            news.unwrap_or(News {
+                messages: Vec::new(),
+                results: Vec::new(),
+            })
         })
     }
 
-    fn say_connect(&mut self, config: &ClientConfig) -> Result<(), ClientError> {
-        let mut properties = PropertyBuf::new();
-        if let Some(seconds) = config.session_expiry {
-            properties.push(Property::SessionExpiry(seconds));
-        }
-        let mut will_properties = PropertyBuf::new();
-        let mut will_payload = Vec::new();
-        if let Some(will) = &config.will {
-            if will.delay > 0 {
-                will_properties.push(Property::WillDelay(will.delay));
-            }
-            will_payload = hex(&will.payload_hex)?;
-        }
-        let will = match &config.will {
-            None => None,
-            Some(will) => Some(Will {
-                qos: QoS::from_bits(will.qos).ok_or_else(|| misuse("will QoS is not 0, 1 or 2"))?,
-                retain: will.retain,
-                properties: will_properties.as_properties(),
-                topic: &will.topic,
-                payload: &will_payload,
-            }),
-        };
-        let connect = Connect {
-            version: self.version,
-            clean_start: config.clean_start,
-            keep_alive: config.keep_alive,
-            properties: properties.as_properties(),
-            client_id: &config.client_id,
-            will,
-            username: config.username.as_deref(),
-            password: config.password.as_deref().map(str::as_bytes),
-        };
-        self.send(&Packet::Connect(connect))
+    /// The result of one ticket, waiting up to `timeout`; `None` when it has not come.
+    pub fn result(&self, ticket: u64, timeout: Duration) -> Result<Option<Vec<u8>>, ClientError> {
+        self.shared.wake();
+        self.until(timeout, |state| state.session.take_result(ticket))
     }
 
-    fn await_connack(&mut self, deadline: Instant) -> Result<(), ClientError> {
-        while self.connack.is_null() {
-            self.check_open()?;
-            if Instant::now() >= deadline {
-                let mend = "look at the log of the broker; it may be busy, or not speak MQTT";
-                return Err(ClientError::new(
-                    "timeout",
-                    "server did not answer CONNECT in time",
-                    mend,
-                ));
-            }
-            self.pump(deadline)?;
-        }
-        Ok(())
+    /// Whether another publish is taken, waiting up to `timeout` for it.
+    pub fn has_room(&self, timeout: Duration) -> Result<bool, ClientError> {
+        self.until(timeout, |state| state.session.has_room().then_some(true))
+            .map(|room| room.unwrap_or(false))
     }
 
-    fn await_answer(&mut self, packet_id: u16, timeout: Duration, what: &str) -> Result<Vec<u8>, ClientError> {
+    /// Why it is over, as far as it is.
+    pub fn closing(&self) -> Option<Closing> {
+        self.shared.lock().session.closing().cloned()
+    }
+
+    /// Say DISCONNECT and close, after all that was published; whether that is done within `timeout`. Calling it again
+    /// does nothing else.
+    pub fn disconnect(&self, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;
+        let mut state = self.shared.lock();
+        state.session.leave();
+        self.shared.wake();
+        while !state.is_over {
+            let (next, in_time) = self.shared.wait(state, deadline);
+            state = next;
+            if !in_time {
+                return state.is_over;
+            }
+        }
+        true
+    }
+
+    fn wake_for(&self, state: &MutexGuard<'_, State>) {
+        if state.session.pending() >= WORTH_A_WRITE {
+            self.shared.wake();
+        }
+    }
+
+    /// Look at the state until `found` has something, the connection is over, or `timeout` has passed.
+    fn until<T>(
+        &self,
+        timeout: Duration,
+        mut found: impl FnMut(&mut State) -> Option<T>,
+    ) -> Result<Option<T>, ClientError> {
+        let deadline = Instant::now() + timeout;
+        let mut state = self.shared.lock();
         loop {
-            if let Some(codes) = self.answers.remove(&packet_id) {
-                return Ok(codes);
+            if std::mem::take(&mut state.is_rung) {
+                let _ = (&self.bell).read(&mut [0; 8]);
             }
-            self.check_open()?;
-            if Instant::now() >= deadline {
-                return Err(ClientError::new(
-                    "timeout",
-                    format!("server sent no {what} in time"),
-                    "",
-                ));
+            if let Some(value) = found(&mut state) {
+                return Ok(Some(value));
             }
-            self.pump(deadline)?;
-        }
-    }
-
-    /// Read once, at most until `until`, and carry out what came.
-    fn pump(&mut self, until: Instant) -> Result<(), ClientError> {
-        self.stay_alive()?;
-        let mut wait = until.saturating_duration_since(Instant::now());
-        if !self.keep_alive.is_zero() {
-            wait = wait.min((self.keep_alive / 4).max(Duration::from_millis(100)));
-        }
-        if self.inbox.len() >= INBOX {
-            return Err(misuse("caller waits for an answer while its inbox is full"));
-        }
-        let _ = self
-            .transport
-            .socket()
-            .set_read_timeout(Some(wait.max(Duration::from_millis(1))));
-        let mut chunk = std::mem::take(&mut self.chunk);
-        let outcome = self.transport.read(&mut chunk);
-        let result = match outcome {
-            Ok(0) => Err(self.fail(ClientError::new(
-                "closed",
-                "server closed the connection",
-                "look at its log",
-            ))),
-            Ok(n) => self.take_in(chunk.get_mut(..n).unwrap_or_default()),
-            Err(e)
-                if matches!(
-                    e.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted
-                ) =>
-            {
-                Ok(())
+            if let Some(closing) = state.session.closing() {
+                return Err(closing.error.clone());
             }
-            Err(e) => {
-                let error = gone(&e);
-                Err(self.fail(error))
+            let (next, in_time) = self.shared.wait(state, deadline);
+            state = next;
+            if !in_time {
+                return Ok(None);
             }
-        };
-        self.chunk = chunk;
-        // What was received before the end is still the caller's.
-        if result.is_err() && !self.inbox.is_empty() {
-            Ok(())
-        } else {
-            result
         }
-    }
-
-    fn stay_alive(&mut self) -> Result<(), ClientError> {
-        if self.keep_alive.is_zero() {
-            return Ok(());
-        }
-        if self
-            .pinged
-            .is_some_and(|at| at.elapsed() > self.keep_alive.min(self.timeout))
-        {
-            return Err(self.fail(ClientError::new("timeout", "server did not answer PINGREQ", "")));
-        }
-        if self.pinged.is_none() && self.last_sent.elapsed() >= self.keep_alive * 3 / 4 {
-            self.pinged = Some(Instant::now());
-            self.send(&Packet::Pingreq)?;
-        }
-        Ok(())
     }
 }
 
 impl Drop for Client {
     fn drop(&mut self) {
-        self.disconnect();
+        self.disconnect(Duration::ZERO);
     }
-}
-
-fn plain_ack(packet_id: u16) -> Ack<'static> {
-    Ack {
-        packet_id,
-        reason: 0,
-        properties: Properties::EMPTY,
-    }
-}
-
-fn misuse(what: &str) -> ClientError {
-    ClientError::new("config-invalid", what, "")
 }

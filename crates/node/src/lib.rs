@@ -29,8 +29,8 @@ mod tls;
 mod users;
 pub mod ws;
 
-pub use client::{Client, ClientError, Message};
-pub use config::{ClientConfig, ListenerKind, NodeConfig, RevokedConfig, default_limits};
+pub use client::{Client, ClientConfig, ClientError, Closing, Done, Message, News, Outgoing, Taken};
+pub use config::{ListenerKind, NodeConfig, RevokedConfig, default_limits};
 pub use keep::{store_backup, store_check, store_restore, store_stats};
 pub use link::Ended;
 pub use node::{Node, NodeError, explain_rule};

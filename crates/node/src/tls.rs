@@ -13,7 +13,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ProducesTickets, VerifierBuilderError, WebPkiClientVerifier};
-use rustls::{ClientConfig, Error, RootCertStore, ServerConfig};
+use rustls::{RootCertStore, ServerConfig};
 use std::sync::Arc;
 
 mod identities;
@@ -58,7 +58,7 @@ pub fn policy(kind: ListenerKind) -> Policy<'static> {
     }
 }
 
-fn provider() -> Arc<CryptoProvider> {
+pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
@@ -169,7 +169,7 @@ fn chain_verifier(
     })
 }
 
-fn revocation_lists(pem: &str) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsFault> {
+pub fn revocation_lists(pem: &str) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsFault> {
     let unreadable = |why: &str| {
         fault(
             "client-crl-invalid",
@@ -185,37 +185,7 @@ fn revocation_lists(pem: &str) -> Result<Vec<CertificateRevocationListDer<'stati
     }
 }
 
-/// The configuration of our own client: verified or not at all.
-pub fn client_config(ca_pem: &str, identity: Option<(&str, &str)>, alpn: &[u8]) -> Result<Arc<ClientConfig>, TlsFault> {
-    let roots = root_store(certificates(ca_pem, "ca-invalid", "the CA")?, "ca-invalid", "the CA")?;
-    let builder = ClientConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-        .map_err(|e| fault("config-invalid", format!("TLS versions cannot be set: {e}"), ""))?
-        .with_root_certificates(roots);
-    let mut config = match identity {
-        None => builder.with_no_client_auth(),
-        Some((certificate_pem, key_pem)) => {
-            let chain = certificates(certificate_pem, "certificate-invalid", "the client certificate")?;
-            let key = private_key(key_pem, "the client key")?;
-            builder.with_client_auth_cert(chain, key).map_err(|e| match e {
-                Error::InconsistentKeys(_) => fault(
-                    "key-mismatch",
-                    "client key does not belong to the client certificate",
-                    "use the key that the certificate was issued for",
-                ),
-                other => fault(
-                    "certificate-invalid",
-                    format!("client certificate cannot be used: {other}"),
-                    "issue a new one",
-                ),
-            })?
-        }
-    };
-    config.alpn_protocols = vec![alpn.to_vec()];
-    Ok(Arc::new(config))
-}
-
-fn certificates(pem: &str, code: &'static str, what: &str) -> Result<Vec<CertificateDer<'static>>, TlsFault> {
+pub fn certificates(pem: &str, code: &'static str, what: &str) -> Result<Vec<CertificateDer<'static>>, TlsFault> {
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
     match chain {
         Ok(chain) if !chain.is_empty() => Ok(chain),
@@ -228,7 +198,7 @@ fn certificates(pem: &str, code: &'static str, what: &str) -> Result<Vec<Certifi
     }
 }
 
-fn private_key(pem: &str, what: &str) -> Result<PrivateKeyDer<'static>, TlsFault> {
+pub fn private_key(pem: &str, what: &str) -> Result<PrivateKeyDer<'static>, TlsFault> {
     PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|e| {
         fault(
             "key-invalid",
@@ -238,7 +208,7 @@ fn private_key(pem: &str, what: &str) -> Result<PrivateKeyDer<'static>, TlsFault
     })
 }
 
-fn root_store(
+pub fn root_store(
     trusted: Vec<CertificateDer<'static>>,
     code: &'static str,
     what: &str,

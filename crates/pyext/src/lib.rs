@@ -6,11 +6,11 @@
 
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
-use sealmq_codec::{QoS, RetainHandling, SubscribeOptions};
-use sealmq_node::{ClientConfig, ClientError, NodeConfig, NodeError, Retain, RevokedConfig, Wanted, describe};
+use sealmq_node::{ClientError, NodeConfig, NodeError, Retain, RevokedConfig, Wanted, describe};
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::time::Duration;
+
+mod client;
 
 pyo3::create_exception!(
     sealmq._engine,
@@ -217,131 +217,13 @@ fn encode_packet(version: &str, packet: &str) -> PyResult<Vec<u8>> {
     Ok(bytes)
 }
 
-/// `(topic, payload, qos, retain, properties JSON)`.
-type MessageTuple = (String, Vec<u8>, u8, bool, String);
-
-#[pyclass(frozen, module = "sealmq._engine")]
-struct Client {
-    inner: Mutex<sealmq_node::Client>,
-}
-
-impl Client {
-    /// Run `work` on the connection with the interpreter released.
-    fn with<T: Send>(
-        &self,
-        py: Python<'_>,
-        work: impl FnOnce(&mut sealmq_node::Client) -> Result<T, ClientError> + Send,
-    ) -> PyResult<T> {
-        py.detach(|| match self.inner.lock() {
-            Ok(mut client) => work(&mut client).map_err(Failure::from),
-            Err(_) => Err(unfit("client broke in an earlier call")),
-        })
-        .map_err(PyErr::from)
-    }
-}
-
-/// Reason codes as a list of numbers; a `Vec<u8>` would become `bytes`.
-fn as_numbers(codes: Vec<u8>) -> Vec<u16> {
-    codes.into_iter().map(u16::from).collect()
-}
-
-#[pymethods]
-impl Client {
-    #[staticmethod]
-    fn connect(py: Python<'_>, config: &str) -> PyResult<Client> {
-        let config: ClientConfig = serde_json::from_str(config).map_err(Failure::from)?;
-        let client = py
-            .detach(|| sealmq_node::Client::connect(&config))
-            .map_err(Failure::from)?;
-        Ok(Client {
-            inner: Mutex::new(client),
-        })
-    }
-
-    fn connack(&self, py: Python<'_>) -> PyResult<String> {
-        self.with(py, |client| Ok(client.connack().to_string()))
-    }
-
-    #[pyo3(signature = (topic, payload, qos, retain, properties, timeout_ms))]
-    #[allow(clippy::too_many_arguments, reason = "the signature of the contract")]
-    fn publish(
-        &self,
-        py: Python<'_>,
-        topic: &str,
-        payload: &[u8],
-        qos: u8,
-        retain: bool,
-        properties: Option<&str>,
-        timeout_ms: u64,
-    ) -> PyResult<u8> {
-        let qos = QoS::from_bits(qos).ok_or_else(|| unfit("QoS is not 0, 1 or 2"))?;
-        let properties = properties
-            .map_or(Ok(serde_json::Value::Null), serde_json::from_str)
-            .map_err(Failure::from)?;
-        let timeout = Duration::from_millis(timeout_ms);
-        self.with(py, |client| {
-            client.publish(topic, payload, qos, retain, &properties, timeout)
-        })
-    }
-
-    fn subscribe(
-        &self,
-        py: Python<'_>,
-        filters: Vec<(String, u8, bool, bool, u8)>,
-        timeout_ms: u64,
-    ) -> PyResult<Vec<u16>> {
-        let mut wanted = Vec::with_capacity(filters.len());
-        for (filter, qos, no_local, retain_as_published, retain_handling) in filters {
-            let qos = QoS::from_bits(qos).ok_or_else(|| unfit("QoS is not 0, 1 or 2"))?;
-            let retain_handling = match retain_handling {
-                0 => RetainHandling::SendAlways,
-                1 => RetainHandling::SendIfNew,
-                2 => RetainHandling::DoNotSend,
-                _ => return Err(unfit("retain handling is not 0, 1 or 2").into()),
-            };
-            wanted.push((
-                filter,
-                SubscribeOptions {
-                    qos,
-                    no_local,
-                    retain_as_published,
-                    retain_handling,
-                },
-            ));
-        }
-        self.with(py, |client| {
-            client
-                .subscribe(&wanted, Duration::from_millis(timeout_ms))
-                .map(as_numbers)
-        })
-    }
-
-    fn unsubscribe(&self, py: Python<'_>, filters: Vec<String>, timeout_ms: u64) -> PyResult<Vec<u16>> {
-        self.with(py, |client| {
-            client
-                .unsubscribe(&filters, Duration::from_millis(timeout_ms))
-                .map(as_numbers)
-        })
-    }
-
-    fn next_message(&self, py: Python<'_>, timeout_ms: u64) -> PyResult<Option<MessageTuple>> {
-        let message = self.with(py, |client| client.next_message(Duration::from_millis(timeout_ms)))?;
-        Ok(message.map(|m| (m.topic, m.payload, m.qos, m.retain, m.properties.to_string())))
-    }
-
-    fn disconnect(&self, py: Python<'_>) -> PyResult<()> {
-        self.with(py, |client| {
-            client.disconnect();
-            Ok(())
-        })
-    }
-}
-
 #[pymodule]
 mod _engine {
     #[pymodule_export]
+    use super::client::Client;
+    #[pymodule_export]
     use super::{
-        Client, EngineError, Node, decode_packets, default_limits, encode_packet, explain_rule, store_backup,
+        EngineError, Node, decode_packets, default_limits, encode_packet, explain_rule, store_backup,
         store_check, store_restore, store_stats,
     };
 

@@ -1,4 +1,48 @@
-"""The MQTT client: a target, an identity, and a connection over verified TLS.
+"""The MQTT client: for asyncio (`Client`) and as blocking calls (`Connection`), over one data plane.
 
-It refuses to connect without verifying the server.
+It refuses to connect without verifying the server, and to load asyncio for those who only want `Connection`.
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sealmq.client.backoff import Backoff
+    from sealmq.client.client import Client
+    from sealmq.client.connection import Connection
+    from sealmq.client.identity import Identity
+    from sealmq.client.message import Message, Properties, Will
+    from sealmq.client.subscription import SubscribeOptions
+    from sealmq.client.target import Target
+
+__all__ = [
+    "Backoff",
+    "Client",
+    "Connection",
+    "Identity",
+    "Message",
+    "Properties",
+    "SubscribeOptions",
+    "Target",
+    "Will",
+]
+
+_HOMES = {
+    "Backoff": "backoff",
+    "Client": "client",
+    "Connection": "connection",
+    "Identity": "identity",
+    "Message": "message",
+    "Properties": "message",
+    "SubscribeOptions": "subscription",
+    "Target": "target",
+    "Will": "message",
+}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,32 +1,128 @@
-//! From an address to a verified channel: TCP, TLS, WebSocket; and what each failure means to the caller.
+//! From an address to a verified channel: names, TCP, TLS, WebSocket.
+//!
+//! Refuses to know MQTT. One deadline holds for all of it, so that a server which drips bytes wins nothing.
 
-use super::{ClientError, Transport};
-use crate::config::ClientConfig;
+use super::channel::Channel;
+use super::config::ClientConfig;
+use super::fault::{ClientError, misuse, tls_error};
+use super::trust::Tickets;
 use crate::http::{self, Answer};
-use crate::tls;
+use mio::{Events, Interest, Poll, Token};
+use rustls::ClientConnection;
 use rustls::pki_types::ServerName;
-use rustls::{CertificateError, ClientConnection, Error as TlsError, StreamOwned};
 use std::io;
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
-pub(super) fn gone(error: &io::Error) -> ClientError {
-    if let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()) {
-        return tls_error(tls, "");
+/// The socket in the poll.
+pub(super) const SOCKET: Token = Token(0);
+/// Bytes of an answer to the WebSocket request.
+const MAX_ANSWER: usize = 64 * 1024;
+
+/// A verified channel, registered with `poll`, and MQTT bytes that came with its establishment.
+pub(super) fn establish(
+    config: &ClientConfig,
+    tickets: &Tickets,
+    poll: &mut Poll,
+    deadline: Instant,
+    is_wanted: &dyn Fn() -> bool,
+) -> Result<(Channel, Vec<u8>), ClientError> {
+    let host = config
+        .server_name
+        .as_deref()
+        .unwrap_or(&config.host)
+        .trim_matches(['[', ']'])
+        .to_owned();
+    // What is wrong with the configuration is told before the network is asked.
+    let tls = match config.scheme.as_str() {
+        "mqtt" if config.allow_plaintext => None,
+        "mqtt" => {
+            return Err(ClientError::new(
+                "plaintext-refused",
+                "mqtt:// would send everything in clear",
+                "use mqtts://, or permit plaintext in the [dangerous] table",
+            ));
+        }
+        "mqtts" | "wss" => {
+            let name = ServerName::try_from(host.clone()).map_err(|_| {
+                ClientError::new(
+                    "tls-name",
+                    format!("{host} is no host name or address"),
+                    "check the URL",
+                )
+            })?;
+            let tls = ClientConnection::new(tickets.tls_config(config)?, name);
+            Some(tls.map_err(|e| tls_error(&e, &host))?)
+        }
+        other => return Err(misuse(&format!("scheme {other} is not known"))),
+    };
+    let socket = dial(config, deadline)?;
+    let mut channel = Channel::new(mio::net::TcpStream::from_std(socket), tls, host);
+    let interest = Interest::READABLE | Interest::WRITABLE;
+    poll.registry()
+        .register(&mut channel.socket, SOCKET, interest)
+        .map_err(|e| ClientError::new("environment", format!("socket cannot be watched: {e}"), ""))?;
+    let mut wait = Wait {
+        poll,
+        deadline,
+        is_wanted,
+    };
+    let mut early = Vec::new();
+    channel.flush()?;
+    while channel.is_handshaking() {
+        wait.turn(&mut channel, &mut early, "TLS handshake did not end in time")?;
     }
-    match error.kind() {
-        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => ClientError::new(
-            "closed",
-            "server closed the connection without a word",
-            "look at its log",
-        ),
-        _ => ClientError::new("closed", format!("connection failed: {error}"), ""),
+    if config.scheme == "wss" {
+        early = upgrade(config, &mut channel, early, &mut wait)?;
+    }
+    Ok((channel, early))
+}
+
+/// Waiting for the server while the channel is made.
+struct Wait<'a> {
+    poll: &'a mut Poll,
+    deadline: Instant,
+    is_wanted: &'a dyn Fn() -> bool,
+}
+
+impl Wait<'_> {
+    /// Wait for the network once, and read and write what it allows.
+    fn turn(&mut self, channel: &mut Channel, plain: &mut Vec<u8>, what: &'static str) -> Result<(), ClientError> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(ClientError::new("timeout", what, "check what listens there"));
+        }
+        let mut events = Events::with_capacity(4);
+        match self.poll.poll(&mut events, Some(left)) {
+            Err(e) if e.kind() != io::ErrorKind::Interrupted => {
+                return Err(ClientError::new("environment", format!("waiting failed: {e}"), ""));
+            }
+            _ => {}
+        }
+        if !(self.is_wanted)() {
+            return Err(ClientError::new("closed", "this side has disconnected", ""));
+        }
+        loop {
+            let read = channel.read(plain);
+            channel.flush()?; // an alert has to leave too
+            let found = read?;
+            if found.ended {
+                return Err(ClientError::new(
+                    "closed",
+                    "server closed the connection before MQTT",
+                    "look at its log",
+                ));
+            }
+            if !found.more {
+                return Ok(());
+            }
+        }
     }
 }
 
-pub(super) fn dial(config: &ClientConfig, timeout: Duration) -> Result<TcpStream, ClientError> {
+fn dial(config: &ClientConfig, deadline: Instant) -> Result<TcpStream, ClientError> {
     let target = format!("{}:{}", config.host, config.port);
-    let addresses: Vec<_> = (config.host.trim_matches(['[', ']']), config.port)
+    let addresses: Vec<SocketAddr> = (config.host.trim_matches(['[', ']']), config.port)
         .to_socket_addrs()
         .map_err(|e| {
             ClientError::new(
@@ -37,12 +133,16 @@ pub(super) fn dial(config: &ClientConfig, timeout: Duration) -> Result<TcpStream
         })?
         .collect();
     let mut last = None;
-    for address in addresses {
-        match TcpStream::connect_timeout(&address, timeout) {
+    for (tried, address) in addresses.iter().enumerate() {
+        // A silent address must not use up the time of the next one.
+        let left = deadline.saturating_duration_since(Instant::now());
+        let share = left / (addresses.len() - tried) as u32;
+        match TcpStream::connect_timeout(address, share.max(Duration::from_millis(1))) {
             Ok(socket) => {
                 let _ = socket.set_nodelay(true);
-                let _ = socket.set_read_timeout(Some(timeout));
-                let _ = socket.set_write_timeout(Some(timeout));
+                socket
+                    .set_nonblocking(true)
+                    .map_err(|e| ClientError::new("environment", format!("socket cannot be used: {e}"), ""))?;
                 return Ok(socket);
             }
             Err(e) => last = Some(e),
@@ -64,145 +164,40 @@ pub(super) fn dial(config: &ClientConfig, timeout: Duration) -> Result<TcpStream
     })
 }
 
-pub(super) fn secure(
+/// Open the WebSocket; what came behind the answer, unframed.
+fn upgrade(
     config: &ClientConfig,
-    mut socket: TcpStream,
-    is_websocket: bool,
-) -> Result<Transport, ClientError> {
-    let identity = config.certificate_pem.as_deref().zip(config.key_pem.as_deref());
-    let alpn: &[u8] = if is_websocket { b"http/1.1" } else { b"mqtt" };
-    let tls = tls::client_config(&config.ca_pem, identity, alpn)
-        .map_err(|fault| ClientError::new(fault.code, fault.what, fault.mend))?;
-    let host = config
-        .server_name
-        .as_deref()
-        .unwrap_or(&config.host)
-        .trim_matches(['[', ']'])
-        .to_owned();
-    let name = ServerName::try_from(host.clone()).map_err(|_| {
-        ClientError::new(
-            "tls-name",
-            format!("{host} is no host name or address"),
-            "check the URL",
-        )
-    })?;
-    let mut conn = ClientConnection::new(tls, name).map_err(|e| tls_error(&e, &host))?;
-    while conn.is_handshaking() {
-        match conn.complete_io(&mut socket) {
-            Ok(_) => {}
-            Err(e) if e.kind() == io::ErrorKind::InvalidData => {
-                return Err(match e.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()) {
-                    Some(tls) => tls_error(tls, &host),
-                    None => ClientError::new("tls-broken", format!("TLS handshake failed: {e}"), ""),
-                });
-            }
-            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-                return Err(ClientError::new(
-                    "timeout",
-                    "TLS handshake did not end in time",
-                    "check what listens there",
-                ));
-            }
-            Err(_) => {
-                return Err(ClientError::new(
-                    "tls-closed",
-                    "server closed the connection during the TLS handshake",
-                    "check that the port speaks TLS, and look at the log of the server",
-                ));
-            }
-        }
-    }
-    Ok(Transport::Tls(Box::new(StreamOwned::new(conn, socket))))
-}
-
-/// What a TLS error means for somebody who wants to connect.
-fn tls_error(error: &TlsError, host: &str) -> ClientError {
-    match error {
-        TlsError::InvalidCertificate(fault) => match fault {
-            CertificateError::UnknownIssuer => ClientError::new(
-                "tls-untrusted-issuer",
-                "server certificate was not issued by the CA that was given",
-                "give the CA of this broker: `sealmq ca export` there, --cafile here",
-            ),
-            // The names match and the key does not: a CA that was made anew, or a stranger that took its name.
-            CertificateError::BadSignature => ClientError::new(
-                "tls-untrusted-issuer",
-                "server certificate names the CA that was given, but another key signed it",
-                "give the CA of this broker: `sealmq ca export` there, --cafile here",
-            ),
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => ClientError::new(
-                "tls-wrong-name",
-                format!("server certificate is not for {host}: {fault}"),
-                "connect by a name in the certificate, or add this one to tls.extra_names of the broker",
-            ),
-            CertificateError::Expired | CertificateError::ExpiredContext { .. } => ClientError::new(
-                "tls-expired",
-                format!("server certificate has expired: {fault}"),
-                "renew it, or check the clock here",
-            ),
-            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => ClientError::new(
-                "tls-not-yet-valid",
-                format!("server certificate is not valid yet: {fault}"),
-                "check the clock here",
-            ),
-            other => ClientError::new(
-                "tls-certificate",
-                format!("server certificate cannot be accepted: {other}"),
-                "",
-            ),
-        },
-        TlsError::AlertReceived(alert) => ClientError::new(
-            "tls-refused",
-            format!("server ended the connection with TLS alert {alert:?}"),
-            "the refusal record of the broker says why: `sealmq status` shows the last ones",
-        ),
-        TlsError::InvalidMessage(_) => ClientError::new(
-            "tls-not-tls",
-            "server does not speak TLS on this port",
-            "check host and port",
-        ),
-        other => ClientError::new("tls-broken", format!("TLS failed: {other}"), ""),
-    }
-}
-
-pub(super) fn upgrade(
-    config: &ClientConfig,
-    transport: &mut Transport,
-    deadline: Instant,
+    channel: &mut Channel,
+    mut answer: Vec<u8>,
+    wait: &mut Wait<'_>,
 ) -> Result<Vec<u8>, ClientError> {
     let mut key = [0; 16];
     getrandom::fill(&mut key)
         .map_err(|e| ClientError::new("environment", format!("system has no randomness: {e}"), ""))?;
     let path = if config.path.is_empty() { "/mqtt" } else { &config.path };
-    let request = http::request(&format!("{}:{}", config.host, config.port), path, &key)
+    let mut request = http::request(&format!("{}:{}", config.host, config.port), path, &key)
         .map_err(|fault| ClientError::new("config-invalid", fault.sentence(), "check the URL"))?;
-    transport.write_all(&request).map_err(|e| gone(&e))?;
-    let mut answer = Vec::new();
-    let mut chunk = [0; 4096];
+    channel.write(&mut request);
+    channel.flush()?;
     loop {
         match http::accept_response(&answer, &key) {
-            Answer::Open { consumed } => return Ok(answer.split_off(consumed)),
+            Answer::Open { consumed } => {
+                let mut framed = answer.split_off(consumed);
+                let mut plain = Vec::new();
+                channel.speak_websocket(config.bounds.max_packet as usize);
+                channel.unframe(&mut framed, &mut plain)?;
+                return Ok(plain);
+            }
             Answer::Refused { cause, sentence } => {
                 return Err(ClientError::new(cause, sentence, "check path and port of the URL"));
             }
-            Answer::NeedMore if Instant::now() >= deadline => {
-                return Err(ClientError::new(
-                    "timeout",
-                    "server did not answer the WebSocket request in time",
-                    "",
-                ));
+            Answer::NeedMore if answer.len() > MAX_ANSWER => {
+                return Err(super::fault::peer_fault("server answers the WebSocket request without end"));
             }
-            Answer::NeedMore => match transport.read(&mut chunk) {
-                Ok(0) => {
-                    return Err(ClientError::new(
-                        "closed",
-                        "server closed the connection instead of a WebSocket",
-                        "",
-                    ));
-                }
-                Ok(n) => answer.extend_from_slice(chunk.get(..n).unwrap_or_default()),
-                Err(e) => return Err(gone(&e)),
-            },
+            Answer::NeedMore => {
+                let what = "server did not answer the WebSocket request in time";
+                wait.turn(channel, &mut answer, what)?;
+            }
         }
     }
 }

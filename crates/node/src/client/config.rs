@@ -1,0 +1,99 @@
+//! What a client connection needs, as it crosses the border in JSON.
+//!
+//! Refuses to know where it came from.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+/// One connection. Secrets are in here: no `Debug`.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientConfig {
+    pub scheme: String,
+    pub host: String,
+    pub port: u16,
+    #[serde(default)]
+    pub path: String,
+    #[serde(default)]
+    pub trust: TrustConfig,
+    #[serde(default)]
+    pub certificate_pem: Option<String>,
+    #[serde(default)]
+    pub key_pem: Option<String>,
+    #[serde(default)]
+    pub server_name: Option<String>,
+    pub version: String,
+    pub client_id: String,
+    pub keep_alive: u16,
+    pub clean_start: bool,
+    #[serde(default)]
+    pub username: Option<String>,
+    #[serde(default)]
+    pub password_hex: Option<String>,
+    /// Of CONNECT, in the words of [`super::properties`].
+    #[serde(default)]
+    pub properties: Value,
+    #[serde(default)]
+    pub will: Option<WillConfig>,
+    #[serde(default)]
+    pub bounds: Bounds,
+    pub timeout_ms: u64,
+    #[serde(default)]
+    pub allow_plaintext: bool,
+}
+
+/// How the server is verified; see [`super::trust`].
+#[derive(Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrustConfig {
+    pub ca_pem: String,
+    /// Anchors that this library cannot use are skipped: the folder of a system holds what its owner never chose.
+    pub is_system_store: bool,
+    pub crls_pem: String,
+    /// SHA-256 of a SubjectPublicKeyInfo, 64 hexadecimal digits each; none: no pinning.
+    pub pins: Vec<String>,
+    /// For tests of what must not be done: any certificate is believed.
+    pub dangerous_unverified: bool,
+}
+
+/// The will of a CONNECT.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WillConfig {
+    pub topic: String,
+    pub payload_hex: String,
+    pub qos: u8,
+    pub retain: bool,
+    #[serde(default)]
+    pub properties: Value,
+}
+
+/// What a client keeps at most; each has a default.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Bounds {
+    /// The largest packet taken, bytes; told to a server of MQTT 5.
+    pub max_packet: u32,
+    /// Messages received and not yet asked for; beyond either bound the connection is not read.
+    pub inbox_messages: usize,
+    pub inbox_bytes: usize,
+    /// Bytes of publishes that wait for the network or for an acknowledgement.
+    pub outbox_bytes: usize,
+    /// Messages of QoS 1 and 2 that a server of MQTT 5 may send before the first is taken.
+    pub receive_maximum: u16,
+    /// Topic aliases that a server of MQTT 5 may set.
+    pub topic_aliases: u16,
+}
+
+impl Default for Bounds {
+    fn default() -> Bounds {
+        Bounds {
+            max_packet: 64 << 20,
+            inbox_messages: 20_000,
+            inbox_bytes: 16 << 20,
+            outbox_bytes: 16 << 20,
+            receive_maximum: 4096,
+            topic_aliases: 32,
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! What can go wrong for a client, in words: a stable code, a sentence, the mend.
+//!
+//! Refuses to know where the fault was found.
+
+use super::trust::PinMismatch;
+use rustls::{CertificateError, Error as TlsError};
+use std::io;
+
+/// A stable code, a sentence, the mend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientError {
+    pub code: &'static str,
+    pub what: String,
+    pub mend: String,
+}
+
+impl ClientError {
+    pub(super) fn new(code: &'static str, what: impl Into<String>, mend: impl Into<String>) -> ClientError {
+        ClientError {
+            code,
+            what: what.into(),
+            mend: mend.into(),
+        }
+    }
+}
+
+/// The caller broke the contract.
+pub(super) fn misuse(what: &str) -> ClientError {
+    ClientError::new("config-invalid", what, "")
+}
+
+/// The server broke MQTT.
+pub(super) fn peer_fault(what: impl Into<String>) -> ClientError {
+    ClientError::new("peer-fault", what, "")
+}
+
+/// The network ended a connection.
+pub(super) fn gone(error: &io::Error) -> ClientError {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => ClientError::new(
+            "closed",
+            "server closed the connection without a word",
+            "look at its log",
+        ),
+        _ => ClientError::new("closed", format!("connection failed: {error}"), ""),
+    }
+}
+
+/// What a TLS error means for somebody who wants to connect to `host`.
+pub(super) fn tls_error(error: &TlsError, host: &str) -> ClientError {
+    match error {
+        TlsError::InvalidCertificate(fault) => certificate_error(fault, host),
+        TlsError::AlertReceived(alert) => ClientError::new(
+            "tls-refused",
+            format!("server ended the connection with TLS alert {alert:?}"),
+            "the refusal record of the broker says why: `sealmq status` shows the last ones",
+        ),
+        TlsError::InvalidMessage(_) => ClientError::new(
+            "tls-not-tls",
+            "server does not speak TLS on this port",
+            "check host and port",
+        ),
+        other => ClientError::new("tls-broken", format!("TLS failed: {other}"), ""),
+    }
+}
+
+fn certificate_error(fault: &CertificateError, host: &str) -> ClientError {
+    match fault {
+        CertificateError::UnknownIssuer => ClientError::new(
+            "tls-untrusted-issuer",
+            "server certificate was not issued by the CA that was given",
+            "give the CA of this broker: `sealmq ca export` there, --cafile here",
+        ),
+        // The names match and the key does not: a CA that was made anew, or a stranger that took its name.
+        CertificateError::BadSignature => ClientError::new(
+            "tls-untrusted-issuer",
+            "server certificate names the CA that was given, but another key signed it",
+            "give the CA of this broker: `sealmq ca export` there, --cafile here",
+        ),
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => ClientError::new(
+            "tls-wrong-name",
+            format!("server certificate is not for {host}: {fault}"),
+            "connect by a name in the certificate, or add this one to tls.extra_names of the broker",
+        ),
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => ClientError::new(
+            "tls-expired",
+            format!("server certificate has expired: {fault}"),
+            "renew it, or check the clock here",
+        ),
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => ClientError::new(
+            "tls-not-yet-valid",
+            format!("server certificate is not valid yet: {fault}"),
+            "check the clock here",
+        ),
+        CertificateError::Revoked => ClientError::new(
+            "tls-revoked",
+            "server certificate is on the revocation list that was given",
+            "do not connect; the broker needs a new certificate",
+        ),
+        CertificateError::UnknownRevocationStatus => ClientError::new(
+            "tls-revocation-unknown",
+            "no revocation list that was given speaks of the server certificate",
+            "give the list of the CA that issued it: `sealmq ca export` there, --crl here",
+        ),
+        CertificateError::Other(other) => match other.0.downcast_ref::<PinMismatch>() {
+            Some(mismatch) => ClientError::new(
+                "tls-pin-mismatch",
+                format!("no key in the chain of the server is pinned: its own is {}", mismatch.leaf),
+                "somebody is in between, or the keys were replaced: `sealmq pin show` on a way that you trust",
+            ),
+            None => unacceptable(fault),
+        },
+        other => unacceptable(other),
+    }
+}
+
+fn unacceptable(fault: &CertificateError) -> ClientError {
+    ClientError::new(
+        "tls-certificate",
+        format!("server certificate cannot be accepted: {fault}"),
+        "",
+    )
+}

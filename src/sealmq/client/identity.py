@@ -1,0 +1,163 @@
+"""Whom a client believes and what it shows: trust anchors, revocation lists, pins, and its own certificate with the key.
+
+It refuses to verify anything; the data plane does, in the handshake.
+"""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sealmq.errors import ConfigError, UsageError
+
+_BUNDLE = {"ca": "ca.pem", "certificate": "cert.pem", "key": "key.pem"}
+_CERTIFICATE_FILES = (".pem", ".crt", ".cer", ".0")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Trust anchors for the server (`ca`), and the client's certificate with its key; PEM throughout.
+
+    `crls` are revocation lists: a server on one of them is refused, and so is one that none of them speaks of. `pins` are
+    SHA-256 hashes (hex) of SubjectPublicKeyInfos, one of which has to be in the server's verified chain; two at least, so
+    that a lost key does not lose the fleet. Prints without the key.
+    """
+
+    ca: bytes = b""
+    certificate: bytes | None = None
+    key: bytes | None = field(default=None, repr=False)
+    crls: bytes = b""
+    pins: tuple[str, ...] = ()
+    is_system: bool = field(default=False, kw_only=True)
+    dangers: frozenset[str] = field(default=frozenset(), init=False)
+    """What `sealmq.dangerous` has switched off."""
+
+    def __post_init__(self) -> None:
+        """Raises `UsageError` for half a pair, for a single pin, and for a pin that is none."""
+        if (self.certificate is None) != (self.key is None):
+            raise UsageError("certificate and key go together", mend="give both --cert and --key")
+        if self.pins:
+            from sealmq.client.pins import checked
+
+            object.__setattr__(self, "pins", checked(self.pins))
+
+    @classmethod
+    def read(
+        cls,
+        *,
+        ca: Path | None,
+        certificate: Path | None = None,
+        key: Path | None = None,
+        crl: Path | None = None,
+        pins: tuple[str, ...] = (),
+    ) -> Identity:
+        """Read the files; `ca` may be a folder of certificates too. Raises `ConfigError` naming what cannot be read."""
+        return cls(
+            b"" if ca is None else _anchors(ca),
+            None if certificate is None else _file(certificate),
+            None if key is None else _file(key),
+            b"" if crl is None else _file(crl),
+            pins,
+        )
+
+    @classmethod
+    def bundle(cls, folder: Path) -> Identity:
+        """The folder that `sealmq device add` writes: `ca.pem`, `cert.pem`, `key.pem`, and `pins.txt` where there is one."""
+        files = {name: folder / file for name, file in _BUNDLE.items()}
+        listed = folder / "pins.txt"
+        if not listed.exists():
+            return cls.read(**files)
+        from sealmq.client.pins import read_list
+
+        return cls.read(**files, pins=read_list(listed))
+
+    @classmethod
+    def system(cls, *, certificate: Path | None = None, key: Path | None = None) -> Identity:
+        """Trust the public CAs that this machine trusts. Raises `ConfigError` when it has none."""
+        paths = ssl.get_default_verify_paths()
+        for place in (paths.cafile, paths.capath):
+            if place is not None and (found := _anchors(Path(place), is_empty_allowed=True)):
+                return cls(
+                    found,
+                    None if certificate is None else _file(certificate),
+                    None if key is None else _file(key),
+                    is_system=True,
+                )
+        raise ConfigError(
+            "this machine has no store of public CAs",
+            mend="install one (Debian: ca-certificates), or name the CA of the broker",
+            code="ca-missing",
+        )
+
+    @property
+    def device(self) -> str:
+        """The device id in the certificate, from its spiffe URI or its common name; empty when there is none."""
+        if self.certificate is None:
+            return ""
+        from cryptography import x509
+        from cryptography.x509.oid import NameOID
+
+        try:
+            leaf = x509.load_pem_x509_certificates(self.certificate)[0]
+        except ValueError:
+            return ""  # the data plane says what is wrong with it
+        try:
+            names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+            uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+        except x509.ExtensionNotFound:
+            uris = []
+        for uri in uris:
+            if uri.startswith("spiffe://") and "/device/" in uri:
+                return uri.rpartition("/device/")[2]
+        common = leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        return str(common[0].value) if common else ""
+
+    def as_config(self) -> dict[str, Any]:
+        """Its part of the configuration that `_engine.Client.open` takes."""
+        return {
+            "trust": {
+                "ca_pem": _text(self.ca),
+                "is_system_store": self.is_system,
+                "crls_pem": _text(self.crls),
+                "pins": list(self.pins),
+                "dangerous_unverified": "unverified" in self.dangers,
+            },
+            "certificate_pem": None if self.certificate is None else _text(self.certificate),
+            "key_pem": None if self.key is None else _text(self.key),
+            "allow_plaintext": "plaintext" in self.dangers,
+        }
+
+
+def _anchors(path: Path, *, is_empty_allowed: bool = False) -> bytes:
+    """The certificates in a file, or in the files of a folder, each once."""
+    if not path.is_dir():
+        return b"" if is_empty_allowed and not path.exists() else _file(path)
+    files = {one.resolve() for one in path.iterdir() if one.suffix in _CERTIFICATE_FILES}
+    found = b"\n".join(content for one in sorted(files) if b"BEGIN CERTIFICATE" in (content := _file(one)))
+    if not found and not is_empty_allowed:
+        raise ConfigError(
+            f"folder {path} holds no certificate in PEM form",
+            mend="name a folder of .pem or .crt files, or a file",
+            code="ca-missing",
+        )
+    return found
+
+
+def _file(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ConfigError(f"file {path} cannot be read: {reason}", mend="check path, owner and mode") from None
+
+
+def _text(pem: bytes) -> str:
+    try:
+        return pem.decode("ascii")
+    except UnicodeDecodeError:
+        raise ConfigError(
+            "a certificate or key file is not PEM: it holds bytes that are not ASCII",
+            mend="convert it: openssl x509 -inform DER -in FILE -out FILE.pem",
+        ) from None
