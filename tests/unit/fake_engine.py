@@ -78,7 +78,7 @@ class Client:
     """Answers with `codes` and hands out `messages`; `made` lists the clients with their configuration."""
 
     made = []
-    codes = [0]
+    codes = b"\0"
     messages = []
     fail = None
 
@@ -89,23 +89,34 @@ class Client:
         Client.made.append(self)
 
     @staticmethod
-    def connect(config):
-        if Client.fail:
-            raise EngineError(*Client.fail)
+    def open(config, previous):
         return Client(json.loads(config))
 
-    def publish(self, topic, payload, qos, retain, properties, timeout_ms):
+    def connack(self, timeout_ms):
+        if Client.fail:
+            raise EngineError(*Client.fail)
+        return json.dumps({"session_present": False})
+
+    def publish(self, topic, payload, qos, retain, properties):
         self.published.append((topic, payload, qos, retain, json.loads(properties or "{}")))
-        return Client.codes[0]
+        return len(self.published) if qos else 0
 
-    def subscribe(self, filters, timeout_ms):
-        return [Client.codes[0]] * len(filters)
+    def flush(self):
+        pass
 
-    def next_message(self, timeout_ms):
-        return Client.messages.pop(0) if Client.messages else None
+    def result(self, ticket, timeout_ms):
+        return Client.codes
 
-    def disconnect(self):
+    def subscribe(self, filters, properties):
+        return 1
+
+    def poll(self, most, timeout_ms):
+        taken, Client.messages = Client.messages[:most], Client.messages[most:]
+        return taken, []
+
+    def disconnect(self, timeout_ms):
         self.closed = True
+        return True
 
 
 def install(monkeypatch):
@@ -116,7 +127,7 @@ def install(monkeypatch):
     module.Client = Client
     for name, value in {"started": [], "fail": None}.items():
         monkeypatch.setattr(Node, name, value)
-    for name, value in {"made": [], "codes": [0], "messages": [], "fail": None}.items():
+    for name, value in {"made": [], "codes": b"\0", "messages": [], "fail": None}.items():
         monkeypatch.setattr(Client, name, value)
     monkeypatch.setitem(sys.modules, "sealmq._engine", module)
     monkeypatch.setattr(sealmq, "_engine", module, raising=False)

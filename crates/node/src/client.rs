@@ -111,10 +111,7 @@ impl Client {
     }
 
     /// Publish one after the other while there is room; what became of each that was taken.
-    pub fn publish_many<'a>(
-        &self,
-        messages: impl Iterator<Item = Outgoing<'a>>,
-    ) -> Result<Vec<Taken>, ClientError> {
+    pub fn publish_many<'a>(&self, messages: impl Iterator<Item = Outgoing<'a>>) -> Result<Vec<Taken>, ClientError> {
         let mut all = Vec::new();
         let mut state = self.shared.lock();
         for message in messages {
@@ -134,11 +131,7 @@ impl Client {
     }
 
     /// Subscribe; the ticket of its result, one code per filter.
-    pub fn subscribe(
-        &self,
-        filters: &[(String, SubscribeOptions)],
-        properties: &Value,
-    ) -> Result<u64, ClientError> {
+    pub fn subscribe(&self, filters: &[(String, SubscribeOptions)], properties: &Value) -> Result<u64, ClientError> {
         let ticket = self.shared.lock().session.subscribe(filters, properties)?;
         self.shared.wake();
         Ok(ticket)

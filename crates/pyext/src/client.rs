@@ -10,7 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// `(topic, payload, qos, retain, properties JSON or None)`.
-type Publish<'py> = (Bound<'py, PyString>, Bound<'py, PyBytes>, u8, bool, Option<Bound<'py, PyString>>);
+type Publish<'py> = (
+    Bound<'py, PyString>,
+    Bound<'py, PyBytes>,
+    u8,
+    bool,
+    Option<Bound<'py, PyString>>,
+);
 
 #[pyclass(frozen, module = "sealmq._engine")]
 pub struct Client {
@@ -125,7 +131,10 @@ impl Client {
             };
             wanted.push((filter, options));
         }
-        Ok(self.inner.subscribe(&wanted, &json(properties)?).map_err(Failure::from)?)
+        Ok(self
+            .inner
+            .subscribe(&wanted, &json(properties)?)
+            .map_err(Failure::from)?)
     }
 
     fn unsubscribe(&self, filters: Vec<String>) -> PyResult<u64> {

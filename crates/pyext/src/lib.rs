@@ -223,8 +223,8 @@ mod _engine {
     use super::client::Client;
     #[pymodule_export]
     use super::{
-        EngineError, Node, decode_packets, default_limits, encode_packet, explain_rule, store_backup,
-        store_check, store_restore, store_stats,
+        EngineError, Node, decode_packets, default_limits, encode_packet, explain_rule, store_backup, store_check,
+        store_restore, store_stats,
     };
 
     #[pymodule_export]

@@ -3,9 +3,11 @@
 It refuses to know how a connection is made; `sealmq.cli.dial` does.
 """
 
+import contextlib
 import os
 import select
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,31 +15,35 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sealmq.cli import dial, output
+from sealmq.cli.properties import PropertyCommand
 from sealmq.errors import UsageError
 
 if TYPE_CHECKING:
     from sealmq.client.connection import Connection
 
 _IDLE = 5.0  # seconds without a line after which the connection is looked after
+_PROGRESS = 2.0  # seconds after which a person is told how far it is
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
-@app.command()
+@app.command(cls=PropertyCommand)
+@dial.connecting
 def pub(
     ctx: typer.Context,
-    url: Annotated[str, typer.Argument(metavar="URL", help="mqtts://HOST[:8883] or wss://HOST[:8084]/mqtt")],
+    url: dial.URL,
     topic: Annotated[str, typer.Option("-t", "--topic", metavar="TOPIC", help="Topic to publish on.")],
     message: Annotated[str | None, typer.Option("-m", "--message", metavar="TEXT", help="The message.")] = None,
     file: Annotated[Path | None, typer.Option("-f", "--file", metavar="FILE", help="The message is this file.")] = None,
     null: Annotated[
         bool, typer.Option("-n", "--null-message", help="An empty message; with -r it clears the topic.")
     ] = False,
+    stdin: Annotated[bool, typer.Option("-s", "--stdin-file", help="The message is all of standard input.")] = False,
     lines: Annotated[bool, typer.Option("-l", "--stdin-line", help="One message per line of standard input.")] = False,
-    qos: Annotated[
-        int, typer.Option("-q", "--qos", metavar="0|1|2", parser=dial.qos, help="At most, at least, exactly once.")
-    ] = 0,
+    qos: dial.QOS = 0,
     retain: Annotated[bool, typer.Option("-r", "--retain", help="The broker keeps it for later subscribers.")] = False,
+    repeat: Annotated[int, typer.Option(min=1, metavar="N", help="Publish it N times.")] = 1,
+    repeat_delay: Annotated[float, typer.Option(min=0.0, metavar="SECONDS", help="Pause between them.")] = 0.0,
     content_type: Annotated[str | None, typer.Option(metavar="TYPE", help="Content type (MQTT 5).")] = None,
     response_topic: Annotated[
         str | None, typer.Option(metavar="TOPIC", help="Where an answer is wanted (MQTT 5).")
@@ -46,18 +52,8 @@ def pub(
     user_property: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="User property (MQTT 5); may repeat.")
     ] = None,
-    device: Annotated[
-        str | None, typer.Option("--as", metavar="ID", help="Act as this device of the data folder.")
-    ] = None,
-    client_id: Annotated[
-        str | None, typer.Option("-i", "--id", metavar="ID", help="Client id.  [default: DEVICE:pub-xxxx]")
-    ] = None,
-    cafile: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="CA certificates to verify the broker with.")
-    ] = None,
-    cert: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate of the client; needs --key.")] = None,
-    key: Annotated[Path | None, typer.Option(metavar="FILE", help="Private key of the client.")] = None,
-    version: Annotated[str, typer.Option("-V", "--protocol-version", metavar="5|311", help="MQTT version.")] = "5",
+    *,
+    who: dial.Who,
 ) -> None:
     """Publish one message, or each line of standard input with -l.
 
@@ -67,27 +63,28 @@ def pub(
     nobody answers.
     """
     from sealmq.client import reasons
-    from sealmq.client.connection import Properties
 
-    if [message is not None, file is not None, null, lines].count(True) != 1:
-        raise UsageError("what to publish is not clear", mend="give exactly one of -m TEXT, -f FILE, -n and -l")
-    properties = Properties(
+    if [message is not None, file is not None, null, stdin, lines].count(True) != 1:
+        raise UsageError("what to publish is not clear", mend="give exactly one of -m TEXT, -f FILE, -n, -s and -l")
+    properties = who.given.publish(
         content_type=content_type, response_topic=response_topic, expiry=expiry, user=_pairs(user_property or [])
     )
-    if properties.as_json() is not None and version not in ("5", "5.0", "mqttv5"):
+    if properties is not None and who.mqtt != "5.0":
         raise UsageError("MQTT 3.1.1 has no properties", mend="leave them out, or use -V 5")
-    who = dial.Who(device, client_id, cafile, cert, key)
-    payload = None if lines else _payload(message, file)
-    with dial.connect(ctx.obj, url, who, version=version, role="pub") as connection:
-        for body in _lines(connection) if payload is None else [payload]:
-            code = connection.publish(topic, body, qos=qos, retain=retain, properties=properties)
+    payload = None if lines else _payload(message, file, stdin=stdin)
+    with dial.connect(ctx.obj, url, who, role="pub") as connection, _progress(is_wanted=lines) as told:
+        bodies = _lines(connection) if payload is None else _repeated(payload, repeat, repeat_delay)
+        for code in connection.publish_many(topic, bodies, qos=qos, retain=retain, properties=properties):
+            told.append(code)
             if ctx.obj.json:
                 output.as_json({"topic": topic, "qos": qos, "reason_code": code, "reason": reasons.name(code)})
 
 
-def _payload(message: str | None, file: Path | None) -> bytes:
+def _payload(message: str | None, file: Path | None, *, stdin: bool) -> bytes:
     if message is not None:
         return message.encode("utf-8", "surrogateescape")
+    if stdin:
+        return sys.stdin.buffer.read()
     if file is None:
         return b""
     try:
@@ -97,13 +94,22 @@ def _payload(message: str | None, file: Path | None) -> bytes:
         raise UsageError(f"file {file} cannot be read: {reason}", mend="check the path after -f") from None
 
 
-def _lines(connection: "Connection") -> Iterator[bytes]:
-    """Lines of standard input; while none comes the connection is kept alive, and its end is noticed."""
+def _repeated(payload: bytes, repeat: int, delay: float) -> Iterator[bytes | None]:
+    for number in range(repeat):
+        if number and delay:
+            yield None
+            time.sleep(delay)
+        yield payload
+
+
+def _lines(connection: "Connection") -> Iterator[bytes | None]:
+    """Lines of standard input; None when for now there is none. The end of the connection is noticed meanwhile."""
     source, rest = sys.stdin.fileno(), b""
     while True:
-        if not select.select([source], [], [], _IDLE)[0]:
-            connection.next_message(timeout=0)
-            continue
+        if not select.select([source], [], [], 0)[0]:
+            yield None
+            while not select.select([source], [], [], _IDLE)[0]:
+                connection.next_message(timeout=0)
         part = os.read(source, 1 << 16)
         if not part:
             break
@@ -111,6 +117,35 @@ def _lines(connection: "Connection") -> Iterator[bytes]:
         yield from (line.removesuffix(b"\r") for line in whole)
     if rest:
         yield rest
+
+
+class _Told(list[int]):
+    """The codes so far, of which only the number is kept; the number shows on a terminal once it takes long."""
+
+    def __init__(self, *, is_wanted: bool) -> None:
+        self._next = time.monotonic() + _PROGRESS if is_wanted and sys.stderr.isatty() else float("inf")
+        self._began = time.monotonic()
+        self.count = 0
+        self.is_shown = False
+
+    def append(self, _code: int) -> None:
+        """One more is through."""
+        self.count += 1
+        if self.count & 0xFF == 0 and time.monotonic() >= self._next:
+            self._next = time.monotonic() + 0.2
+            self.is_shown = True
+            rate = self.count / (time.monotonic() - self._began)
+            print(f"\r{self.count:,} published, {rate:,.0f}/s ", end="", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def _progress(*, is_wanted: bool) -> Iterator[_Told]:
+    told = _Told(is_wanted=is_wanted)
+    try:
+        yield told
+    finally:
+        if told.is_shown:
+            print(f"\r{told.count:,} published            ", file=sys.stderr)
 
 
 def _pairs(texts: list[str]) -> tuple[tuple[str, str], ...]:

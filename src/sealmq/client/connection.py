@@ -18,7 +18,7 @@ from sealmq.enginefaults import from_engine
 from sealmq.errors import NotSo
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from types import TracebackType
 
     from sealmq._engine import Client
@@ -91,7 +91,7 @@ class Connection:
     def publish_many(
         self,
         topic: str,
-        payloads: Iterator[bytes],
+        payloads: Iterable[bytes | None],
         *,
         qos: int = 0,
         retain: bool = False,
@@ -100,10 +100,16 @@ class Connection:
     ) -> Iterator[int]:
         """Publish one after the other without waiting in between; the reason code of each, in the order they come.
 
+        None among the payloads says that the next one is not there yet: what was published goes out and is waited for.
         Raises as `publish` does; `timeout` is for each step.
         """
         under_way: set[int] = set()
         for payload in payloads:
+            if payload is None:
+                self._flush()
+                while under_way:
+                    yield from self._finished(topic, under_way, timeout)
+                continue
             ticket = self._start(topic, payload, qos, retain, properties, timeout)
             if ticket == 0:
                 yield 0

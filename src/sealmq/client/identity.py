@@ -36,8 +36,7 @@ class Identity:
 
     def __post_init__(self) -> None:
         """Raises `UsageError` for half a pair, for a single pin, and for a pin that is none."""
-        if (self.certificate is None) != (self.key is None):
-            raise UsageError("certificate and key go together", mend="give both --cert and --key")
+        _check_pair(self.certificate, self.key)
         if self.pins:
             from sealmq.client.pins import checked
 
@@ -54,6 +53,7 @@ class Identity:
         pins: tuple[str, ...] = (),
     ) -> Identity:
         """Read the files; `ca` may be a folder of certificates too. Raises `ConfigError` naming what cannot be read."""
+        _check_pair(certificate, key)
         return cls(
             b"" if ca is None else _anchors(ca),
             None if certificate is None else _file(certificate),
@@ -128,6 +128,11 @@ class Identity:
             "key_pem": None if self.key is None else _text(self.key),
             "allow_plaintext": "plaintext" in self.dangers,
         }
+
+
+def _check_pair(certificate: object | None, key: object | None) -> None:
+    if (certificate is None) != (key is None):
+        raise UsageError("certificate and key go together", mend="give both --cert and --key")
 
 
 def _anchors(path: Path, *, is_empty_allowed: bool = False) -> bytes:

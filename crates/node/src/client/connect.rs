@@ -42,7 +42,9 @@ pub(super) fn connect_packet(config: &ClientConfig, version: Version) -> Result<
     if longest.iter().any(|text| text.len() > usize::from(u16::MAX))
         || payload.len().max(password.as_ref().map_or(0, Vec::len)) > usize::from(u16::MAX)
     {
-        return Err(misuse("client id, user name, password or will is longer than 65,535 bytes"));
+        return Err(misuse(
+            "client id, user name, password or will is longer than 65,535 bytes",
+        ));
     }
     let mut bytes = Vec::new();
     Packet::Connect(Connect {

@@ -66,6 +66,7 @@ pub(super) fn establish(
         poll,
         deadline,
         is_wanted,
+        is_ended: false,
     };
     let mut early = Vec::new();
     channel.flush()?;
@@ -83,11 +84,17 @@ struct Wait<'a> {
     poll: &'a mut Poll,
     deadline: Instant,
     is_wanted: &'a dyn Fn() -> bool,
+    /// The server has ended its side.
+    is_ended: bool,
 }
 
 impl Wait<'_> {
     /// Wait for the network once, and read and write what it allows.
     fn turn(&mut self, channel: &mut Channel, plain: &mut Vec<u8>, what: &'static str) -> Result<(), ClientError> {
+        if self.is_ended {
+            let what = "server closed the connection before MQTT";
+            return Err(ClientError::new("closed", what, "look at its log"));
+        }
         let left = self.deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(ClientError::new("timeout", what, "check what listens there"));
@@ -107,11 +114,8 @@ impl Wait<'_> {
             channel.flush()?; // an alert has to leave too
             let found = read?;
             if found.ended {
-                return Err(ClientError::new(
-                    "closed",
-                    "server closed the connection before MQTT",
-                    "look at its log",
-                ));
+                self.is_ended = true; // what it said before is looked at first
+                return Ok(());
             }
             if !found.more {
                 return Ok(());
@@ -192,7 +196,9 @@ fn upgrade(
                 return Err(ClientError::new(cause, sentence, "check path and port of the URL"));
             }
             Answer::NeedMore if answer.len() > MAX_ANSWER => {
-                return Err(super::fault::peer_fault("server answers the WebSocket request without end"));
+                return Err(super::fault::peer_fault(
+                    "server answers the WebSocket request without end",
+                ));
             }
             Answer::NeedMore => {
                 let what = "server did not answer the WebSocket request in time";

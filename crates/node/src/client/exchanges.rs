@@ -69,7 +69,9 @@ impl Exchanges {
 
     /// PUBREC without failure: whether such a publish is under way.
     pub(super) fn handle_received(&mut self, id: u16) -> bool {
-        let Some(exchange) = self.by_id.get_mut(&id) else { return false };
+        let Some(exchange) = self.by_id.get_mut(&id) else {
+            return false;
+        };
         exchange.stage = Stage::Released;
         self.bytes -= exchange.packet.len();
         exchange.packet = Vec::new();
@@ -115,7 +117,9 @@ impl Exchanges {
         self.in_flight = 0;
         let mut over = Vec::new();
         for (ticket, id) in order {
-            let Some(exchange) = self.by_id.get_mut(&id) else { continue };
+            let Some(exchange) = self.by_id.get_mut(&id) else {
+                continue;
+            };
             match exchange.stage {
                 Stage::Released if is_session_present => {
                     release(id, out);

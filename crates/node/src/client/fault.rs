@@ -105,7 +105,10 @@ fn certificate_error(fault: &CertificateError, host: &str) -> ClientError {
         CertificateError::Other(other) => match other.0.downcast_ref::<PinMismatch>() {
             Some(mismatch) => ClientError::new(
                 "tls-pin-mismatch",
-                format!("no key in the chain of the server is pinned: its own is {}", mismatch.leaf),
+                format!(
+                    "no key in the chain of the server is pinned: its own is {}",
+                    mismatch.leaf
+                ),
                 "somebody is in between, or the keys were replaced: `sealmq pin show` on a way that you trust",
             ),
             None => unacceptable(fault),

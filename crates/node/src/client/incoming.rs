@@ -6,8 +6,7 @@ use super::fault::{ClientError, peer_fault};
 use super::properties::{connack_v311, of_connack, reason_text, retry_after};
 use super::session::{Closing, DEFAULT_WINDOW, Done, Message, Session, plain_ack};
 use sealmq_codec::{
-    Connack, Disconnect, Framed, Packet, Properties, Property, Publish, QoS, SubackCodes,
-    Version, frame,
+    Connack, Disconnect, Framed, Packet, Properties, Property, Publish, QoS, SubackCodes, Version, frame,
 };
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -26,8 +25,7 @@ impl Session {
         // Only the start of a packet is ever kept; what is whole is read where it lies.
         if self.buffer.is_empty() {
             let used = self.handle_packets(bytes);
-            self.buffer
-                .extend_from_slice(bytes.get(used..).unwrap_or_default());
+            self.buffer.extend_from_slice(bytes.get(used..).unwrap_or_default());
         } else {
             self.buffer.extend_from_slice(bytes);
             let buffer = std::mem::take(&mut self.buffer);
@@ -107,7 +105,11 @@ impl Session {
                 Ok(())
             }
             Packet::Disconnect(disconnect) => Err(self.farewell(disconnect)),
-            other => Err(peer_fault(format!("server sent {}, which only a client sends", other.kind().name())).into()),
+            other => Err(peer_fault(format!(
+                "server sent {}, which only a client sends",
+                other.kind().name()
+            ))
+            .into()),
         }
     }
 
@@ -185,7 +187,11 @@ impl Session {
             codes.resize(count, 0); // UNSUBACK of 3.1.1
         }
         if codes.len() != count {
-            return Err(peer_fault(format!("server answered {count} topic filters with {} codes", codes.len())).into());
+            return Err(peer_fault(format!(
+                "server answered {count} topic filters with {} codes",
+                codes.len()
+            ))
+            .into());
         }
         self.done.push_back(Done { ticket, codes });
         Ok(())
@@ -211,7 +217,10 @@ impl Session {
                     reason: 0x93,
                     properties: Properties::EMPTY,
                 }));
-                return Err(peer_fault(format!("server sent more than {limit} messages without acknowledgement")).into());
+                return Err(peer_fault(format!(
+                    "server sent more than {limit} messages without acknowledgement"
+                ))
+                .into());
             }
         }
         let message = Message {
@@ -266,4 +275,3 @@ impl Session {
         }
     }
 }
-

@@ -48,7 +48,9 @@ pub(super) fn hex(text: &str) -> Result<Vec<u8>, ClientError> {
 /// `snake_case`, `correlation_hex` for binary data, `user` a list of `[name, value]`.
 pub(super) fn block(given: &Value, place: PropertySet) -> Result<PropertyBuf, ClientError> {
     let mut block = PropertyBuf::new();
-    let Some(given) = given.as_object() else { return Ok(block) };
+    let Some(given) = given.as_object() else {
+        return Ok(block);
+    };
     for (name, value) in given {
         push(name, value, &mut block).ok_or_else(|| misuse(&format!("property {name} has no value that fits")))??;
     }

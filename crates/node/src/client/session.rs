@@ -5,8 +5,8 @@
 //! [`Session::deadline`] has passed. When it has ended, [`Session::resume_from`] carries its promises into the next one.
 
 use super::config::{Bounds, ClientConfig};
-use super::exchanges::Exchanges;
 use super::connect::connect_packet;
+use super::exchanges::Exchanges;
 use super::fault::{ClientError, misuse};
 use super::properties;
 use sealmq_codec::{

@@ -202,11 +202,7 @@ impl Verifier {
         }
         let mut pinned = RootCertStore::empty();
         let candidates = self.anchors.iter().chain(intermediates);
-        pinned.add_parsable_certificates(
-            candidates
-                .filter(|c| self.is_pinned(c))
-                .map(|c| c.clone().into_owned()),
-        );
+        pinned.add_parsable_certificates(candidates.filter(|c| self.is_pinned(c)).map(|c| c.clone().into_owned()));
         let leads_to_a_pin = !pinned.is_empty()
             && WebPkiServerVerifier::builder_with_provider(Arc::new(pinned), Arc::clone(&self.provider))
                 .build()
@@ -218,9 +214,9 @@ impl Verifier {
         let mismatch = PinMismatch {
             leaf: leaf.iter().map(|b| format!("{b:02x}")).collect(),
         };
-        Err(Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(
-            mismatch,
-        )))))
+        Err(Error::InvalidCertificate(CertificateError::Other(OtherError(
+            Arc::new(mismatch),
+        ))))
     }
 }
 

@@ -74,7 +74,7 @@ def test_publish_and_close():
         connection.publish("t", b"x", qos=1, properties=Properties(expiry=5, user=(("k", "v"),)))
         connection.publish("t", b"y")
     client = fake_engine.Client.made[0]
-    assert client.config["ca_pem"] == "CA"
+    assert client.config["trust"]["ca_pem"] == "CA"
     assert (client.config["client_id"], client.config["version"]) == ("a", "3.1.1")
     assert client.published == [
         ("t", b"x", 1, False, {"message_expiry": 5, "user": [["k", "v"]]}),
@@ -84,17 +84,17 @@ def test_publish_and_close():
 
 
 def test_a_refusal_names_the_reason_code():
-    fake_engine.Client.codes = [0x87]
+    fake_engine.Client.codes = b"\x87"
     with opened() as connection:
         with pytest.raises(NotSo, match=r"publish to t was refused: not authorized \(reason code 0x87\)") as caught:
-            connection.publish("t", b"")
+            connection.publish("t", b"", qos=1)
         assert "rules.toml" in caught.value.mend
         with pytest.raises(NotSo, match="subscribe to f was refused"):
             connection.subscribe(["f"])
 
 
 def test_messages_end_with_their_time():
-    fake_engine.Client.messages = [("t", b"1", 0, False, "{}"), ("t", b"2", 1, True, '{"content_type": "x"}')]
+    fake_engine.Client.messages = [("t", b"1", 0, False, ""), ("t", b"2", 1, True, '{"content_type": "x"}')]
     with opened() as connection:
         assert list(connection.messages(timeout=0)) == [
             Message("t", b"1", 0, False),
