@@ -259,9 +259,9 @@ class Client:
         """Unsubscribe; the ticket. The codes are zeros in 3.1.1."""
 
     def poll(
-        self, max: int, timeout_ms: int
+        self, most: int, timeout_ms: int
     ) -> tuple[list[tuple[str, bytes, int, bool, str]], list[tuple[int, bytes]]]:
-        """Up to `max` messages `(topic, payload, qos, retain, properties JSON or "")` and all results `(ticket, codes)`, waiting up to
+        """Up to `most` messages `(topic, payload, qos, retain, properties JSON or "")` and all results `(ticket, codes)`, waiting up to
         `timeout_ms` for the first. Messages of QoS 1 and 2 are acknowledged with this. Releases the interpreter."""
 
     def result(self, ticket: int, timeout_ms: int) -> bytes | None:

@@ -90,6 +90,7 @@ class Client:
 
     @staticmethod
     def open(config, previous):
+        assert previous is None
         return Client(json.loads(config))
 
     def connack(self, timeout_ms):

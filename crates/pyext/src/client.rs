@@ -141,15 +141,15 @@ impl Client {
         Ok(self.inner.unsubscribe(&filters).map_err(Failure::from)?)
     }
 
-    #[pyo3(signature = (max, timeout_ms))]
+    #[pyo3(signature = (most, timeout_ms))]
     fn poll<'py>(
         &self,
         py: Python<'py>,
-        max: usize,
+        most: usize,
         timeout_ms: u64,
     ) -> PyResult<(Bound<'py, PyList>, Vec<(u64, Bound<'py, PyBytes>)>)> {
         let news = py
-            .detach(|| self.inner.poll(max, millis(timeout_ms)))
+            .detach(|| self.inner.poll(most, millis(timeout_ms)))
             .map_err(Failure::from)?;
         let messages = PyList::empty(py);
         let none = PyString::new(py, "");

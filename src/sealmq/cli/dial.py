@@ -1,4 +1,4 @@
-"""The options with which `pub`, `sub` and `bench` connect, spelled as in mosquitto's clients, and the connection they ask for.
+"""The options with which `pub`, `sub` and `bench` connect, spelled as in mosquitto's clients, and the connection.
 
 It refuses to know what is done over it.
 """
@@ -231,7 +231,7 @@ def _identity(options: "Globals", target: "Target", who: Who) -> "Identity":
         from sealmq import dangerous
 
         return dangerous.plaintext()
-    if [who.cafile, who.capath, who.system_ca or None].count(None) < 2:  # noqa: PLR2004
+    if [who.cafile, who.capath, who.system_ca or None].count(None) < 2:
         raise UsageError("CAs are named in two ways", mend="give one of --cafile, --capath and --tls-use-os-certs")
     if who.system_ca:
         return Identity.system(certificate=who.cert, key=who.key)

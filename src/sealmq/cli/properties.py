@@ -96,7 +96,7 @@ class Given:
         if known is None:
             raise UsageError(f"packet {packet!r} of -D has no properties to set", mend=f"one of {', '.join(_PACKETS)}")
         into = self._values.setdefault(packet, {})
-        if name == _USER and len(values) == 2:  # noqa: PLR2004
+        if name == _USER and len(values) == 2:
             into.setdefault("user", []).append((values[0], values[1]))
             return
         if name not in known or len(values) != 1:

@@ -75,7 +75,7 @@ def pub(
     with dial.connect(ctx.obj, url, who, role="pub") as connection, _progress(is_wanted=lines) as told:
         bodies = _lines(connection) if payload is None else _repeated(payload, repeat, repeat_delay)
         for code in connection.publish_many(topic, bodies, qos=qos, retain=retain, properties=properties):
-            told.append(code)
+            told.one_more()
             if ctx.obj.json:
                 output.as_json({"topic": topic, "qos": qos, "reason_code": code, "reason": reasons.name(code)})
 
@@ -119,8 +119,8 @@ def _lines(connection: "Connection") -> Iterator[bytes | None]:
         yield rest
 
 
-class _Told(list[int]):
-    """The codes so far, of which only the number is kept; the number shows on a terminal once it takes long."""
+class _Told:
+    """How many are through; the number shows on a terminal once it takes long."""
 
     def __init__(self, *, is_wanted: bool) -> None:
         self._next = time.monotonic() + _PROGRESS if is_wanted and sys.stderr.isatty() else float("inf")
@@ -128,7 +128,7 @@ class _Told(list[int]):
         self.count = 0
         self.is_shown = False
 
-    def append(self, _code: int) -> None:
+    def one_more(self) -> None:
         """One more is through."""
         self.count += 1
         if self.count & 0xFF == 0 and time.monotonic() >= self._next:

@@ -5,6 +5,7 @@ It refuses to reconnect and to run callbacks: a call returns when the thing is d
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from collections import deque
@@ -57,7 +58,7 @@ class Connection:
             found = cls(_engine.Client.open(opening.as_json(identity, clean_start=opening.clean_start), None))
         except _engine.EngineError as error:
             raise from_engine(*error.args) from None
-        found._wait(lambda slice_ms: found._client.connack(slice_ms), opening.timeout + 1, "CONNACK")
+        found._wait(found._client.connack, opening.timeout + 1, "CONNACK")
         return found
 
     def connack(self) -> dict[str, Any]:
@@ -220,7 +221,8 @@ class Connection:
         deadline = time.monotonic() + timeout
         while True:
             left = int((deadline - time.monotonic()) * 1000)
-            found = self._call(lambda: ask(max(0, min(_SLICE_MS, left))))
+            slice_ms = max(0, min(_SLICE_MS, left))
+            found = self._call(functools.partial(ask, slice_ms))
             if found is not None:
                 return found
             if left <= 0:

@@ -1,4 +1,4 @@
-"""Whom a client believes and what it shows: trust anchors, revocation lists, pins, and its own certificate with the key.
+"""Whom a client believes and what it shows: trust anchors, revocation lists, pins, its certificate with the key.
 
 It refuses to verify anything; the data plane does, in the handshake.
 """
@@ -20,9 +20,9 @@ _CERTIFICATE_FILES = (".pem", ".crt", ".cer", ".0")
 class Identity:
     """Trust anchors for the server (`ca`), and the client's certificate with its key; PEM throughout.
 
-    `crls` are revocation lists: a server on one of them is refused, and so is one that none of them speaks of. `pins` are
-    SHA-256 hashes (hex) of SubjectPublicKeyInfos, one of which has to be in the server's verified chain; two at least, so
-    that a lost key does not lose the fleet. Prints without the key.
+    `crls` are revocation lists: a server on one of them is refused, and so is one that none of them speaks of. `pins`
+    are SHA-256 hashes (hex) of SubjectPublicKeyInfos, one of which has to be in the server's verified chain; two at
+    least, so that a lost key does not lose the fleet. Prints without the key.
     """
 
     ca: bytes = b""
@@ -64,14 +64,15 @@ class Identity:
 
     @classmethod
     def bundle(cls, folder: Path) -> Identity:
-        """The folder that `sealmq device add` writes: `ca.pem`, `cert.pem`, `key.pem`, and `pins.txt` where there is one."""
+        """The folder that `sealmq device add` writes: `ca.pem`, `cert.pem`, `key.pem`, and `pins.txt` if any."""
         files = {name: folder / file for name, file in _BUNDLE.items()}
         listed = folder / "pins.txt"
-        if not listed.exists():
-            return cls.read(**files)
-        from sealmq.client.pins import read_list
+        pins: tuple[str, ...] = ()
+        if listed.exists():
+            from sealmq.client.pins import read_list
 
-        return cls.read(**files, pins=read_list(listed))
+            pins = read_list(listed)
+        return cls.read(ca=files["ca"], certificate=files["certificate"], key=files["key"], pins=pins)
 
     @classmethod
     def system(cls, *, certificate: Path | None = None, key: Path | None = None) -> Identity:
