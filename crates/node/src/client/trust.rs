@@ -41,7 +41,10 @@ impl std::error::Error for PinMismatch {}
 /// The configuration of the last connection with the tickets in it, for the next one that trusts and shows the same. A
 /// resumed handshake verifies no certificate: with anything changed the tickets are left behind.
 #[derive(Clone, Default)]
-pub(super) struct Tickets(Arc<Mutex<Option<(digest::Digest, Arc<TlsConfig>)>>>);
+pub(super) struct Tickets(Arc<Mutex<Option<Known>>>);
+
+/// What went into a configuration, and the configuration.
+type Known = (digest::Digest, Arc<TlsConfig>);
 
 impl Tickets {
     pub(super) fn tls_config(&self, config: &ClientConfig) -> Result<Arc<TlsConfig>, ClientError> {
