@@ -18,6 +18,9 @@ type Publish<'py> = (
     Option<Bound<'py, PyString>>,
 );
 
+/// Messages, and `(ticket, codes)`.
+type News<'py> = (Bound<'py, PyList>, Vec<(u64, Bound<'py, PyBytes>)>);
+
 #[pyclass(frozen, module = "sealmq._engine")]
 pub struct Client {
     inner: sealmq_node::Client,
@@ -142,12 +145,7 @@ impl Client {
     }
 
     #[pyo3(signature = (most, timeout_ms))]
-    fn poll<'py>(
-        &self,
-        py: Python<'py>,
-        most: usize,
-        timeout_ms: u64,
-    ) -> PyResult<(Bound<'py, PyList>, Vec<(u64, Bound<'py, PyBytes>)>)> {
+    fn poll<'py>(&self, py: Python<'py>, most: usize, timeout_ms: u64) -> PyResult<News<'py>> {
         let news = py
             .detach(|| self.inner.poll(most, millis(timeout_ms)))
             .map_err(Failure::from)?;
