@@ -175,16 +175,7 @@ class Wire:
 
     def fetch(self) -> bool:
         """Messages from the data plane to `fetched`; whether there were any."""
-        from sealmq import _engine
-
-        if self._engine is None:
-            return False
-        try:
-            messages, results = self._engine.poll(BATCH, 0)
-        except _engine.EngineError:
-            return False  # the descriptor tells of the loss
-        for ticket, codes in results:
-            self._settle(ticket, codes)
+        messages = self._poll(BATCH)
         wanted = [raw for raw in messages if not self.requests.take(raw)] if self.requests else messages
         self.fetched.extend(wanted)
         return bool(messages)
@@ -197,22 +188,30 @@ class Wire:
     # --- what the data plane says
 
     def _on_news(self) -> None:
-        """The descriptor is readable: results to whom they belong, and whoever waits looks again."""
+        """The descriptor is readable."""
+        self._poll(0)
+        self.fetch_for_requests()
+
+    def _poll(self, most: int) -> list[Raw]:
+        """Up to so many messages; results to whom they belong, and whoever waits looks again.
+
+        Whatever made the descriptor readable is dealt with here: it is silent afterwards.
+        """
         from sealmq import _engine
 
         if self._engine is None:
-            return
+            return []
         try:
-            _, results = self._engine.poll(0, 0)
+            messages, results = self._engine.poll(most, 0)
         except _engine.EngineError as error:
             self._on_loss(self._engine, from_engine(*error.args))
-            return
+            return []
         for ticket, codes in results:
             self._settle(ticket, codes)
         while self.backlog and self.send(self.backlog.first()):
             self.backlog.pop()
-        self.fetch_for_requests()
         self._wake()
+        return messages
 
     def _settle(self, ticket: int, codes: bytes) -> None:
         waiting = self._pending.pop(ticket, None)
@@ -228,6 +227,8 @@ class Wire:
 
     def _on_loss(self, engine: _engine.Client, error: SealmqError) -> None:
         """Requests end with the connection; publishes go over to the next one."""
+        if self._connack is None:
+            return
         asyncio.get_running_loop().remove_reader(engine.fileno())
         self._connack = None
         for ticket, waiting in list(self._pending.items()):
