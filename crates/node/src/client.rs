@@ -24,6 +24,7 @@ mod dial;
 mod exchanges;
 mod fault;
 mod incoming;
+mod news;
 mod properties;
 mod pump;
 mod session;
@@ -31,7 +32,7 @@ mod trust;
 
 pub use config::ClientConfig;
 pub use fault::ClientError;
-pub use session::{Closing, Done, Message, Taken};
+pub use news::{Closing, Done, Message, Taken};
 
 /// Bytes of output that are worth a write of their own.
 const WORTH_A_WRITE: usize = 32 * 1024;

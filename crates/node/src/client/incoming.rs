@@ -3,8 +3,9 @@
 //! Refuses to know who waits for it.
 
 use super::fault::{ClientError, peer_fault};
+use super::news::{Closing, Done, Message};
 use super::properties::{connack_v311, of_connack, reason_text, retry_after};
-use super::session::{Closing, DEFAULT_WINDOW, Done, Message, Session, plain_ack};
+use super::session::{DEFAULT_WINDOW, Session, plain_ack};
 use sealmq_codec::{
     Connack, Disconnect, Framed, Packet, Properties, Property, Publish, QoS, SubackCodes, Version, frame,
 };
