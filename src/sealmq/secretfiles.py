@@ -109,6 +109,16 @@ def new_private_dir(path: Path) -> Iterator[Path]:
         raise
 
 
+def sweep(folder: Path) -> None:
+    """Remove what a process that was killed left half written in `folder`: a key may be in it. For its owner alone."""
+    for partial in folder.glob(".*.partial"):
+        if partial.is_dir() and not partial.is_symlink():
+            shutil.rmtree(partial, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                partial.unlink()
+
+
 def read_private(path: Path) -> bytes:
     """The content of a secret that sealmq wrote itself; a file that others can read or write is refused.
 

@@ -234,3 +234,28 @@ def test_a_full_disk_is_our_fault_and_spends_no_token(at_door):
     assert (status, told["Sealmq-Cause"]) == (503, "disk-full")
     sqlite.execute(f"PRAGMA max_page_count = {room}")
     assert at_door.ask("POST", "/enrol", csr(), headers=headers)[0] == 200
+
+
+def test_a_renewal_by_a_certificate_that_was_replaced_is_told(at_door, identity):
+    """It may be the copy of a key that somebody has."""
+    files, (_, _, registry) = identity(at_door), at_door.three()
+    (old,) = registry.device("sensor-1").certificates
+    assert at_door.ask("POST", "/enrol", csr("sensor-1"), identity=files)[0] == 200
+    assert "fell-back" not in at_door.log.getvalue()
+    later = next(one for one in registry.device("sensor-1").certificates if one.sha256 != old.sha256)
+    registry.certificates_seen({later.sha256: NOW})
+    assert at_door.ask("POST", "/enrol", csr("sensor-1"), identity=files)[0] == 200
+    assert (
+        f"fell-back: device sensor-1 renews with a certificate that it had replaced device=sensor-1 sha256={old.sha256}"
+        in (at_door.log.getvalue())
+    )
+
+
+def test_what_a_killed_broker_left_half_written_is_removed(opened, tmp_path):
+    """A key may be in it, of a CA whose key was destroyed since."""
+    opened().service.__exit__(None, None, None)
+    ca, server = tmp_path / "data" / "ca", tmp_path / "data" / "server"
+    (ca / ".root.key.0123456789ab.partial").write_bytes(b"key")
+    (server / ".new.0123456789ab.partial").mkdir()
+    opened()
+    assert [*ca.glob(".*"), *server.glob(".*")] == []

@@ -31,7 +31,7 @@ from sealmq.errors import ConfigError, Environment, NotSo, SealmqError
 from sealmq.pki import enrolment, renewal, signing
 from sealmq.pki.fingerprints import certificate_sha256, issuer_key_id, key_id
 from sealmq.pki.operations.results import iso
-from sealmq.pki.registry import Approval
+from sealmq.pki.registry import Approval, CertificateStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -67,7 +67,8 @@ class Registrar:
     """Answers enrolment requests. What it did, and whom it refused, goes to `tell` as an event each.
 
     Events: `issued` {`device`, `how` (`token`|`certificate`|`factory`), `sha256`, `not_after`, `peer`},
-    `approval-wanted` {`device`, `subject`, `peer`}, and `refused` as the data plane has it, with stage `enrolment`.
+    `approval-wanted` {`device`, `subject`, `peer`}, `fell-back` {`device`, `sha256`, `peer`} for a renewal by a
+    certificate that was superseded, and `refused` as the data plane has it, with stage `enrolment`.
     """
 
     def __init__(
@@ -194,15 +195,30 @@ class Registrar:
         return self._by_factory_certificate(request, certificate, body)
 
     def _by_certificate(self, request: Request, body: bytes) -> Issued:
+        sha256 = certificate_sha256(forms.needed_certificate(request))
         issued = enrolment.by_certificate(
             self._authority,
             self._registry,
-            sha256=certificate_sha256(forms.needed_certificate(request)),
+            sha256=sha256,
             request=body,
             now=signing.utc_now(),
             grace=self._grace(),
         )
+        self._note_fallen_back(request, sha256)
         return self._issued(request, issued, "certificate")
+
+    def _note_fallen_back(self, request: Request, sha256: str) -> None:
+        """Whoever renews with a certificate that was replaced may be somebody with a copy of the old key."""
+        record = self._registry.certificate(sha256)
+        if record is not None and record.status == CertificateStatus.SUPERSEDED:
+            self._note(
+                "fell-back",
+                device=record.device_id,
+                sha256=sha256,
+                peer=forms.peer_of(request),
+                summary=f"device {record.device_id} renews with a certificate that it had replaced",
+                mend="look at the device: its renewal was undone, or somebody has a copy of its old key",
+            )
 
     def _by_factory_certificate(
         self, request: Request, certificate: x509.Certificate, body: bytes

@@ -33,6 +33,7 @@ from sealmq.pki.operations.expiry import as_result
 from sealmq.pki.registry import Registry
 from sealmq.pki.revocation import denylist
 from sealmq.pki.signing import utc_now
+from sealmq.secretfiles import sweep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -161,6 +162,8 @@ class Service:
         settings = self.settings.config
         self.folder = DataFolder.create_or_open(self._data)
         stack.enter_context(self.folder.lock())
+        for place in (self.folder.path, *(one for one in self.folder.path.iterdir() if one.is_dir())):
+            sweep(place)
         self.first_start = not self.folder.ca_dir.is_dir()
         self.authority = Authority.open_or_create(self.folder)
         self.registry = stack.enter_context(Registry.open(self.folder))
