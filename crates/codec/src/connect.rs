@@ -43,8 +43,7 @@ const RESERVED: u8 = 0x01;
 impl<'a> Connect<'a> {
     /// Decode the body of a CONNECT; the version comes from its protocol level. The payload has its order [MQTT-3.1.3-1],
     /// [MQTT-3.1.3-3], and what the flags announce is there, and nothing else [MQTT-3.1.2-9], [MQTT-3.1.2-16],
-    /// [MQTT-3.1.2-17],
-    /// [MQTT-3.1.2-18], [MQTT-3.1.2-19].
+    /// [MQTT-3.1.2-17], [MQTT-3.1.2-18], [MQTT-3.1.2-19].
     pub fn decode(body: &'a [u8]) -> Result<Connect<'a>, Fault> {
         let mut reader = Reader::new(body);
         // [MQTT-3.1.2-1]; the older name MQIsdp is a version we do not speak, not garbage

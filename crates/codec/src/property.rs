@@ -223,8 +223,7 @@ impl<'a> Properties<'a> {
     pub const EMPTY: Properties<'static> = Properties { raw: &[] };
 
     /// Read the length, which is there also when it is zero [MQTT-2.2.2-1], and the block, and validate it for its place;
-    /// text in
-    /// it is text like any other [MQTT-1.5.7-1].
+    /// text in it is text like any other [MQTT-1.5.7-1].
     pub(crate) fn read(reader: &mut Reader<'a>, place: PropertySet) -> Result<Properties<'a>, Fault> {
         let length = reader.varint()?;
         let raw = reader.take(length as usize)?;

@@ -88,8 +88,8 @@ impl<'a> Reader<'a> {
     }
 
     /// Text of a packet, as it stands there [MQTT-1.5.4-3], [MQTT-3.1.3-4], [MQTT-3.1.3-11], [MQTT-3.1.3-12],
-    /// [MQTT-3.3.2-1], [MQTT-3.3.2-13], [MQTT-3.3.2-19],
-    /// [MQTT-3.8.3-1], [MQTT-3.10.3-1], [MQTT-4.7.3-2]; its length takes two bytes [MQTT-4.7.3-3].
+    /// [MQTT-3.3.2-1], [MQTT-3.3.2-13], [MQTT-3.3.2-19], [MQTT-3.8.3-1], [MQTT-3.10.3-1], [MQTT-4.7.3-2]; its length takes
+    /// two bytes [MQTT-4.7.3-3].
     #[inline]
     pub fn string(&mut self) -> Result<&'a str, Fault> {
         let bytes = self.binary()?;

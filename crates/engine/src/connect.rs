@@ -55,9 +55,8 @@ struct Settings {
 }
 
 impl Engine {
-    /// A CONNECT arrived on a connection that is ready for it. On success the CONNACK is in the connection's output, and
-    /// it is
-    /// the first packet there [MQTT-3.1.4-5], [MQTT-3.2.0-1], [MQTT-3.2.0-2].
+    /// A CONNECT arrived on a connection that is ready for it. On success the CONNACK is in the connection's output, the
+    /// first packet there [MQTT-3.1.4-5], [MQTT-3.2.0-1], [MQTT-3.2.0-2].
     pub fn handle_connect(&mut self, now: Millis, connect: &Connect<'_>, peer: &Peer) -> Result<ConnId, Refusal> {
         let refuse = |reason: ReasonCode, cause: &'static str, summary: String, mend: String| Refusal {
             bytes: refusal_bytes(connect, reason, &summary),
@@ -83,11 +82,31 @@ impl Engine {
             let mend = "see `sealmq status` for the store; a session that ends with its connection is taken meanwhile";
             return Err(refuse(ReasonCode::ServerUnavailable, cause, summary, mend.into()));
         }
+        let agreed = self.agreed(connect, &client_id, &settings);
+        // [MQTT-3.1.2-24]: who has no room for this has none for any answer
+        let needed = connack_size(connect.version, &agreed);
+        if needed > settings.limits.max_packet_size as usize {
+            self.roster.counters.connects_refused += 1;
+            let most = settings.limits.max_packet_size;
+            let summary = format!("client takes packets of {most} bytes at most, and CONNACK has {needed}");
+            let mend = "raise the maximum packet size of the client, or leave it out";
+            return Err(refuse(
+                ReasonCode::PacketTooLarge,
+                "client-packet-size",
+                summary,
+                mend.into(),
+            ));
+        }
         self.recorded = Seq(0);
         let (session, session_present) = self.attach(now, connect, &client_id, peer, &settings);
         self.revisit_subscriptions(session, &permit);
         let id = self.open(now, connect, client_id, peer, permit, session, &settings);
-        self.send_connack(id, connect, session_present, &settings);
+        let connack = Connack {
+            session_present,
+            code: 0,
+            properties: agreed.as_properties(),
+        };
+        self.roster.send(id.index, &Packet::Connack(connack));
         self.seal(id.index, self.recorded);
         self.roster.counters.connects += 1;
         let live = self.roster.conns.len() as u64;
@@ -227,8 +246,7 @@ impl Engine {
     }
 
     /// The session for this client identifier: the one there is, or a new one [MQTT-3.1.2-4], [MQTT-3.1.2-5],
-    /// [MQTT-3.1.2-6], [MQTT-3.1.3-2],
-    /// [MQTT-3.1.4-4]; and whether there was one [MQTT-3.2.2-2], [MQTT-3.2.2-3].
+    /// [MQTT-3.1.2-6], [MQTT-3.1.3-2], [MQTT-3.1.4-4]; and whether there was one [MQTT-3.2.2-2], [MQTT-3.2.2-3].
     fn attach(
         &mut self,
         now: Millis,
@@ -371,44 +389,50 @@ impl Engine {
         self.recorded = self.roster.log.append(&change, urgency);
     }
 
-    /// What it agrees to; no response information, no authentication method, no user properties [MQTT-3.1.2-28],
-    /// [MQTT-3.2.2-20], [MQTT-4.12.0-6].
-    fn send_connack(&mut self, id: ConnId, connect: &Connect<'_>, session_present: bool, settings: &Settings) {
+    /// What CONNACK tells of the limits; no response information, no authentication method, no user properties
+    /// [MQTT-3.1.2-28], [MQTT-3.2.2-20], [MQTT-4.12.0-6].
+    fn agreed(&self, connect: &Connect<'_>, client_id: &str, settings: &Settings) -> PropertyBuf {
         let limits = &self.roster.limits;
         let mut properties = PropertyBuf::new();
-        if connect.version == Version::V5 {
-            if settings.session_expiry_s != settings.asked_expiry_s {
-                properties.push(Property::SessionExpiry(settings.session_expiry_s));
-            }
-            if limits.receive_maximum < u16::MAX {
-                properties.push(Property::ReceiveMaximum(limits.receive_maximum));
-            }
-            properties.push(Property::MaximumPacketSize(limits.max_packet_size));
-            if limits.topic_alias_maximum > 0 {
-                properties.push(Property::TopicAliasMaximum(limits.topic_alias_maximum));
-            }
-            let capped = capped_keep_alive(connect.keep_alive, limits.max_keep_alive_s);
-            if capped != connect.keep_alive {
-                properties.push(Property::ServerKeepAlive(capped));
-            }
-            // [MQTT-3.1.3-7]
-            if connect.client_id.is_empty()
-                && let Some(conn) = self.roster.conns.get(id.index as usize)
-            {
-                properties.push(Property::AssignedClientId(&conn.client_id));
-            }
+        if connect.version == Version::V311 {
+            return properties;
         }
-        let connack = Connack {
-            session_present,
-            code: 0,
-            properties: properties.as_properties(),
-        };
-        self.roster.send(id.index, &Packet::Connack(connack));
+        if settings.session_expiry_s != settings.asked_expiry_s {
+            properties.push(Property::SessionExpiry(settings.session_expiry_s));
+        }
+        if limits.receive_maximum < u16::MAX {
+            properties.push(Property::ReceiveMaximum(limits.receive_maximum));
+        }
+        properties.push(Property::MaximumPacketSize(limits.max_packet_size));
+        if limits.topic_alias_maximum > 0 {
+            properties.push(Property::TopicAliasMaximum(limits.topic_alias_maximum));
+        }
+        let capped = capped_keep_alive(connect.keep_alive, limits.max_keep_alive_s);
+        if capped != connect.keep_alive {
+            properties.push(Property::ServerKeepAlive(capped));
+        }
+        // [MQTT-3.1.3-7]
+        if connect.client_id.is_empty() {
+            properties.push(Property::AssignedClientId(client_id));
+        }
+        properties
     }
 
     pub(crate) fn too_many_levels(&self, topic: &str) -> bool {
         topic.bytes().filter(|&b| b == b'/').count() >= self.roster.limits.max_topic_levels as usize
     }
+}
+
+/// Bytes of a CONNACK with these properties.
+fn connack_size(version: Version, properties: &PropertyBuf) -> usize {
+    let mut bytes = Vec::new();
+    let connack = Connack {
+        session_present: false,
+        code: 0,
+        properties: properties.as_properties(),
+    };
+    Packet::Connack(connack).encode(version, &mut bytes);
+    bytes.len()
 }
 
 fn capped_keep_alive(asked: u16, cap: u16) -> u16 {
@@ -438,9 +462,9 @@ fn kept_will(will: &Will<'_>) -> WillState {
     }
 }
 
-/// A CONNACK with a failure code [MQTT-3.2.2-8]; the reason string says why in 5.0, unless the client takes no packet of that size
-/// [MQTT-3.2.2-19]; there is no session then [MQTT-3.2.2-6]. Nothing where 3.1.1 has no code for it: the connection is
-/// closed without a word.
+/// A CONNACK with a failure code [MQTT-3.2.2-8] and without a session [MQTT-3.2.2-6]; the reason string says why in 5.0,
+/// unless the client takes no packet of that size [MQTT-3.2.2-19]. Nothing where the client takes no packet at all, or 3.1.1
+/// has no code for it: the connection is closed without a word.
 pub fn refusal_bytes(connect: &Connect<'_>, reason: ReasonCode, summary: &str) -> Vec<u8> {
     let version = connect.version;
     let takes = connect.properties.iter().find_map(|p| match p {
@@ -467,5 +491,8 @@ pub fn refusal_bytes(connect: &Connect<'_>, reason: ReasonCode, summary: &str) -
         properties: properties.as_properties(),
     };
     Packet::Connack(connack).encode(version, &mut bytes);
+    if takes.is_some_and(|size| bytes.len() > size) {
+        bytes.clear();
+    }
     bytes
 }

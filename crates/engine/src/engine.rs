@@ -362,7 +362,7 @@ impl Engine {
             Packet::Pubrel(ack) => self.handle_pubrel(index, ack),
             Packet::Pubcomp(ack) => self.handle_pubcomp(now, index, ack),
             Packet::Subscribe(subscribe) => self.handle_subscribe(now, index, &subscribe),
-            Packet::Unsubscribe(unsubscribe) => self.handle_unsubscribe(index, &unsubscribe),
+            Packet::Unsubscribe(unsubscribe) => self.handle_unsubscribe(now, index, &unsubscribe),
             // [MQTT-3.12.4-1]
             Packet::Pingreq => self.roster.send(index, &Packet::Pingresp),
             Packet::Disconnect(disconnect) => self.handle_disconnect(now, index, &disconnect),

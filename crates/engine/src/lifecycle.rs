@@ -61,8 +61,7 @@ impl Engine {
     }
 
     /// End a connection from this side: DISCONNECT with a reason where the version has one, then close [MQTT-3.14.4-1],
-    /// [MQTT-3.14.4-2],
-    /// [MQTT-4.13.2-1]. It carries no session expiry [MQTT-3.14.2-2].
+    /// [MQTT-3.14.4-2], [MQTT-4.13.2-1]. It carries no session expiry [MQTT-3.14.2-2].
     pub(crate) fn end(&mut self, now: Millis, index: u32, reason: ReasonCode, cause: EndCause) {
         let Some(conn) = self.roster.conns.get(index as usize).filter(|c| !c.is_closing) else {
             return;

@@ -79,8 +79,7 @@ impl Engine {
     }
 
     /// A PUBLISH with its topic name: to be kept, passed on and answered as its QoS demands [MQTT-3.3.4-1]. At QoS 1 each
-    /// is a
-    /// new message [MQTT-4.3.2-5]; at QoS 2 one whose identifier is not known here [MQTT-4.3.3-12].
+    /// is a new message [MQTT-4.3.2-5]; at QoS 2 one whose identifier is not known here [MQTT-4.3.3-12].
     fn accept_publish(&mut self, now: Millis, index: u32, publish: &Publish<'_>, topic: &str, received: &Received) {
         let Some(conn) = self.roster.conns.get(index as usize) else {
             return;
@@ -277,8 +276,8 @@ impl Engine {
     }
 
     /// Answer a PUBLISH that goes nowhere [MQTT-3.4.2-1], [MQTT-3.5.2-1]; the words only where they fit [MQTT-3.4.2-2],
-    /// [MQTT-3.5.2-2],
-    /// [MQTT-3.1.2-29], and nothing else [MQTT-3.4.2-3], [MQTT-3.5.2-3]. Its identifier is free again [MQTT-4.3.3-9].
+    /// [MQTT-3.5.2-2], [MQTT-3.1.2-29], and nothing else [MQTT-3.4.2-3], [MQTT-3.5.2-3]. Its identifier is free again
+    /// [MQTT-4.3.3-9].
     fn refuse_publish(&mut self, index: u32, publish: &Publish<'_>, reason: ReasonCode, sentence: &str) {
         let Some(conn) = self.roster.conns.get(index as usize) else {
             return;

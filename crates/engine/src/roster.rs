@@ -91,9 +91,8 @@ impl Roster {
     }
 
     /// Hand a message to one target [MQTT-4.5.0-1]: into the outbox, into the queue, or nowhere. `shared` holds the copy
-    /// that all
-    /// receivers share once one needs it; a message that everybody takes at once is never copied to the heap. `place` is
-    /// where the log has it for this session, if it does.
+    /// that all receivers share once one needs it; a message that everybody takes at once is never copied to the heap.
+    /// `place` is where the log has it for this session, if it does.
     #[inline]
     pub fn deliver(
         &mut self,

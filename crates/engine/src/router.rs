@@ -176,8 +176,7 @@ impl Found for Collector {
 
 /// One target per session: the highest QoS, all identifiers (section 3.3.4).
 /// One target for each session: the highest QoS of its subscriptions, and all their identifiers [MQTT-3.3.4-2],
-/// [MQTT-3.3.4-3],
-/// [MQTT-3.3.4-4].
+/// [MQTT-3.3.4-3], [MQTT-3.3.4-4].
 fn merge(mut entries: Vec<Entry>) -> Vec<Target> {
     entries.sort_by_key(|e| e.session);
     entries

@@ -298,8 +298,7 @@ impl Session {
     }
 
     /// `pending` goes out now; its packet identifier [MQTT-4.3.2-1], [MQTT-4.3.3-1]. Whoever resumes the session gets it
-    /// until it is
-    /// acknowledged [MQTT-4.3.2-3], [MQTT-4.3.3-3], [MQTT-4.8.2-4], and nobody else ever does [MQTT-4.8.2-5].
+    /// until it is acknowledged [MQTT-4.3.2-3], [MQTT-4.3.3-3], [MQTT-4.8.2-4], and nobody else ever does [MQTT-4.8.2-5].
     pub fn track(&mut self, pending: Pending) -> u16 {
         let (order, kept) = (pending.order, pending.kept);
         self.sent = self.sent.max(Some(order));

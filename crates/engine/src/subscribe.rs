@@ -13,7 +13,7 @@ use alloc::vec::Vec;
 use sealmq_codec::topic::{Filter, parse_filter};
 use sealmq_codec::{
     Packet, PacketKind, Property, PropertyBuf, ReasonCode, RetainHandling, SubackCodes, Subscribe, Subscription,
-    Unsubscribe, Version,
+    Unsubscribe, Version, varint_len,
 };
 use sealmq_store::{Change, Seq};
 
@@ -69,6 +69,7 @@ impl Engine {
         }
         let seq = core::mem::take(&mut self.recorded);
         self.answer(
+            now,
             index,
             subscribe.packet_id,
             &codes,
@@ -146,9 +147,8 @@ impl Engine {
     }
 
     /// Each filter by itself, one UNSUBACK [MQTT-3.10.4-1], [MQTT-3.10.4-4], [MQTT-3.10.4-5], [MQTT-3.10.4-6],
-    /// [MQTT-3.11.3-1]; what is under way stays
-    /// [MQTT-3.10.4-3].
-    pub(crate) fn handle_unsubscribe(&mut self, index: u32, unsubscribe: &Unsubscribe<'_>) {
+    /// [MQTT-3.11.3-1]; what is under way stays [MQTT-3.10.4-3].
+    pub(crate) fn handle_unsubscribe(&mut self, now: Millis, index: u32, unsubscribe: &Unsubscribe<'_>) {
         let Some(session_index) = self.roster.conns.get(index as usize).map(|c| c.session) else {
             return;
         };
@@ -169,7 +169,15 @@ impl Engine {
             });
         }
         let seq = core::mem::take(&mut self.recorded);
-        self.answer(index, unsubscribe.packet_id, &codes, None, PacketKind::Unsuback, seq);
+        self.answer(
+            now,
+            index,
+            unsubscribe.packet_id,
+            &codes,
+            None,
+            PacketKind::Unsuback,
+            seq,
+        );
     }
 
     /// Take a subscription out of the tree [MQTT-3.10.4-2]; the session's own list is the caller's.
@@ -210,7 +218,20 @@ impl Engine {
 
     /// SUBACK or UNSUBACK [MQTT-2.2.1-6], [MQTT-3.8.4-2]; no properties but the words of a SUBACK [MQTT-3.9.2-2],
     /// [MQTT-3.11.2-1], [MQTT-3.11.2-2].
-    fn answer(&mut self, index: u32, packet_id: u16, codes: &[u8], reason: Option<&str>, kind: PacketKind, seq: Seq) {
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "the parts of one answer, put together in one place"
+    )]
+    fn answer(
+        &mut self,
+        now: Millis,
+        index: u32,
+        packet_id: u16,
+        codes: &[u8],
+        reason: Option<&str>,
+        kind: PacketKind,
+        seq: Seq,
+    ) {
         let Some(conn) = self.roster.conns.get(index as usize) else {
             return;
         };
@@ -228,6 +249,12 @@ impl Engine {
             properties: properties.as_properties(),
             codes,
         };
+        // [MQTT-3.1.2-24]: it cannot be told, and must not be kept from the client either
+        let body = 3 + codes.codes.len();
+        if conn.version == Version::V5 && 1 + varint_len(body) + body > conn.limits.max_packet_size as usize {
+            let sentence = "client takes no packet that answers as many filters";
+            return self.violation(now, index, ReasonCode::PacketTooLarge, "answer-too-large", sentence);
+        }
         let packet = if kind == PacketKind::Suback {
             Packet::Suback(codes)
         } else {

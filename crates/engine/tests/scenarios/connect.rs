@@ -182,6 +182,35 @@ fn pingreq_is_answered() {
     }
 }
 
+// [MQTT-3.1.2-24]: the smallest packets there are
+#[test]
+fn a_client_without_room_for_connack_is_refused() {
+    let bench = Bench::new();
+    let (mut refused_in, mut accepted) = (Vec::new(), 0);
+    for size in 1..100 {
+        match bench.connect("a").max_packet(size).dial() {
+            Ok(client) => {
+                assert!(
+                    matches!(client.next(), Packet::Connack(_)),
+                    "within {size} bytes, as the bench checks"
+                );
+                accepted += 1;
+            }
+            Err(refusal) => {
+                assert_eq!((refusal.cause, accepted), ("client-packet-size", 0));
+                assert!(
+                    refusal.bytes.len() <= size as usize,
+                    "{:02x?} for {size}",
+                    refusal.bytes
+                );
+                refused_in.push(refusal.bytes.len());
+            }
+        }
+    }
+    assert!(refused_in.contains(&0) && refused_in.contains(&5), "{refused_in:?}");
+    assert!(accepted > 50);
+}
+
 // [MQTT-3.2.2-19]
 #[test]
 fn a_refusal_has_no_words_for_a_client_without_room() {

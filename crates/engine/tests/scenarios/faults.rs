@@ -223,12 +223,12 @@ fn nothing_after_disconnect_is_carried_out() {
 #[test]
 fn a_disconnect_fits_the_client() {
     let bench = Bench::new();
-    for size in [10, 30, 50, 70] {
+    for size in [16, 30, 50, 70] {
         let client = bench.connect("b").max_packet(size).go();
         bench.drive(|e, now| e.shut_down(now));
         client.expect_closed(ReasonCode::ServerShuttingDown);
     }
-    let client = bench.connect("a").max_packet(10).go();
+    let client = bench.connect("a").max_packet(16).go();
     client.raw(b"\x00\x00");
     assert_eq!(client.expect_closed(MalformedPacket), None);
 }

@@ -223,6 +223,24 @@ fn unsubscribing_does_not_recall_what_was_sent() {
     );
 }
 
+// [MQTT-3.1.2-24]: nor is half of it told
+#[test]
+fn an_answer_that_does_not_fit_ends_the_connection() {
+    let bench = Bench::new();
+    let names: Vec<String> = (0..60).map(|n| format!("t/{n}")).collect();
+    let filters: Vec<_> = names.iter().map(|name| filter(name, 0)).collect();
+    for ask in [true, false] {
+        let mut s = bench.connect("s").max_packet(60).go();
+        assert_eq!(s.subscribe_all(0, &filters[..50]).len(), 50);
+        if ask {
+            s.ask(0, &filters);
+        } else {
+            s.ask_to_end(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        }
+        s.expect_closed(ReasonCode::PacketTooLarge);
+    }
+}
+
 // Section 3.9.3, 0x97
 #[test]
 fn a_session_has_a_bounded_number_of_subscriptions() {

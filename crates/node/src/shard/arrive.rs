@@ -120,8 +120,7 @@ impl Shard {
     }
 
     /// Ask the engine; `None` after a refusal, whose CONNACK is on its way and whose record is written. The connection is
-    /// closed
-    /// behind it, and what came behind the CONNECT is not read [MQTT-3.1.4-6], [MQTT-3.2.2-7].
+    /// closed behind it, and what came behind the CONNECT is not read [MQTT-3.1.4-6], [MQTT-3.2.2-7].
     fn introduce(&mut self, arrival: &mut Arrival) -> Option<ConnId> {
         let settings = self.shared.settings();
         // Nobody without identity comes this far, except where `anonymous` lets him, and that may have ended since; while

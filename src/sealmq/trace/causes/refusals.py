@@ -241,6 +241,10 @@ CONNECT = {
         "client asks for enhanced authentication, which this broker does not offer",
         "connect without an authentication method: the certificate is the identity",
     ),
+    "client-packet-size": Refused(
+        "client takes no packet as large as CONNACK",
+        "raise the maximum packet size of the client, or leave it out",
+    ),
     "will-topic-too-deep": Refused(
         "will topic has too many levels", "use fewer levels, or raise limits.max_topic_levels"
     ),
