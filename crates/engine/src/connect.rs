@@ -88,13 +88,11 @@ impl Engine {
         if needed > settings.limits.max_packet_size as usize {
             self.roster.counters.connects_refused += 1;
             let most = settings.limits.max_packet_size;
-            let summary = format!("client takes packets of {most} bytes at most, and CONNACK has {needed}");
-            let mend = "raise the maximum packet size of the client, or leave it out";
             return Err(refuse(
                 ReasonCode::PacketTooLarge,
                 "client-packet-size",
-                summary,
-                mend.into(),
+                format!("client takes packets of {most} bytes at most, and CONNACK has {needed}"),
+                "raise the maximum packet size of the client, or leave it out".into(),
             ));
         }
         self.recorded = Seq(0);
