@@ -14,7 +14,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from sealmq.broker import log
+from sealmq.broker import log, publicname
 from sealmq.broker.publicname import LADDER, PublicName
 from sealmq.config.settings import load
 from sealmq.datafolder import DataFolder
@@ -152,6 +152,30 @@ def test_the_ladder_after_failures_and_its_jitter(rig):
         moment += step * 1.21
     rig.outcome = None
     assert rig.at(moment) == count + 1
+    assert rig.public.identity(rig.settings) is not None
+
+
+def test_the_ladder_holds_for_what_nobody_thought_of(rig):
+    """Nonsense of a server used to be answered with another order every thirty seconds."""
+    rig.outcome = AttributeError("'str' object has no attribute 'get'")
+    assert rig.at(NOW) == 1
+    assert rig.at(NOW + timedelta(seconds=30)) == 1
+    assert "attempt 1, the next one is at" in rig.log.getvalue()
+
+
+def test_the_ladder_holds_on_a_full_disk(rig, monkeypatch):
+    """Each order gave a certificate that could not be kept, and the next one followed at once."""
+
+    def full(*_args):
+        raise Environment("disk is full", code="disk-full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(publicname, "write_private", full)
+        rig.public._account_key = lambda: None
+        assert rig.at(NOW) == 1
+        assert rig.at(NOW + timedelta(seconds=30)) == 1
+        assert rig.at(NOW + 2 * MINUTE) == 2
+    assert rig.at(NOW + 6 * MINUTE) == 3
     assert rig.public.identity(rig.settings) is not None
 
 

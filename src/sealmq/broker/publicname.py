@@ -13,6 +13,7 @@ the certificate of the built-in CA is shown while there is no public one.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import random
@@ -86,6 +87,7 @@ class PublicName:
         self._window: Window | None = None
         self._chosen: datetime | None = None
         self._ask_at: datetime | None = None
+        self._unwritten: Attempts | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sealmq-acme", daemon=True)
 
@@ -117,6 +119,8 @@ class PublicName:
         except SealmqError as error:
             if error.code != _STOPPED:
                 self._failed(acme, error, now)
+        except Exception as error:  # noqa: BLE001  nonsense of a server, or a fault of ours: the ladder holds for it too
+            self._failed(acme, SealmqError(f"order for a certificate failed: {error!r}", code="internal"), now)
 
     def is_due(self, present: Identity | None, now: datetime) -> bool:
         """Whether a new certificate is wanted now; the table above."""
@@ -241,25 +245,36 @@ class PublicName:
 
     def _attempts(self, acme: Acme, now: datetime) -> Attempts:
         none = Attempts(_wanted(acme), 0, now)
-        try:
-            document = json.loads(self._attempts_path.read_bytes())
-            moment = datetime.fromtimestamp(document["not_before"], UTC)
-            found = Attempts(str(document["wanted"]), int(document["failures"]), moment)
-        except (OSError, ValueError, KeyError, TypeError, OverflowError):
+        found = self._unwritten or self._written()
+        if found is None:
             return none
         # for other settings, or further ahead than ever: made by somebody else, or under another clock
         longest = timedelta(days=1) + LADDER[-1] * (1 + _JITTER)
         return found if found.wanted == none.wanted and found.not_before - now <= longest else none
 
+    def _written(self) -> Attempts | None:
+        try:
+            document = json.loads(self._attempts_path.read_bytes())
+            moment = datetime.fromtimestamp(document["not_before"], UTC)
+            return Attempts(str(document["wanted"]), int(document["failures"]), moment)
+        except (OSError, ValueError, KeyError, TypeError, OverflowError):
+            return None
+
     def _remember(self, attempts: Attempts) -> None:
-        """Over a restart too: a broker that is started again and again must not wear out the server's patience."""
-        ensure_private_dir(self._folder)
+        """Over a restart too: a broker that is started again and again must not wear out the server's patience.
+
+        While the disk is full, for this process at least: each order that could not be kept counts on the server.
+        """
         document = {
             "wanted": attempts.wanted,
             "failures": attempts.failures,
             "not_before": attempts.not_before.timestamp(),
         }
-        write_private(self._attempts_path, json.dumps(document).encode())
+        self._unwritten = attempts
+        with contextlib.suppress(Environment):
+            ensure_private_dir(self._folder)
+            write_private(self._attempts_path, json.dumps(document).encode())
+            self._unwritten = None
 
     @property
     def _attempts_path(self) -> Path:
