@@ -324,7 +324,8 @@ impl Story {
                 .map(|(serial, _)| *serial)
                 .collect();
             let once: BTreeSet<u32> = twice.iter().copied().collect();
-            // [MQTT-4.6.0-5], [MQTT-4.6.0-6]: in the order of each publisher, repetitions aside; what was sent before there was a
+            // [MQTT-4.6.0-5], [MQTT-4.6.0-6]: in the order of each publisher, repetitions aside; what was sent before
+            // there was a
             // subscription may come again after it
             for publisher in &self.players {
                 let mut seen = BTreeSet::new();

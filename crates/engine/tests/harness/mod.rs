@@ -93,8 +93,11 @@ impl World {
             let Ok(Framed::Whole(whole)) = frame(rest, u32::MAX) else {
                 panic!("output is no whole packet: {rest:02x?}");
             };
-            // [MQTT-3.2.2-1], [MQTT-3.2.2-8], [MQTT-3.4.2-1], [MQTT-3.5.2-1], [MQTT-3.6.2-1], [MQTT-3.7.2-1], [MQTT-3.9.3-2], [MQTT-3.11.3-2], [MQTT-3.14.2-1]; [MQTT-3.9.3-2] of 3.1.1: the codes listed for each packet
-            // [MQTT-2.1.3-1], [MQTT-2.2.2-1], [MQTT-3.3.1-2], [MQTT-3.3.1-4], [MQTT-3.3.2-1], [MQTT-3.3.2-2], [MQTT-3.3.2-8]; [MQTT-2.2.2-1], [MQTT-2.3.1-1], [MQTT-3.3.1-2], [MQTT-3.3.2-1], [MQTT-3.3.2-2] of 3.1.1: flags, identifiers and topic names
+            // [MQTT-3.2.2-1], [MQTT-3.4.2-1], [MQTT-3.5.2-1], [MQTT-3.6.2-1], [MQTT-3.7.2-1], [MQTT-3.9.3-2],
+            // [MQTT-3.11.3-2], [MQTT-3.14.2-1]; [MQTT-3.9.3-2] of 3.1.1: the codes listed for each packet
+            // [MQTT-2.1.3-1], [MQTT-2.2.2-1], [MQTT-3.3.1-2], [MQTT-3.3.1-4], [MQTT-3.3.2-1], [MQTT-3.3.2-2],
+            // [MQTT-3.3.2-8]; [MQTT-2.2.2-1], [MQTT-2.3.1-1], [MQTT-3.3.1-2], [MQTT-3.3.2-1], [MQTT-3.3.2-2] of 3.1.1:
+            // flags, identifiers and topic names
             let packet = Packet::decode(line.version, whole).expect("output that decodes");
             check(&packet);
             // [MQTT-3.1.2-24]
@@ -117,7 +120,8 @@ impl World {
 
 /// What no packet of ours has, in any scenario. That it decodes shows its reason codes and flags, see `receive`.
 fn check(packet: &Packet<'_>) {
-    // [MQTT-3.2.2-20], [MQTT-3.4.2-3], [MQTT-3.5.2-3], [MQTT-3.6.2-3], [MQTT-3.7.2-3], [MQTT-3.9.2-2], [MQTT-3.11.2-2]: user properties of the broker's own
+    // [MQTT-3.2.2-20], [MQTT-3.4.2-3], [MQTT-3.5.2-3], [MQTT-3.6.2-3], [MQTT-3.7.2-3], [MQTT-3.9.2-2], [MQTT-3.11.2-2]:
+    // user properties of the broker's own
     // [MQTT-3.6.2-2], [MQTT-3.7.2-2], [MQTT-3.11.2-1]: reason strings where it has nothing to say
     let (properties, may_explain) = match packet {
         Packet::Connack(connack) => (connack.properties, true),

@@ -182,6 +182,20 @@ fn pingreq_is_answered() {
     }
 }
 
+// [MQTT-3.1.2-28], [MQTT-4.12.0-6]: nor is there any for who asks for it
+#[test]
+fn connack_has_no_response_information() {
+    let bench = Bench::new();
+    for wanted in [0, 1] {
+        let client = bench
+            .connect("a")
+            .property(Property::RequestResponseInformation(wanted))
+            .go();
+        let extra = |p| matches!(p, Property::ResponseInformation(_) | Property::AuthenticationMethod(_));
+        assert!(!client.connack.properties.iter().any(extra));
+    }
+}
+
 // [MQTT-3.1.2-24]: the smallest packets there are
 #[test]
 fn a_client_without_room_for_connack_is_refused() {

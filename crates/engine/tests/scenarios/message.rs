@@ -21,7 +21,8 @@ fn expiry_of(publish: &Publish<'_>) -> Option<u32> {
     })
 }
 
-// [MQTT-3.3.2-4], [MQTT-3.3.2-15], [MQTT-3.3.2-16], [MQTT-3.3.2-17], [MQTT-3.3.2-18], [MQTT-3.3.2-20]: unaltered, user properties in order
+// [MQTT-3.3.2-4], [MQTT-3.3.2-15], [MQTT-3.3.2-16], [MQTT-3.3.2-17], [MQTT-3.3.2-18], [MQTT-3.3.2-20]: unaltered, user
+// properties in order
 #[test]
 fn properties_travel_unaltered_and_in_order() {
     let bench = Bench::new();

@@ -12,7 +12,8 @@ fn pair(bench: &Bench, qos: u8) -> (Client, Client) {
     (subscriber, bench.connect("p").go())
 }
 
-// [MQTT-2.2.1-5], [MQTT-3.3.4-1], [MQTT-4.3.1-1], [MQTT-4.3.2-2], [MQTT-4.3.2-4], [MQTT-4.3.3-2], [MQTT-4.3.3-8], [MQTT-4.3.3-11]: each QoS answered its own way
+// [MQTT-2.2.1-5], [MQTT-3.3.4-1], [MQTT-4.3.1-1], [MQTT-4.3.2-2], [MQTT-4.3.2-4], [MQTT-4.3.3-2], [MQTT-4.3.3-8],
+// [MQTT-4.3.3-11]: each QoS answered its own way
 #[test]
 fn each_qos_has_its_answer() {
     let bench = Bench::new();
@@ -121,7 +122,8 @@ fn nobody_subscribed_is_told() {
     old.expect_puback(1, 0);
 }
 
-// [MQTT-3.3.1-1], [MQTT-4.3.2-3], [MQTT-4.3.3-3], [MQTT-4.3.3-5], [MQTT-4.4.0-1]: again, same identifiers, same order, DUP; new ones after them
+// [MQTT-3.3.1-1], [MQTT-4.3.2-3], [MQTT-4.3.3-3], [MQTT-4.3.3-5], [MQTT-4.4.0-1]: again, same identifiers, same order,
+// DUP; new ones after them
 #[test]
 fn what_was_not_acknowledged_comes_again_in_order() {
     let bench = Bench::new();

@@ -23,7 +23,8 @@ fn no_local(text: &str, qos: QoS) -> Subscription<'_> {
     Subscription { filter: text, options }
 }
 
-// [MQTT-3.3.2-3], [MQTT-4.7.2-1], [MQTT-4.7.3-4] of both: the examples of section 4.7
+// [MQTT-1.5.4-3]; [MQTT-1.5.3-3] of 3.1.1; [MQTT-3.3.2-3], [MQTT-4.7.2-1], [MQTT-4.7.3-4] of both: the examples of
+// section 4.7
 #[test]
 fn wildcards_match_as_section_4_7_says() {
     for (text, topic, expected) in [
@@ -63,8 +64,10 @@ fn wildcards_match_as_section_4_7_says() {
     }
 }
 
-// [MQTT-3.8.4-1], [MQTT-3.8.4-5], [MQTT-3.8.4-6], [MQTT-3.8.4-7], [MQTT-3.9.3-1]; [MQTT-3.8.4-5], [MQTT-3.9.3-1] of 3.1.1: one code a filter, in order
-// [MQTT-4.7.1-1], [MQTT-4.7.1-2], [MQTT-4.7.3-1]; [MQTT-4.7.1-2], [MQTT-4.7.1-3], [MQTT-4.7.3-1] of 3.1.1: and those that are none
+// [MQTT-3.8.4-1], [MQTT-3.8.4-5], [MQTT-3.8.4-6], [MQTT-3.8.4-7], [MQTT-3.9.3-1]; [MQTT-3.8.4-5], [MQTT-3.9.3-1] of
+// 3.1.1: one code a filter, in order
+// [MQTT-4.7.1-1], [MQTT-4.7.1-2], [MQTT-4.7.3-1]; [MQTT-4.7.1-2], [MQTT-4.7.1-3], [MQTT-4.7.3-1] of 3.1.1: and those
+// that are none
 #[test]
 fn suback_has_a_code_for_each_filter_in_order() {
     let bench = Bench::new();
@@ -186,7 +189,7 @@ fn no_local_does_not_speak_for_overlapping_subscriptions() {
     assert_eq!((yours.qos, both), (QoS::ExactlyOnce, vec![1, 2]));
 }
 
-// [MQTT-3.10.4-1], [MQTT-3.10.4-2], [MQTT-3.10.4-4], [MQTT-3.10.4-6], [MQTT-3.11.3-1], [MQTT-3.11.3-2]
+// [MQTT-3.10.4-1], [MQTT-3.10.4-2], [MQTT-3.10.4-4], [MQTT-3.10.4-5], [MQTT-3.10.4-6], [MQTT-3.11.3-1], [MQTT-3.11.3-2]
 #[test]
 fn unsuback_has_a_code_for_each_filter_in_order() {
     let bench = Bench::new();
