@@ -57,7 +57,7 @@ fn no_promise_no_write() {
     assert_eq!(log.appended(), before);
 }
 
-// QoS 1 does not wait for the disk: the promise is to the publisher
+// QoS 1 does not wait for the disk: the promise is to the publisher; nor does it overtake [MQTT-4.6.0-5]
 #[test]
 fn delivery_at_qos_1_does_not_wait_and_at_qos_2_does() {
     let (bench, log) = bench(quiet());

@@ -259,11 +259,16 @@ fn an_identifier_in_use_is_not_given_again() {
 fn order_is_kept_for_each_topic_and_qos() {
     let bench = Bench::new();
     let (s, mut p) = pair(&bench, 1);
+    let mut slow = bench.connect("slow").receive_maximum(3).go();
+    slow.subscribe("t", 1);
     for n in 0..50 {
         p.publish(message("t", n.to_string()).qos(1));
     }
     let expected: Vec<String> = (0..50).map(|n| n.to_string()).collect();
     assert_eq!(s.payloads(), expected);
+    for text in &expected {
+        slow.puback(slow.hears("t", text).packet_id);
+    }
 }
 
 // [MQTT-4.3.2-5]: QoS 1 is at least once: the same identifier again is a new message
