@@ -166,6 +166,7 @@ def test_a_newer_connection_ends_the_older_one(connect):
     assert ended.value.code == "closed"  # mosquitto 2.0.11 does not say 0x8E here
 
 
+# [MQTT-3.2.2-15]
 def test_a_packet_larger_than_the_server_takes_is_not_sent(port, identity, topic):
     target = Target.parse(f"mqtts://localhost:{port}")
     with Connection.open(target, identity, client_id="large") as connection:
