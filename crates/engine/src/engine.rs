@@ -257,12 +257,12 @@ impl Engine {
         None
     }
 
-    /// The encoded packets of a connection; the caller removes what it sends.
+    /// The encoded packets of a connection; the caller removes what it sends. `None` while nothing may leave, whoever asks.
     pub fn output(&mut self, id: ConnId) -> Option<&mut Vec<u8>> {
         self.roster
             .conns
             .get_mut(id.index as usize)
-            .filter(|c| c.id == id)
+            .filter(|c| c.id == id && c.sealed.is_none())
             .map(|c| &mut c.out)
     }
 

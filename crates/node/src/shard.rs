@@ -320,7 +320,11 @@ impl Shard {
             }
             return;
         };
-        let Some(out) = self.engine.output(id) else { return };
+        let Some(out) = self.engine.output(id) else {
+            // Nothing may leave yet but what TLS has to say; a network that is gone shows itself on reading.
+            let _ = seat.link.flush();
+            return;
+        };
         let outcome = if out.is_empty() {
             seat.link.flush().map(|_| 0).map_err(LinkFault::Io)
         } else {
