@@ -129,8 +129,12 @@ impl Rules {
     }
 
     /// The topics that are `device`'s own: where rules let it publish by its id. What only its connections know is `+`.
+    /// A rule about others says nothing: a user of the same name has topics of his own.
     pub(crate) fn own_topics(&self, device: &str) -> Vec<String> {
-        let is_own = |rule: &&Rule| rule.effect == Effect::Allow && rule.publish && rule.filter.contains(ID);
+        let groups = self.groups.get(device).map_or(&[][..], Vec::as_slice);
+        let is_his = |rule: &Rule| Who::of(&rule.who).fits(Identity::Device(device), groups);
+        let is_own =
+            |rule: &&Rule| rule.effect == Effect::Allow && rule.publish && rule.filter.contains(ID) && is_his(rule);
         let filled = |rule: &Rule| rule.filter.replace(ID, device).replace(CLIENT, "+").replace(GROUP, "+");
         self.rules.iter().filter(is_own).map(filled).collect()
     }
@@ -230,7 +234,7 @@ const OWN_TREES: [&str; 3] = ["$SYS", "$ca", "$sealmq"];
 
 /// The rule of the broker itself that stands before all others.
 fn own_tree(name: &str) -> Option<Denial> {
-    let (tree, _) = name.split_once('/')?;
+    let tree = name.split('/').next()?; // the tree's own name too: `$ca/#` covers it [MQTT-4.7.1-2]
     OWN_TREES.contains(&tree).then(|| Denial {
         rule: Some(format!("{tree} is written by the broker only")),
     })

@@ -3,17 +3,21 @@
 //! Refuses to know connections: a login comes with a number, and its answer has the same.
 //!
 //! A verification is costly on purpose (argon2id, RFC 9106). One thread does them, so that a flood of guesses takes one
-//! core and the memory of one hash; the line before it is short, and whoever finds it full is told to come later.
+//! core and the memory of one hash; the line before it is short, and whoever finds it full is told to come later. One
+//! address gets a part of the line only, so that its guesses do not shut out the users of other addresses.
 
 use crate::config::UserConfig;
 use argon2::password_hash::{Output, PasswordHash, PasswordVerifier};
 use argon2::{Algorithm, Argon2, Params};
 use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, sync_channel};
 
 /// Logins that wait for their turn; at some tens of milliseconds each, the last one waits for less than a CONNECT may take.
 const WAITING: usize = 64;
+/// Of them those from one address (IPv6: one /64, which is what a single host may have).
+const FROM_ONE_ADDRESS: usize = 16;
 /// Memory that one verification may ask for, in KiB: what a hash says is done for everybody who knocks.
 const MOST_MEMORY_KIB: u32 = 256 * 1024;
 /// Passes over that memory.
@@ -100,24 +104,49 @@ pub struct Answer {
     pub user: Option<Arc<str>>,
 }
 
-/// The line is full.
+/// The line is full, or the part of it that one address may have.
 pub struct Busy;
 
 /// The way to the verifying thread.
-pub struct Logins(SyncSender<Login>);
+pub struct Logins {
+    line: SyncSender<Login>,
+    /// Whence the logins came that have no answer yet, by their number. Whoever has left is among them: his password is
+    /// verified all the same.
+    unanswered: HashMap<u64, IpAddr>,
+}
 
 impl Logins {
     /// A line, and its end for [`serve`].
     pub fn new() -> (Logins, Receiver<Login>) {
-        let (sender, receiver) = sync_channel(WAITING);
-        (Logins(sender), receiver)
+        let (line, receiver) = sync_channel(WAITING);
+        let unanswered = HashMap::new();
+        (Logins { line, unanswered }, receiver)
     }
 
-    /// Get in line.
-    pub fn submit(&self, login: Login) -> Result<(), Busy> {
-        self.0.try_send(login).map_err(|e| match e {
+    /// Get in line, coming from that address.
+    pub fn submit(&mut self, login: Login, from: IpAddr) -> Result<(), Busy> {
+        let (number, from) = (login.number, network(from));
+        if self.unanswered.values().filter(|other| **other == from).count() >= FROM_ONE_ADDRESS {
+            return Err(Busy);
+        }
+        self.line.try_send(login).map_err(|e| match e {
             TrySendError::Full(_) | TrySendError::Disconnected(_) => Busy,
-        })
+        })?;
+        self.unanswered.insert(number, from);
+        Ok(())
+    }
+
+    /// The answer with this number has come.
+    pub fn answered(&mut self, number: u64) {
+        self.unanswered.remove(&number);
+    }
+}
+
+/// What counts as one address.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(six) => Ipv6Addr::from_bits(six.to_bits() & !u128::from(u64::MAX)).into(),
+        four => four,
     }
 }
 
@@ -202,7 +231,8 @@ mod tests {
     #[test]
     fn the_line_is_bounded_and_answers_keep_their_number() {
         let users = users(&[("ann", "one")]);
-        let (logins, line) = Logins::new();
+        let (mut logins, line) = Logins::new();
+        let from = |number: u64| IpAddr::from([192, 0, 2, (number / FROM_ONE_ADDRESS as u64) as u8]);
         let login = |number: u64, password: &str| Login {
             number,
             users: Arc::clone(&users),
@@ -211,9 +241,9 @@ mod tests {
         };
         for number in 0..WAITING as u64 {
             let password = if number % 2 == 0 { "one" } else { "two" };
-            assert!(logins.submit(login(number, password)).is_ok());
+            assert!(logins.submit(login(number, password), from(number)).is_ok());
         }
-        assert!(logins.submit(login(99, "one")).is_err());
+        assert!(logins.submit(login(99, "one"), from(99)).is_err());
         drop(logins);
         let (sender, answers) = channel();
         serve(&line, &sender, || {});
@@ -221,5 +251,36 @@ mod tests {
             let answer = answers.recv().unwrap();
             assert_eq!((answer.number, answer.user.is_some()), (number, number % 2 == 0));
         }
+    }
+
+    #[test]
+    fn one_address_cannot_take_the_whole_line() {
+        let users = users(&[("ann", "one")]);
+        let (mut logins, _line) = Logins::new();
+        let mut submit = |logins: &mut Logins, number: u64, from: &str| {
+            let (users, name, password) = (Arc::clone(&users), "ann".into(), b"guess".into());
+            let login = Login {
+                number,
+                users,
+                name,
+                password,
+            };
+            logins.submit(login, from.parse().unwrap()).is_ok()
+        };
+        for number in 0..FROM_ONE_ADDRESS as u64 {
+            assert!(submit(&mut logins, number, &format!("2001:db8::{number:x}")));
+            assert!(submit(&mut logins, 100 + number, "192.0.2.1"));
+        }
+        assert!(
+            !submit(&mut logins, 50, "2001:db8::ffff"),
+            "the same host by another address of its own"
+        );
+        assert!(
+            !submit(&mut logins, 150, "::ffff:192.0.2.1"),
+            "the same address spelt otherwise"
+        );
+        assert!(submit(&mut logins, 51, "2001:db8:0:1::1") && submit(&mut logins, 151, "192.0.2.2"));
+        logins.answered(3);
+        assert!(submit(&mut logins, 52, "2001:db8::1") && !submit(&mut logins, 53, "2001:db8::1"));
     }
 }

@@ -175,7 +175,7 @@ fn what_the_broker_says_nobody_else_says() {
         Rules::dangerous_allow_all(),
     ] {
         let permit = rules.resolve(Some("a"), "a");
-        for topic in ["$SYS/broker/uptime", "$ca/bundle", "$sealmq/expiry/root"] {
+        for topic in ["$SYS/broker/uptime", "$ca/bundle", "$sealmq/expiry/root", "$SYS", "$ca"] {
             let denial = permit.publish(topic).unwrap_err();
             assert!(denial.rule.unwrap().contains("by the broker only"), "{topic}");
         }
@@ -217,4 +217,17 @@ fn an_explanation_says_what_the_decision_says() {
         .resolve(None, "a")
         .explain(Action::Publish, "x");
     assert!(found.is_allowed && found.why.contains("allow_all"));
+}
+
+#[test]
+fn topics_are_a_devices_own_by_rules_about_it_alone() {
+    let list = vec![
+        rule("devices", Effect::Allow, "*", "devices/{id}/#"),
+        rule("people", Effect::Allow, "user:*", "people/{id}/#"),
+        rule("presses", Effect::Allow, "press-*", "presses/{id}/#"),
+        rule("roof", Effect::Allow, "group:roof", "{group}/{id}/#"),
+    ];
+    let rules = in_groups(list, "anna", &["roof"]);
+    assert_eq!(rules.own_topics("anna"), ["devices/anna/#", "+/anna/#"]);
+    assert_eq!(rules.own_topics("press-1"), ["devices/press-1/#", "presses/press-1/#"]);
 }

@@ -43,7 +43,11 @@ impl Gate {
         };
         self.login_count += 1;
         let number = self.login_count;
-        if self.logins.submit(Login { number, ..login }).is_err() {
+        if self
+            .logins
+            .submit(Login { number, ..login }, pending.peer.ip())
+            .is_err()
+        {
             let refusal = too_many_logins();
             answer(pending, ReasonCode::ServerBusy, &refusal);
             return Err(refusal);
@@ -56,6 +60,7 @@ impl Gate {
     /// Let in, or refuse, whoever was verified. Somebody may have left meanwhile; his place may be another's.
     pub(super) fn take_answers(&mut self) {
         while let Ok(Answer { number, user }) = self.answers.try_recv() {
+            self.logins.answered(number);
             let waits = |p: &Pending| p.login.filter(|&(own, _)| own == number && p.step == Step::Login);
             let found = self.pending.iter().find_map(|(key, p)| Some((key, waits(p)?)));
             let Some((key, (_, connect_size))) = found else {
