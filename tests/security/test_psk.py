@@ -249,6 +249,17 @@ def test_rubbish_after_a_client_hello_ends_one_connection_and_no_more(node: Bare
     assert is_heard(node)
 
 
+def test_a_client_that_shows_no_key_in_its_client_hello_is_answered_in_12(node: BareNode) -> None:
+    """It may have one for TLS 1.2, and in 1.3 there would be nothing to go on; no downgrade is signalled for it."""
+    versions_13_and_12 = b"\x00\x2b\x00\x05\x04\x03\x04\x03\x03"
+    with socket.create_connection(("127.0.0.1", node.port), timeout=10) as tcp:
+        tcp.sendall(_client_hello(versions_13_and_12))
+        answer = tcp.recv(4096)
+    assert (answer[0], answer[5], answer[9:11]) == (0x16, 2, b"\x03\x03")  # ServerHello of TLS 1.2
+    assert not answer[11:43].endswith(b"DOWNGRD\x01")  # RFC 8446, 4.1.3
+    assert b"\x00\x2b" not in answer[43:]
+
+
 def test_a_recording_has_the_keys_of_the_handshake(node: BareNode) -> None:
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(node.node.record_next, "sensor-1", 10_000)
@@ -259,9 +270,10 @@ def test_a_recording_has_the_keys_of_the_handshake(node: BareNode) -> None:
     assert any(line.startswith("SERVER_TRAFFIC_SECRET_0 ") for line in recording["keys"])
 
 
-def _client_hello() -> bytes:
-    """Of a client with PSK-AES128-GCM-SHA256 in TLS 1.2, without extensions (RFC 5246, 7.4.1.2)."""
-    body = b"\x03\x03" + bytes(32) + b"\x00" + b"\x00\x02\x00\xa8" + b"\x01\x00"
+def _client_hello(extensions: bytes = b"") -> bytes:
+    """Of a client with PSK-AES128-GCM-SHA256 in TLS 1.2 and AES-128-GCM in TLS 1.3 (RFC 5246, 7.4.1.2)."""
+    body = b"\x03\x03" + bytes(32) + b"\x00" + b"\x00\x04\x00\xa8\x13\x01" + b"\x01\x00"
+    body += len(extensions).to_bytes(2) + extensions if extensions else b""
     message = b"\x01" + len(body).to_bytes(3) + body
     return b"\x16\x03\x01" + len(message).to_bytes(2) + message
 
