@@ -204,7 +204,8 @@ def _bare_checkout(folder: Path, programs: dict[str, str]) -> subprocess.Complet
     for name in ("cat", "date", "dirname", "head", "mkdir", "sed", "sort", "tail"):
         found = next(Path(place, name) for place in ("/usr/bin", "/bin") if Path(place, name).exists())
         (path / name).symlink_to(found)
-    for name, text in ({"python3": f'exec "{sys.executable}" "$@"', "cc": "exit 0", "pkg-config": "exit 0"} | programs).items():
+    basics = {"python3": f'exec "{sys.executable}" "$@"', "cc": "exit 0", "pkg-config": "exit 0"}
+    for name, text in (basics | programs).items():
         (path / name).write_text(f"#!/bin/sh\n{text}\n")
         (path / name).chmod(0o755)
     script = (folder / "scripts" / "prepare.sh").read_text().replace(':/usr/sbin:/sbin"', '"')
