@@ -257,7 +257,7 @@ mod tests {
     fn one_address_cannot_take_the_whole_line() {
         let users = users(&[("ann", "one")]);
         let (mut logins, _line) = Logins::new();
-        let mut submit = |logins: &mut Logins, number: u64, from: &str| {
+        let submit = |logins: &mut Logins, number: u64, from: &str| {
             let (users, name, password) = (Arc::clone(&users), "ann".into(), b"guess".into());
             let login = Login {
                 number,
