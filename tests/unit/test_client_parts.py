@@ -7,7 +7,7 @@ import pytest
 
 from sealmq.cli.formats import Format
 from sealmq.cli.properties import Given
-from sealmq.client import pins
+from sealmq.tls import pins
 from sealmq.client.backlog import Backlog, Publish
 from sealmq.client.backoff import Backoff
 from sealmq.client.identity import Identity

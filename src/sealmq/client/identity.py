@@ -38,7 +38,7 @@ class Identity:
         """Raises `UsageError` for half a pair, for a single pin, and for a pin that is none."""
         _check_pair(self.certificate, self.key)
         if self.pins:
-            from sealmq.client.pins import checked
+            from sealmq.tls.pins import checked
 
             object.__setattr__(self, "pins", checked(self.pins))
 
@@ -69,7 +69,7 @@ class Identity:
         listed = folder / "pins.txt"
         pins: tuple[str, ...] = ()
         if listed.exists():
-            from sealmq.client.pins import read_list
+            from sealmq.tls.pins import read_list
 
             pins = read_list(listed)
         return cls.read(ca=files["ca"], certificate=files["certificate"], key=files["key"], pins=pins)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sealmq.errors import UsageError
-from sealmq.pki import readiness, rotation, signing
+from sealmq.pki import pinning, readiness, rotation, signing
 from sealmq.pki.authority import Kind
 from sealmq.pki.operations.results import Result, maybe_iso
 from sealmq.pki.rotation import Step
@@ -36,8 +36,9 @@ def ca_rotate(
     """Replace the issuing CA of `kind` `devices` or `servers`, or take `step` with the `root`.
 
     The result is that of `ca_rotation`. `threshold` is the share of devices (0 to 1) that must hold the bundle before
-    `switch` and `drain`; `force` goes on whatever it is. Raises `NotSo` with code `rotation-order` or
-    `fleet-not-ready`, `UsageError` with code `rotation-kind`, `Environment` when a file cannot be written.
+    `switch` and `drain`; `force` goes on whatever it is. Raises `NotSo` with code `rotation-order`,
+    `fleet-not-ready` or `pins-strand`, `UsageError` with code `rotation-kind`, `Environment` when a file cannot be
+    written.
     """
     now = now or signing.utc_now()
     if kind == Kind.ROOT and step in list(Step):
@@ -46,8 +47,11 @@ def ca_rotate(
             if wanted is rotation.next_step(authority.record) and not force:
                 ready = readiness.measure(authority, registry, now=now)
                 readiness.require(ready, wanted, threshold=threshold)
+                pinning.require(folder, authority, f"ca rotate root --{wanted}")
             rotation.advance(authority, wanted, now=now)
     elif kind in (Kind.DEVICES, Kind.SERVERS) and step is None:
+        if not force:
+            pinning.require(folder, authority, f"ca rotate {kind}")
         rotation.replace_issuer(authority, Kind(kind), now=now)
     else:
         raise UsageError(

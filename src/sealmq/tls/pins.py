@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 PREFIX = "sha256:"
 _DIGITS = 64
 LEAST = 2
+_HEAD = "# SHA-256 of public keys, one of which has to be in the chain of the broker\n"
 
 
 def parse(text: str) -> str:
@@ -49,3 +50,19 @@ def read_list(path: Path) -> tuple[str, ...]:
         raise ConfigError(f"file {path} cannot be read: {reason}", mend="check path, owner and mode") from None
     words = [line.partition("#")[0].split() for line in lines]
     return tuple(parse(line[0]) for line in words if line)
+
+
+def append(path: Path, added: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """Add `(pin, whose)` to a file of pins, made when there is none; all pins in it.
+
+    Raises as `checked` and `read_list` do; nothing is written when a backup would be missing.
+    """
+    from sealmq.secretfiles import write_public
+
+    known = read_list(path) if path.exists() else ()
+    fresh = {parse(pin): whose for pin, whose in added}
+    every = checked((*known, *fresh))
+    before = path.read_text("utf-8") if path.exists() else _HEAD
+    lines = [f"{PREFIX}{pin} {whose}".rstrip() for pin, whose in fresh.items() if pin not in known]
+    write_public(path, "\n".join([before.rstrip("\n"), *lines, ""]).encode())
+    return every
