@@ -121,7 +121,8 @@ impl Channel {
         }
         Ok(Found {
             ended,
-            more: count == READ_SIZE,
+            // Only an empty socket says so: the end of the connection may lie behind a short read.
+            more: count > 0,
         })
     }
 
