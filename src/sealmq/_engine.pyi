@@ -221,9 +221,9 @@ class Client:
                     "topic_aliases": int},     # each with a default
          "timeout_ms": int, "allow_plaintext": bool}
         ```
-        With `previous`, a connection that is over: its TLS tickets are used when trust and certificate are the same, its messages
-        are given by the new one, and its unacknowledged publishes are sent again under their old tickets: as duplicates where
-        the server has the session, as new ones otherwise. Raises EngineError `config-invalid`, `environment`.
+        With `previous`, a connection that is over: its TLS tickets are used when trust and certificate are the same. Unless it ended
+        by `disconnect`, its messages are given by the new one, and its unacknowledged publishes are sent again under their old
+        tickets: as duplicates where the server has the session, as new ones otherwise. Raises EngineError `config-invalid`, `environment`.
         """
 
     def connack(self, timeout_ms: int) -> str | None:

@@ -63,8 +63,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// Begin to connect, and return at once. With `previous`, a connection that has ended, its TLS tickets, what it left
-    /// unacknowledged and what nobody took of it go over to the new one.
+    /// Begin to connect, and return at once. With `previous`, a connection that has ended, its TLS tickets go over to
+    /// the new one, and, unless it ended by [`Client::disconnect`], what it left unacknowledged and what nobody took.
     pub fn open(config: ClientConfig, previous: Option<&Client>) -> Result<Client, ClientError> {
         let mut session = Session::new(&config, Instant::now())?;
         let tickets = match previous {
@@ -74,7 +74,10 @@ impl Client {
                     return Err(fault::misuse("previous connection has not ended"));
                 }
                 let mut state = previous.shared.lock();
-                session.resume_from(&mut state.session);
+                // Whoever said goodbye has given up what was under way.
+                if !state.session.is_leaving() {
+                    session.resume_from(&mut state.session);
+                }
                 previous.tickets.clone()
             }
         };

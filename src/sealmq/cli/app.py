@@ -33,6 +33,7 @@ VERBS = {
     "agent": Verb("sealmq.cli.agent", "On a device: enrol once, then renew the certificate in time."),
     "pub": Verb("sealmq.cli.pub", "Publish messages, options as in mosquitto_pub."),
     "sub": Verb("sealmq.cli.sub", "Subscribe and print messages, options as in mosquitto_sub."),
+    "bench": Verb("sealmq.cli.bench", "Load any broker: connections and messages, rates, latencies, its CPU."),
     "pin": Verb("sealmq.cli.pin", "Public keys that devices insist on, and what would strand them.", group=True),
     "trace": Verb("sealmq.cli.trace", "Walk through a real handshake and MQTT session, and say why one failed."),
     "log": Verb("sealmq.cli.log", "What the running broker remembers: whom it refused and why.", group=True),

@@ -43,9 +43,9 @@ class Backlog:
         """Open the file when there is one. Raises `Environment` when it cannot be used."""
         self._most = most
         self._waiting: deque[Publish] = deque()
+        self._path = path
         self._disk: sqlite3.Connection | None = None
-        if path is not None:
-            self._open(path)
+        self.open()
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -54,6 +54,11 @@ class Backlog:
     def is_full(self) -> bool:
         """Whether nothing more is taken."""
         return len(self._waiting) >= self._most
+
+    def open(self) -> None:
+        """Open the file, when there is one and it is closed; what stands in it waits. Raises `Environment`."""
+        if self._path is not None and self._disk is None:
+            self._open(self._path)
 
     def kept(self, publish: Publish) -> Publish:
         """The publish, with its place on disk where it gets one."""

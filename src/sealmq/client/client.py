@@ -93,6 +93,8 @@ class Client:
 
     async def __aenter__(self) -> Client:
         """Connect once. Raises what `Connection.open` raises: only what was connected is connected again."""
+        self._is_closed = False
+        self._wire.begin()
         await self._connect(is_first=True)
         self._keeper = asyncio.get_running_loop().create_task(self._keep(), name="sealmq.Client")
         return self

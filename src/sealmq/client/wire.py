@@ -91,10 +91,15 @@ class Wire:
 
     async def disconnect(self) -> None:
         """Say DISCONNECT after all that was published, and close."""
-        engine, self._engine = self._engine, None
+        engine = self._engine
         if engine is not None:
             asyncio.get_running_loop().remove_reader(engine.fileno())
             await asyncio.to_thread(engine.disconnect, _GOODBYE_MS)
+
+    def begin(self) -> None:
+        """A client that was closed is opened again: the tickets of its last connection are still good."""
+        self.over = None
+        self.backlog.open()
 
     def finish(self, error: SealmqError) -> None:
         """Nothing more will happen: whoever waits hears why."""
