@@ -47,7 +47,8 @@ def client_context(
     `ca` is a PEM file with the certificates to trust, and nothing else is trusted; None stands for the public CAs that
     this machine trusts. `certificate` is a PEM file with the client's chain, leaf first; `key` its private key, by
     default looked for in `certificate`. The name is matched against the subject alternative names alone (RFC 9525),
-    never the common name; pass it as `server_hostname`.
+    never the common name; pass it as `server_hostname`. Groups, TLS 1.3 suites and revocation are not in the hands of
+    a context (see the module), nor are pins and tickets; `sealmq.Client` has all of them.
 
     Raises `ConfigError` when a file is missing, cannot be read, holds something else, has expired, is not meant for
     clients, or when key and certificate do not belong together; `LocalMisuse` for a key without a certificate.
