@@ -162,7 +162,7 @@ def test_a_key_file_that_may_not_be_read(data, own):
         ("certificate", b"\x30\x82\x01\x00", "not PEM"),
         ("key", b"nothing", "key"),
         ("client_ca", b"nothing", "tls.client_ca holds no certificate"),
-        ("client_ca", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "tls.client_ca holds no certificate"),
+        ("client_ca", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "holds no certificate"),
     ],
 )
 def test_a_key_file_that_holds_something_else(data, own, tmp_path, name, content, message):

@@ -27,12 +27,15 @@ class Store(Protocol):
 
     def store_backup(self, to: Path) -> dict[str, Any]:
         """Copy it to a file that is not there yet."""
+        ...
 
     def store_check(self) -> list[str]:
         """What is wrong with it, a sentence each."""
+        ...
 
     def store_stats(self) -> dict[str, Any]:
         """What it holds; shape as `store` of `Node.stats` in `_engine.pyi`."""
+        ...
 
 
 class StoreFile:
