@@ -66,13 +66,17 @@ class Outcome:
     violations: list[str] = field(default_factory=list)
 
 
+# A sleeper's full queue would turn the publishers of 3.1.1 away for as long as it sleeps: another test's matter.
+_ROOM = "\n[limits]\nmax_queued_messages = 10000000\nmax_queued_bytes = 10000000000\n"
+
+
 def run(folder: Path, *, rounds: int, seed: int, settings: str = "") -> Outcome:
     """Play `rounds` rounds in `folder`, which is kept; `settings` is the text of the broker's configuration."""
     outcome = Outcome(seed)
     plan = random.Random(seed)  # noqa: S311  repeatable, not secret
     ledger = Ledger()
     world = World(ledger, seed)
-    files = prepare(folder / "data", NAMES, settings)
+    files = prepare(folder / "data", NAMES, settings + _ROOM)
     broker = BrokerProcess(folder / "data")
     try:
         port = broker.start()
