@@ -28,6 +28,8 @@ mod news;
 mod properties;
 mod pump;
 mod session;
+#[cfg(test)]
+mod tests;
 mod trust;
 
 pub use config::ClientConfig;
