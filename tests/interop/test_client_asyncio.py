@@ -264,3 +264,39 @@ def test_cancellation_says_disconnect(broker_of_one, identity):
             return await some(watcher, 1)
 
     assert [message.text for message in run(main())] == ["last"]
+
+
+def test_a_list_that_does_not_speak_of_the_server_is_refused(broker_of_one, identity):
+    """The CRL of the device CA says nothing of the broker's certificate: unknown is not good."""
+    listed = Identity.read(
+        ca=broker_of_one.folder.ca_dir / "root.pem", crl=broker_of_one.folder.ca_dir / "devices.crl.pem"
+    )
+
+    async def main():
+        with pytest.raises(NotSo) as refused:
+            await sealmq.Client(broker_of_one.url, identity=listed, client_id=ME).__aenter__()
+        return refused.value.code
+
+    assert run(main()) == "tls-revocation-unknown"
+    del identity
+
+
+def test_the_public_cas_do_not_vouch_for_a_private_broker(broker_of_one):
+    async def main():
+        with pytest.raises(NotSo) as refused:
+            await sealmq.Client(broker_of_one.url, client_id=ME).__aenter__()
+        return refused.value.code
+
+    assert run(main()) == "tls-untrusted-issuer"
+
+
+def test_nothing_but_dangerous_believes_anybody(broker_of_one, identity):
+    from sealmq import dangerous
+
+    credulous = dangerous.unverified(Identity(b"", identity.certificate, identity.key))
+
+    async def main():
+        async with sealmq.Client(broker_of_one.url, identity=credulous, client_id=ME) as client:
+            return client.is_connected
+
+    assert run(main())

@@ -7,12 +7,12 @@ import pytest
 
 from sealmq.cli.formats import Format
 from sealmq.cli.properties import Given
-from sealmq.tls import pins
 from sealmq.client.backlog import Backlog, Publish
 from sealmq.client.backoff import Backoff
 from sealmq.client.identity import Identity
 from sealmq.client.message import Message, Properties
 from sealmq.errors import ConfigError, Environment, NotSo, UsageError
+from sealmq.tls import pins
 
 
 @pytest.mark.parametrize(
