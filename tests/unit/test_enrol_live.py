@@ -3,21 +3,24 @@
 import json
 import socket
 import subprocess
+from pathlib import Path
 
 import fake_engine
 import pytest
+from cryptography import x509
 from enrol_door import DAY, NOW
 
 from sealmq.broker import control
 from sealmq.client.agent import Agent
 from sealmq.client.registration import RegistrationServer
 from sealmq.datafolder import DataFolder
-from sealmq.errors import NotSo, UsageError
+from sealmq.errors import NotSo, PeerFault, UsageError
 from sealmq.pki.authority import Authority
 from sealmq.pki.devicefiles import DeviceFiles
 from sealmq.pki.operations import device_add, device_revoke, device_token
 from sealmq.pki.registry import Registry
 from sealmq.pki.tokens import EnrolmentUri
+from sealmq.testing import ThrowawayCA
 
 
 def test_a_revocation_reaches_the_data_plane_and_every_configuration_after_it(at_door, identity, tmp_path):
@@ -154,3 +157,13 @@ def test_a_server_that_is_not_there_and_urls_of_none():
     for url in ("http://h", "https://", "https://h/path", "https://h:x"):
         with pytest.raises(UsageError):
             RegistrationServer(url)
+
+
+def test_a_server_without_a_root_does_not_empty_what_a_device_trusts(monkeypatch):
+    ca = ThrowawayCA()
+    files = ca.issue_client("sensor-1")
+    chain = x509.load_pem_x509_certificates(files.cert_pem)
+    monkeypatch.setattr(RegistrationServer, "_cacerts", lambda _self, _context: chain)
+    monkeypatch.setattr("sealmq.client.registration._identified", lambda _files: None)
+    with pytest.raises(PeerFault, match="cacerts"):
+        RegistrationServer("https://localhost:8443").roots(DeviceFiles(Path("sensor-1")))

@@ -124,7 +124,10 @@ class RegistrationServer:
         """Of the certificates at `cacerts` those that sign themselves; the others are for building chains."""
         from sealmq.pki.signing import certificate_pem
 
-        return certificate_pem(*(one for one in self._cacerts(context) if one.subject == one.issuer))
+        roots = [one for one in self._cacerts(context) if one.subject == one.issuer]
+        if not roots:  # written over what the device has, it would trust nobody
+            raise self._nonsense("/.well-known/est/cacerts")
+        return certificate_pem(*roots)
 
     def _cacerts(self, context: ssl.SSLContext) -> list[x509.Certificate]:
         from cryptography.hazmat.primitives.serialization import pkcs7
