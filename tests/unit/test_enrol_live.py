@@ -166,4 +166,4 @@ def test_a_server_without_a_root_does_not_empty_what_a_device_trusts(monkeypatch
     monkeypatch.setattr(RegistrationServer, "_cacerts", lambda _self, _context: chain)
     monkeypatch.setattr("sealmq.client.registration._identified", lambda _files: None)
     with pytest.raises(PeerFault, match="cacerts"):
-        RegistrationServer("https://localhost:8443").roots(DeviceFiles(Path("sensor-1")))
+        RegistrationServer("https://localhost:8443").roots(DeviceFiles(*[Path("none.pem")] * 3))
