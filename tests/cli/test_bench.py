@@ -61,6 +61,11 @@ def test_what_is_refused_is_status_1(broker):
     assert "refused" in done.stderr
 
 
+def test_a_storm_on_nobody(broker):
+    done = run_sealmq("--data", broker.folder.path, "bench", "mqtts://127.0.0.1:1", "connect", "--as", "load")
+    assert (done.returncode, done.stderr.splitlines()[0]) == (1, "error: nothing listens on 127.0.0.1:1")
+
+
 @pytest.mark.parametrize("words", [["tornado"], ["pair", "--resume"], ["pair", "-s", "3"]])
 def test_wrong_words(broker, words):
     assert bench(broker, *words).returncode == 2

@@ -108,7 +108,11 @@ class Generator:
         """
         before = _broker(self.load.pid)
         if self.load.kind is Kind.CONNECT:
-            await self._storm()
+            clients = [self._client("c", number) for number in range(self.load.clients)]
+            if not self.load.is_full:
+                await self._warm(clients)
+                before = _broker(self.load.pid)
+            await self._storm(clients)
             after = _broker(self.load.pid)
         else:
             async with contextlib.AsyncExitStack() as stack:
@@ -127,23 +131,29 @@ class Generator:
 
     # --- connecting
 
-    async def _storm(self) -> None:
+    async def _warm(self, clients: list[Client]) -> None:
+        """Give every client a ticket: it comes behind the handshake, and an acknowledgement comes behind the ticket."""
+        for client in clients:
+            async with client:
+                await client.unsubscribe("bench/none")
+
+    async def _storm(self, clients: list[Client]) -> None:
         began = time.perf_counter()
         gate = asyncio.Semaphore(_DIALLING)
 
-        async def one(number: int) -> None:
-            async with gate:
-                client = self._client("c", number)
-                if not self.load.is_full:
-                    async with client:
-                        # the ticket comes behind the handshake; an acknowledgement comes behind the ticket
-                        await client.unsubscribe("bench/none")
-                async with self._timed(client):
-                    pass
+        async def one(client: Client) -> None:
+            async with gate, self._timed(client):
+                pass
 
-        async with asyncio.timeout(self.load.seconds), asyncio.TaskGroup() as group:
-            for number in range(self.load.clients):
-                group.create_task(one(number))
+        try:
+            async with asyncio.timeout(self.load.seconds):
+                await asyncio.gather(*(one(client) for client in clients))
+        except TimeoutError:
+            raise NotSo(
+                f"{self.tally.connected} of {len(clients)} connections were made in {self.load.seconds:g} s",
+                mend="give it more time: --seconds",
+                code="timeout",
+            ) from None
         self.tally.seconds = time.perf_counter() - began
 
     async def _connect(self, role: str, count: int) -> AsyncIterator[contextlib.AbstractAsyncContextManager[Client]]:
