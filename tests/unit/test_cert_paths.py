@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 from ipaddress import ip_address, ip_network
 
 import pytest
+from cryptography import x509
+
 from certchains import (
     ANY,
     CLIENT,
@@ -22,8 +24,6 @@ from certchains import (
     sign,
     timedelta,
 )
-from cryptography import x509
-
 from sealmq.pki.keys import pkcs8_pem
 from sealmq.pki.paths import Question, Verdict, build, verify
 from sealmq.pki.profiles import Usage

@@ -9,10 +9,10 @@ import subprocess
 from ipaddress import ip_network
 
 import pytest
-from certchains import ANY, CLIENT, HOST, LEAF, NOW, UNKNOWN, Plan, crl, damaged, make, pem, timedelta
 from cryptography import x509
 from cryptography.x509 import verification
 
+from certchains import ANY, CLIENT, HOST, LEAF, NOW, UNKNOWN, Plan, crl, damaged, make, pem, timedelta
 from sealmq.pki.paths import Question, verify
 from sealmq.pki.profiles import Usage
 
