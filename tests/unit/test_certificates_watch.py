@@ -330,7 +330,7 @@ def test_a_reload_by_hand_may_go_back_to_an_older_one(site, ca):
 
 
 def test_a_stale_list_is_an_alarm_a_figure_and_no_refusal(site, ca):
-    assert site.service.status()["counts"]["crl_seconds_left"] > 86_000
+    assert site.service.status()["counts"]["crl_seconds_left"] > 0
     site.tick(after=timedelta(days=2))
     site.tick(after=timedelta(days=2, hours=1))
     assert site.log.getvalue().count("is stale since") == 1
