@@ -7,6 +7,7 @@ use crate::durability::STORE_FULL;
 use crate::engine::{Engine, Timer};
 use crate::event::{EndCause, Event};
 use crate::message::{Content, Message, Received};
+use crate::route::NoPlace;
 use crate::rules::{Action, Permit};
 use crate::session::{Session, WillState};
 use crate::time::Millis;
@@ -77,7 +78,7 @@ impl Engine {
         // Whoever comes back to a session takes away what fills the store; a new one would have to be promised.
         let comes_back = self.by_client.contains_key(&client_id);
         let refusal = self.no_promises().filter(|_| settings.session_expiry_s > 0);
-        if let Some((_, cause, summary)) = refusal.filter(|(_, cause, _)| *cause != STORE_FULL || !comes_back) {
+        if let Some(NoPlace(_, cause, summary)) = refusal.filter(|no| no.1 != STORE_FULL || !comes_back) {
             self.roster.counters.connects_refused += 1;
             let mend = "see `sealmq status` for the store; a session that ends with its connection is taken meanwhile";
             return Err(refuse(ReasonCode::ServerUnavailable, cause, summary, mend.into()));

@@ -5,6 +5,7 @@
 use crate::conn::{AckKind, HeldAck};
 use crate::engine::Engine;
 use crate::event::EndCause;
+use crate::route::NoPlace;
 use crate::time::Millis;
 use alloc::boxed::Box;
 use alloc::format;
@@ -116,18 +117,18 @@ impl Engine {
     }
 
     /// Why nothing more can be promised, if so: the answer to whoever asks for a promise.
-    pub(crate) fn no_promises(&self) -> Option<(ReasonCode, &'static str, String)> {
+    pub(crate) fn no_promises(&self) -> Option<NoPlace> {
         if self.roster.log.keeping() == Keeping::Nothing {
             return None;
         }
         match self.roster.log.health() {
             Health::Good => None,
-            Health::Full => Some((
+            Health::Full => Some(NoPlace(
                 ReasonCode::QuotaExceeded,
                 STORE_FULL,
                 "the broker's store has no room".into(),
             )),
-            Health::Failed(why) => Some((
+            Health::Failed(why) => Some(NoPlace(
                 ReasonCode::ImplementationSpecificError,
                 "store-failed",
                 format!("the broker's store has failed: {why}"),

@@ -131,6 +131,8 @@ impl Engine {
         if session.is_kept && is_persistent {
             session.put_all_aside();
             let sent = session.sent();
+            // An answer that is still to come is nobody's now.
+            self.roster.paging.remove(&id);
             self.record(&Change::Detach {
                 session: id,
                 at: now.0,
@@ -194,6 +196,7 @@ impl Engine {
         }
         if session.is_kept {
             self.roster.kept_sessions = self.roster.kept_sessions.saturating_sub(1);
+            self.roster.paging.remove(&session.id);
             self.record(&Change::End { session: session.id });
         }
     }

@@ -38,13 +38,9 @@ impl Roster {
     /// A page has come: its session, if it still wants it.
     fn take_in(&mut self, now: Millis, page: Page) -> Option<u32> {
         let &index = self.paging.get(&page.session)?;
-        let session = self.sessions.get_mut(index as usize).filter(|s| s.id == page.session);
-        let Some(spill) = session.as_ref().and_then(|s| s.spill()) else {
-            self.paging.remove(&page.session);
-            return None;
-        };
-        // An answer to an earlier connection's question, whose own is still to come.
-        let session = session.filter(|s| s.is_paging && spill.from == page.from)?;
+        let session = self.sessions.get_mut(index as usize).filter(|s| s.id == page.session)?;
+        // An answer to an earlier connection's question leaves this one's open.
+        let spill = session.spill().filter(|spill| spill.from == page.from)?;
         self.paging.remove(&page.session);
         session.is_paging = false;
         let until = spill.until;

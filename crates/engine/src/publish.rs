@@ -207,17 +207,13 @@ impl Engine {
             .of(content.topic)
             .filter(|_| !content.topic.starts_with("$SYS/"));
         let urgency = urgency.filter(|_| self.roster.log.keeping() == Keeping::Changes);
-        // Nobody waits for what has QoS 0.
-        let urgency = urgency.map(|u| {
-            if content.qos == QoS::AtMostOnce {
-                Urgency::Lazy
-            } else {
-                u
-            }
-        });
-        if let Some((reason, slug, sentence)) = self.no_promises().filter(|_| urgency.is_some()) {
-            return Err(NoPlace(reason, slug, sentence));
-        }
+        let refusal = urgency.and_then(|_| self.no_promises());
+        let urgency = match (urgency, refusal) {
+            // Nobody waits for what has QoS 0: it goes to disk when there is room, and is kept in memory all the same.
+            (Some(_), refusal) if content.qos == QoS::AtMostOnce => refusal.is_none().then_some(Urgency::Lazy),
+            (Some(_), Some(refusal)) => return Err(refusal),
+            (urgency, _) => urgency,
+        };
         // [MQTT-3.3.1-7]
         let change = if content.payload.is_empty() {
             self.retained.remove(content.topic);
@@ -245,7 +241,11 @@ impl Engine {
     ) {
         let kept = !content.retain || self.retain(content).is_ok();
         let key = self.router.key(content.topic);
-        if self.route(now, authorized, key, publisher, content, origin).is_err() || !kept {
+        let routed = self.route(now, authorized, key, publisher, content, origin);
+        if routed.is_err() {
+            self.route_loosely(now, publisher, content, origin);
+        }
+        if routed.is_err() || !kept {
             self.roster.counters.messages_dropped += 1;
         }
     }

@@ -14,7 +14,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use sealmq_codec::{QoS, ReasonCode};
-use sealmq_store::{Delivery, Keeping, Origin, Receiver, Seq, Slot, Urgency};
+use sealmq_store::{Change, Delivery, Keeping, Origin, Receiver, Seq, Slot, Urgency};
 
 /// How a message fared.
 #[derive(Clone, Copy, Debug, Default)]
@@ -30,7 +30,8 @@ pub(crate) struct Routed {
 pub(crate) struct NoPlace(pub ReasonCode, pub &'static str, pub String);
 
 impl Engine {
-    /// Give the message to everyone whose subscription matches.
+    /// Give the message to everyone whose subscription matches; where sessions take part that the log keeps, it gets the
+    /// message first. When one of them has no room, or the log takes nothing, nobody gets it.
     #[inline]
     pub(crate) fn route(
         &mut self,
@@ -44,101 +45,146 @@ impl Engine {
         let is_promised = content.qos != QoS::AtMostOnce
             && self.roster.kept_sessions > 0
             && self.roster.log.keeping() == Keeping::Changes;
-        if is_promised && let Some(urgency) = self.durability.of(content.topic) {
-            return self.route_kept(now, key, publisher, content, origin, urgency);
-        }
+        let urgency = if is_promised {
+            self.durability.of(content.topic)
+        } else {
+            None
+        };
+        let refusal = urgency.and_then(|_| self.no_promises());
         let (router, roster) = (&mut self.router, &mut self.roster);
-        let mut routed = Routed::default();
-        if let Some((route, turn)) = router.route(key, content.topic) {
-            let mut shared = None;
-            for target in targets(route, publisher) {
-                roster.deliver(now, target, content, &mut shared, None);
-                routed.reached += 1;
-            }
-            for group in &route.groups {
-                if let Some(target) = choose(roster, group, turn) {
-                    roster.deliver(now, target, content, &mut shared, None);
-                    routed.reached += 1;
-                }
-            }
-        }
-        if let Origin::Will { session } = origin
-            && roster.log.keeping() == Keeping::Changes
+        let route = router.route(key, content.topic);
+        if let (Some((route, turn)), Some(urgency)) = (route, urgency)
+            && roster.reaches_kept(route)
         {
-            let change = sealmq_store::Change::WillGone { session };
-            routed.seq = roster.log.append(&change, self.durability.of_sessions());
+            let chosen = roster.choose(route, turn, publisher);
+            roster.check_room(&chosen, content, refusal)?;
+            return Ok(roster.deliver_kept(now, &chosen, content, origin, urgency));
         }
+        let mut routed = Routed::default();
+        if let Some((route, turn)) = route {
+            routed.reached = roster.deliver_all(now, route, turn, publisher, content);
+        }
+        routed.seq = self.forget_origin(origin);
         Ok(routed)
     }
 
-    /// The same where sessions take part that the log keeps: first everyone is asked for room, then the log gets the
-    /// message with all its receivers, then they do.
-    fn route_kept(
+    /// The same for a message that nobody would send again: whoever has room gets it, and the log does not.
+    pub(crate) fn route_loosely(&mut self, now: Millis, publisher: Option<u32>, content: &Content<'_>, origin: Origin) {
+        let key = self.router.key(content.topic);
+        if let Some((route, turn)) = self.router.route(key, content.topic) {
+            self.roster.deliver_all(now, route, turn, publisher, content);
+        }
+        self.forget_origin(origin);
+    }
+
+    /// A will is sent once, also when no delivery takes it out of the log.
+    fn forget_origin(&mut self, origin: Origin) -> Seq {
+        match origin {
+            Origin::Will { session } if self.roster.log.keeping() == Keeping::Changes => {
+                self.record(&Change::WillGone { session })
+            }
+            _ => Seq(0),
+        }
+    }
+}
+
+impl Roster {
+    fn is_kept(&self, target: &Target) -> bool {
+        target.qos != QoS::AtMostOnce && self.sessions.get(target.session as usize).is_some_and(|s| s.is_kept)
+    }
+
+    fn reaches_kept(&self, route: &Route) -> bool {
+        let mut all = route.targets.iter().chain(route.groups.iter().flatten());
+        all.any(|target| self.is_kept(target))
+    }
+
+    #[inline]
+    fn deliver_all(
         &mut self,
         now: Millis,
-        key: Option<RouteKey>,
+        route: &Route,
+        turn: usize,
         publisher: Option<u32>,
+        content: &Content<'_>,
+    ) -> usize {
+        let (mut shared, mut reached) = (None, 0);
+        for target in targets(route, publisher) {
+            self.deliver(now, target, content, &mut shared, None);
+            reached += 1;
+        }
+        for group in &route.groups {
+            if let Some(target) = choose(self, group, turn) {
+                self.deliver(now, target, content, &mut shared, None);
+                reached += 1;
+            }
+        }
+        reached
+    }
+
+    fn choose<'r>(&self, route: &'r Route, turn: usize, publisher: Option<u32>) -> Vec<&'r Target> {
+        let members = route.groups.iter().filter_map(|group| choose(self, group, turn));
+        targets(route, publisher).chain(members).collect()
+    }
+
+    /// Whether every kept session among them can take the message, before any of them does.
+    fn check_room(&self, chosen: &[&Target], content: &Content<'_>, refusal: Option<NoPlace>) -> Result<(), NoPlace> {
+        let mut kept = chosen.iter().filter(|target| self.is_kept(target));
+        if let Some(refusal) = refusal {
+            return kept.next().map_or(Ok(()), |_| Err(refusal));
+        }
+        if !self.limits.reject_when_full {
+            return Ok(());
+        }
+        let size = content.size();
+        let mut sessions = kept.filter_map(|target| self.sessions.get(target.session as usize));
+        sessions
+            .find(|session| session.is_full(size, &self.limits))
+            .map_or(Ok(()), |full| {
+                let sentence = format!("the queue of session {} is full", full.client_id);
+                Err(NoPlace(ReasonCode::QuotaExceeded, "queue-full", sentence))
+            })
+    }
+
+    /// The log gets the message with all receivers that it keeps, then everybody does.
+    fn deliver_kept(
+        &mut self,
+        now: Millis,
+        chosen: &[&Target],
         content: &Content<'_>,
         origin: Origin,
         urgency: Urgency,
-    ) -> Result<Routed, NoPlace> {
-        let refusal = self.no_promises();
-        let (router, roster) = (&mut self.router, &mut self.roster);
-        let mut chosen = Vec::new();
-        if let Some((route, turn)) = router.route(key, content.topic) {
-            chosen.extend(targets(route, publisher));
-            chosen.extend(route.groups.iter().filter_map(|group| choose(roster, group, turn)));
-        }
-        let size = content.size();
+    ) -> Routed {
         let mut receivers = Vec::new();
-        for target in chosen.iter().filter(|t| t.qos != QoS::AtMostOnce) {
-            let Some(session) = roster.sessions.get_mut(target.session as usize).filter(|s| s.is_kept) else {
-                continue;
-            };
-            if let Some((reason, slug, sentence)) = refusal.clone() {
-                return Err(NoPlace(reason, slug, sentence));
-            }
-            if roster.limits.reject_when_full && session.is_full(size, &roster.limits) {
-                let sentence = format!("the queue of session {} is full", session.client_id);
-                return Err(NoPlace(ReasonCode::QuotaExceeded, "queue-full", sentence));
-            }
-            receivers.push((target, session.id));
-        }
-        let mut receivers: Vec<Receiver<'_>> = receivers
-            .into_iter()
-            .filter_map(|(target, id)| {
-                let session = roster.sessions.get_mut(target.session as usize)?;
-                Some(Receiver {
-                    session: id,
+        for target in chosen.iter().filter(|target| target.qos != QoS::AtMostOnce) {
+            let session = self.sessions.get_mut(target.session as usize);
+            if let Some(session) = session.filter(|s| s.is_kept) {
+                receivers.push(Receiver {
+                    session: session.id,
                     order: session.take_order(),
                     qos: content.qos.min(target.qos) as u8,
                     retain: content.retain && target.retain_as_published,
                     identifiers: Cow::Borrowed(&target.identifiers),
                     slot: Slot::default(),
-                })
-            })
-            .collect();
+                });
+            }
+        }
         // Without a receiver that is kept there is nothing to keep, but a will is gone all the same.
         let is_will = matches!(origin, Origin::Will { .. });
         let body = content.body();
         let seq = if receivers.is_empty() && !is_will {
             Seq(0)
         } else {
-            roster.log.deliver(&Delivery { origin, body }, &mut receivers, urgency)
+            self.log.deliver(&Delivery { origin, body }, &mut receivers, urgency)
         };
         let mut shared = None;
         let mut places = receivers.into_iter();
-        for target in &chosen {
-            let is_kept = target.qos != QoS::AtMostOnce
-                && roster.sessions.get(target.session as usize).is_some_and(|s| s.is_kept);
-            let place = if is_kept { places.next() } else { None };
+        for target in chosen {
+            let place = if self.is_kept(target) { places.next() } else { None };
             let place = place.map(|r| (r.order, Kept { seq, slot: r.slot }));
-            roster.deliver(now, target, content, &mut shared, place);
+            self.deliver(now, target, content, &mut shared, place);
         }
-        Ok(Routed {
-            reached: chosen.len(),
-            seq,
-        })
+        let reached = chosen.len();
+        Routed { reached, seq }
     }
 }
 

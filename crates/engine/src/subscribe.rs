@@ -4,6 +4,7 @@
 
 use crate::conn::AckKind;
 use crate::engine::Engine;
+use crate::route::NoPlace;
 use crate::rules::{Action, Permit};
 use crate::time::Millis;
 use crate::tree::Entry;
@@ -118,7 +119,7 @@ impl Engine {
             );
         }
         let (id, is_kept) = (session.id, session.is_kept);
-        if is_kept && let Some((reason, _, sentence)) = self.no_promises() {
+        if is_kept && let Some(NoPlace(reason, _, sentence)) = self.no_promises() {
             return Outcome::Refused(reason, sentence);
         }
         let Some(session) = self.roster.sessions.get_mut(session_index as usize) else {

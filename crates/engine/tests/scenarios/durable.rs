@@ -267,6 +267,32 @@ fn a_store_that_fails_stops_promises_and_nothing_else() {
     bench.connect("fresh").go();
 }
 
+// What nobody would send again reaches whoever can have it
+#[test]
+fn a_store_that_fails_holds_up_neither_wills_nor_what_has_qos_0() {
+    let (bench, log) = bench(quiet());
+    let kept = keeper(&bench, &log, "kept", "w/#", 1);
+    let mut clean = bench.connect("clean").go();
+    clean.subscribe("w/#", 1);
+    let dying = bench.connect("dying").will("w/will", "gone").wait();
+    sync(&bench, &log);
+    dying.next();
+    log.fail("input/output error");
+    advance(&bench);
+    dying.vanish();
+    clean.hears("w/will", "gone");
+    kept.hears("w/will", "gone");
+    let mut p = bench.connect("p").go();
+    p.publish(message("w/state", "on").retain());
+    clean.hears("w/state", "on");
+    let mut late = bench.connect("late").go();
+    late.subscribe("w/state", 0);
+    assert!(late.hears("w/state", "on").retain);
+    // One that is promised to nobody in vain stays refused.
+    p.publish(message("w/state", "off").qos(1).id(1).retain());
+    p.expect_puback(1, ReasonCode::ImplementationSpecificError as u8);
+}
+
 #[test]
 fn a_store_without_room_turns_away_and_takes_again() {
     let (bench, log) = bench(quiet());
