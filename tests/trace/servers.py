@@ -75,6 +75,14 @@ def s_server(files: Certified, *options: object) -> Iterator[tuple[str, Program]
 
 
 @contextlib.contextmanager
+def s_server_psk(key: str, *options: object, identity: str = "sensor-1") -> Iterator[int]:
+    """`openssl s_server` with a pre-shared key and no certificate on a free port, which it is."""
+    command = ("openssl", "s_server", "-accept", f"{HOST}:0", "-nocert", "-psk_identity", identity, "-psk", key)
+    with Program(*command, *options) as program:
+        yield int(program.expect(r"ACCEPT .*:(\d+)")[1])
+
+
+@contextlib.contextmanager
 def mosquitto(directory: Path, files: Certified, *settings: str) -> Iterator[str]:
     """Debian's broker with TLS on a free port; its `mqtts://` URL."""
     with socket.create_server((HOST, 0)) as probe:

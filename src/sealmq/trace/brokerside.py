@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 RECORDED = "recorded"
 """How a recording of the broker ends: with its verdict, not with the connection."""
-_SCHEMES = {"mqtts": "mqtts", "wss": "wss", "plaintext": "mqtt"}
+_SCHEMES = {"mqtts": "mqtts", "wss": "wss", "psk": "mqtts+psk", "plaintext": "mqtt"}
 
 
 def recording_of(document: dict[str, Any]) -> Recording:
@@ -144,20 +144,29 @@ def opening(story: Story, tls: Tls) -> str:
         peer = story.ending.get("peer", "")
         return f"The broker accepted {who} from {peer} without TLS: anyone on the way can read and change what is said."
     resumed = ", resuming the session before" if tls.resumed else ""
-    shown = {
-        True: "It showed no certificate this time: only the client of the session before can know its secret.",
-        False: "It showed its certificate, proved to hold the key, and went on after the broker's: so it trusts it.",
-    }
-    asked = tls.resumed or tls.client_certificate in ("sent", "accepted")
-    return (
-        f"The broker accepted {who} from {story.ending.get('peer', '')} over {tls.version} with {tls.cipher}{resumed}."
-        f" {shown[tls.resumed] if asked else 'It showed no certificate.'}"
-    )
+    peer = story.ending.get("peer", "")
+    return f"The broker accepted {who} from {peer} over {tls.version} with {tls.cipher}{resumed}. {_shown(tls)}"
 
 
-def cost(totals: Totals, proofs: Proofs) -> str:
+def _shown(tls: Tls) -> str:
+    """By what the client was known."""
+    if tls.resumed:
+        return "It showed no certificate this time: only the client of the session before can know its secret."
+    if tls.has_shared_key:
+        who = tls.psk_identity
+        return f"It showed no certificate: it proved to have the pre-shared key of {who}, and so did the broker."
+    if tls.client_certificate in ("sent", "accepted"):
+        return "It showed its certificate, proved to hold the key, and went on after the broker's: so it trusts it."
+    return "It showed no certificate."
+
+
+PROOFS = {False: "signatures and Finished", True: "Finished and what follows from the key"}
+"""What is proven in a handshake, by whether it is one with a pre-shared key."""
+
+
+def cost(tls: Tls, totals: Totals, proofs: Proofs) -> str:
     """What it took, and whether the trace could prove its decoding."""
     words = f"The handshake took {totals.handshake_bytes} bytes and {totals.handshake_ms:.1f} ms, seen from the broker."
     if proofs.wrong or proofs.unchecked:
         return words
-    return f"{words} All {proofs.right} proofs in it, signatures and Finished, were recomputed here and are right."
+    return f"{words} All {proofs.right} proofs in it, {PROOFS[tls.has_shared_key]}, were recomputed here and are right."

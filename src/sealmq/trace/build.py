@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from sealmq.trace import brokerside, causes, summary
 from sealmq.trace.causes.evidence import Evidence
+from sealmq.trace.fields import printable
 from sealmq.trace.model import Certificate, Proofs, Tls, Totals, Trace
 from sealmq.trace.steps import Teller, started_at
 from sealmq.trace.target import Target
@@ -145,6 +146,7 @@ def _tls(teller: Teller) -> Tls:
         server_name=hello.server_name if hello is not None else "",
         client_certificate=teller.story.tracker.client_certificate,
         certificates=tuple(_certificate(der) for der in facts.server_chain[: certificates.MOST_CERTIFICATES]),
+        psk_identity=printable(facts.identity),
     )
 
 

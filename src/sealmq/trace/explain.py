@@ -52,6 +52,10 @@ _TEXTS = {
         "wanted is in the certificate. A client that leaves this out has an encrypted connection to whoever "
         "answered."
     ),
+    "shared key check": (
+        "Without certificates there is no name to check and nobody who vouches. Both sides mixed the same key into the"
+        " secrets of this handshake, and only who has it can compute a Finished that fits: that is the whole proof."
+    ),
     "client certificate check": (
         "With mutual TLS the broker does with the client's certificate what the client did with the broker's: chain,"
         " dates, purpose. The device id in it is who this client is from now on."

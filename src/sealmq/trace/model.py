@@ -26,8 +26,12 @@ Seat = Literal["client", "broker"]
 StoppedBy = Literal["here", "client", "server", "network"]
 KeyExchange = Literal["", "key-transport", "key-agreement", "hybrid-pq", "psk"]
 """`key-transport`: the client sends the secret, encrypted to the key in the certificate. `key-agreement`: both compute
-it (Diffie-Hellman). `hybrid-pq`: the same with a post-quantum part. `psk`: it was there before, nothing new is
-agreed."""
+it (Diffie-Hellman). `hybrid-pq`: the same with a post-quantum part. `psk`: it comes from a key both had before, in
+which a fresh agreement is mixed when there is a `group`; without one, whoever gets that key reads what was recorded."""
+SharedKey = Literal["none", "shown", "taken", "proven", "passed over", "refused"]
+"""A key shared beforehand, in place of certificates. `shown`: the client has named it, in TLS 1.3 with a binder that
+proves it. `taken`: the server goes on with it, in TLS 1.3 having checked the binder. `proven`: the server's Finished is
+right, which takes the key; `passed over`: the server went on without it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +60,7 @@ class State:
 
     `tcp` and `channel` are `none`, `open`, `closed`. `handshake` is a state of RFC 8446, appendix A.1; TLS 1.2, which
     names none, is told with the same words. `client_certificate` is `none`, `asked`, `sent`, `withheld`, `accepted`,
-    `refused`. `mqtt` is `none`, or the last packet that changed it.
+    `refused`. `mqtt` is `none`, or the last packet that changed it. With a `shared_key` nobody shows a certificate.
     """
 
     tcp: str = "none"
@@ -66,6 +70,7 @@ class State:
     secrets: tuple[Secret, ...] = ()
     channel: str = "none"
     mqtt: str = "none"
+    shared_key: SharedKey = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +113,8 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """What was negotiated; empty where nothing was. `cipher` is the IANA name."""
+    """What was negotiated; empty where nothing was. `cipher` is the IANA name, `psk_identity` who the client says it is
+    with a pre-shared key."""
 
     version: str = ""
     cipher: str = ""
@@ -120,11 +126,18 @@ class Tls:
     server_name: str = ""
     client_certificate: str = "none"
     certificates: tuple[Certificate, ...] = ()
+    psk_identity: str = ""
+
+    @property
+    def has_shared_key(self) -> bool:
+        """Whether a key shared beforehand is what the two sides knew each other by, and no session of before."""
+        return self.key_exchange == "psk" and bool(self.psk_identity) and not self.resumed
 
 
 @dataclass(frozen=True, slots=True)
 class Proofs:
-    """Checks that the trace made of its own decoding: each Finished recomputed, each signature verified."""
+    """Checks that the trace made of its own decoding: each Finished recomputed, each signature verified; of a handshake
+    with a pre-shared key what follows from it, when the key was at hand."""
 
     right: int = 0
     wrong: int = 0

@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sealmq.trace import brokerside, says
+from sealmq.trace.fields import printable
 from sealmq.trace.tls import keylog
-from sealmq.trace.tls.decode import SENT
+from sealmq.trace.tls.decode import RECEIVED, SENT
 from sealmq.trace.tracker import APPLICATION_SECRETS, HANDSHAKE_SECRETS, MASTER_SECRET, key_origin
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ class OwnSteps:
         if story.is_broker and message.direction == SENT:
             self._check_client(at, message, facts)
         tracker, origin = story.tracker, key_origin(facts)
+        if message.direction == RECEIVED and message.name == "Finished" and tracker.shared_key == "proven":
+            self._check_key(event, facts)
         match message.direction, message.name:
             case "received", "Certificate" if not story.is_broker:
                 self._check_server(at)
@@ -77,6 +80,15 @@ class OwnSteps:
             story.tracker.accepted = True
             words = f"chain leads to a trusted CA, dates are right, {self._conditions.server_name} is in it"
             story.here(event, "certificate check", words, "accepted", "proof that the server holds the key")
+
+    def _check_key(self, event: Event, facts: Facts) -> None:
+        """Nobody showed a certificate: what shows each side to the other is the key."""
+        who = printable(facts.identity)
+        by = "binder" if facts.is_tls13 else "Finished"
+        words = f"no certificate: it took the key of {who} to make this Finished, and the client's {by} before"
+        result = "both sides are proven by the key alone; no name is, and a copy of the key is as good"
+        following = "the client's Finished" if facts.is_tls13 else ""
+        self._story.here(event, "shared key check", words, result, following)
 
     def _check_client(self, at: int, message: Message, facts: Facts) -> None:
         """A broker looks at the client's, once the client has shown that it holds the key."""

@@ -164,15 +164,15 @@ def _tracker(console: Console, trace: Trace) -> None:
     wide = console.width >= WIDE
     table = Table(box=None, pad_edge=False, padding=(0, 2 if wide else 1, 0, 0), header_style="bold", show_edge=False)
     table.add_column("#", justify="right", no_wrap=True, min_width=2)
-    heads = ["after", "TCP", "handshake", "cert.", "key", "channel", "MQTT"]
-    if wide:
-        heads.insert(4, "client cert.")
+    has_key = any(step.state.shared_key != "none" for step in trace.steps)
+    shown = ["shared key"] if has_key else ["cert.", "client cert."] if wide else ["cert."]
+    heads = ["after", "TCP", "handshake", *shown, "key", "channel", "MQTT"]
     for name in heads:
         table.add_column(name, no_wrap=True, overflow="ellipsis")
     before: list[str] = []
     for step in trace.steps:
-        cells = _cells(step.state, wide=wide)
-        shown = [
+        cells = _cells(step.state, wide=wide, has_key=has_key)
+        texts = [
             Text(
                 cell,
                 "red"
@@ -183,7 +183,7 @@ def _tracker(console: Console, trace: Trace) -> None:
             )
             for index, cell in enumerate(cells)
         ]
-        table.add_row(str(step.number), Text(_clean(step.message), "red" if step.is_bad else ""), *shown)
+        table.add_row(str(step.number), Text(_clean(step.message), "red" if step.is_bad else ""), *texts)
         before = cells
     console.print(table)
     legend = "C chain received, N name and trust, K key proven, T handshake bound"
@@ -191,12 +191,22 @@ def _tracker(console: Console, trace: Trace) -> None:
         legend = "C chain sent, N the client went on, so it believes it, K key proven, T handshake bound"
     if trace.tls.resumed:
         legend = "R shown in the session before, T handshake bound"
-    console.print(Text(f"cert.  {legend}", "dim"))
+    if has_key:
+        legend = "shown by the client, taken by the server, proven by the Finished of the server"
+        console.print(Text(f"shared key  {legend}", "dim"))
+    else:
+        console.print(Text(f"cert.  {legend}", "dim"))
     for secret in trace.steps[-1].state.secrets if trace.steps else ():
         console.print(Text(_clean(f"key    {secret.name}, {secret.origin}"), "dim"))
 
 
-def _cells(state: State, *, wide: bool) -> list[str]:
+def _cells(state: State, *, wide: bool, has_key: bool) -> list[str]:
+    key = _KEYS.get(state.secrets[-1].name, "") if state.secrets else "none"
+    shown = [state.shared_key] if has_key else _certificate(state, wide=wide)
+    return [state.tcp, state.handshake, *shown, key, state.channel, state.mqtt]
+
+
+def _certificate(state: State, *, wide: bool) -> list[str]:
     ticks = state.certificate
     if ticks.resumed:
         certificate = "RRR" + ("T" if ticks.transcript_bound else "·")
@@ -208,11 +218,7 @@ def _cells(state: State, *, wide: bool) -> list[str]:
             ("T", ticks.transcript_bound),
         )
         certificate = "".join(letter if is_so else "·" for letter, is_so in known)
-    key = _KEYS.get(state.secrets[-1].name, "") if state.secrets else "none"
-    cells = [state.tcp, state.handshake, certificate]
-    if wide:
-        cells.append(state.client_certificate)
-    return [*cells, key, state.channel, state.mqtt]
+    return [certificate, state.client_certificate] if wide else [certificate]
 
 
 # --- the end ----------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from sealmq.trace.fields import printable
 from sealmq.trace.tls import certificates, names, suites
 from sealmq.trace.tls.decode import SENT
 from sealmq.trace.tls.prove import Outcome
@@ -37,6 +38,12 @@ _NEXT = {
     "NewSessionTicket": "nothing: keep it for the next connection",
     "KeyUpdate": "records under the next key",
 }
+
+_SECRECY = {
+    True: "the fresh agreement keeps it secret from who gets the key later",
+    False: "no fresh agreement: who gets the key later reads all that was recorded",
+}
+"""By whether a key exchange is mixed into what a pre-shared key gives."""
 
 
 def message(message: Message, facts: Facts, *, after_handshake: bool) -> Said:
@@ -72,7 +79,7 @@ def alert_words(message: Message) -> str:
     return f"{'fatal' if level == 2 else 'warning'} {names.alert(number)} ({number})"
 
 
-def _client_hello(_: Message, facts: Facts) -> Said:
+def _client_hello(message: Message, facts: Facts) -> Said:
     hello = facts.client_hello
     if hello is None:
         return Said("", "", "")
@@ -87,9 +94,12 @@ def _client_hello(_: Message, facts: Facts) -> Said:
     ]
     if hello.protocols:
         parts.append(f"wants to speak {', '.join(hello.protocols)}")
-    if hello.offers_psk or hello.offers_ticket:
+    if hello.external_key is not None:
+        parts.append(f"shows the pre-shared key of {printable(facts.identity)} by a binder")
+    if hello.offers_session:
         parts.append("offers the session of before")
-    return Said("; ".join(parts), "sent in clear: anyone on the way can read it", "the server's choice")
+    result = "sent in clear: anyone on the way can read it"
+    return Said("; ".join(parts), f"{result}; {_proof(message)}" if message.proof else result, "the server's choice")
 
 
 def _retry(_: Message, facts: Facts) -> Said:
@@ -117,6 +127,13 @@ def _server_hello(_: Message, facts: Facts) -> Said:
         return Said(
             "; ".join([*parts, "takes the session of before"]), "session resumed: no certificates this time", "Finished"
         )
+    if facts.has_shared_key and facts.is_tls13:
+        parts.append(f"takes the pre-shared key of {printable(facts.identity)}")
+        secrecy = _SECRECY[facts.group is not None]
+        return Said("; ".join(parts), f"the binder fits its copy of the key: no certificates; {secrecy}", "Finished")
+    if facts.has_shared_key:
+        secrecy = _SECRECY[facts.suite.exchange != "PSK"]
+        return Said("; ".join(parts), f"a pre-shared key, no certificates; {secrecy}", "which key, if it gives a hint")
     if facts.is_tls13:
         return Said("; ".join(parts), "both sides can compute the handshake keys", "the rest of its flight, encrypted")
     return Said("; ".join(parts), "agreed on version and suite", "the server's certificate, in clear")
@@ -130,7 +147,7 @@ def _encrypted_extensions(message: Message, facts: Facts) -> Said:
     return Said(
         listed,
         "first message nobody else can read",
-        "Finished" if facts.resumed else _NEXT["EncryptedExtensions"],
+        "Finished" if facts.resumed or facts.has_shared_key else _NEXT["EncryptedExtensions"],
     )
 
 
@@ -185,6 +202,13 @@ def _signed(message: Message, _: Facts) -> Said:
 
 def _server_key_exchange(message: Message, facts: Facts) -> Said:
     group = names.group(facts.group) if facts.group is not None else "Diffie-Hellman"
+    if facts.has_shared_key:
+        hint = next((field.value for field in message.fields if field.name == "psk_identity_hint"), "(empty)")
+        words = "gives no hint which key it wants" if hint == "(empty)" else f"hints at the key it wants: {hint}"
+        if facts.suite is not None and facts.suite.exchange == "PSK":
+            return Said(words, "", _NEXT[message.name])
+        half = f"the server's half of the key agreement, {group}; {words}"
+        return Said(half, "not signed: the Finished will show that it has the key", _NEXT[message.name])
     right = message.proof is not None and message.proof.outcome is Outcome.RIGHT
     says = f"the server's half of the key agreement, {group}, signed with the key of its certificate"
     return Said(says, f"the server holds the key: {_proof(message)}" if right else _proof(message), _NEXT[message.name])
@@ -199,8 +223,13 @@ def _client_key_exchange(message: Message, facts: Facts) -> Said:
             _NEXT[message.name],
         )
     if exchange == "PSK":
-        return Said("names the key both share", "no secret crossed the wire", _NEXT[message.name])
+        words = f"names the key both share: that of {printable(facts.identity)}"
+        return Said(words, _proof(message) or "no secret crossed the wire", _NEXT[message.name])
     group = names.group(facts.group) if facts.group is not None else "Diffie-Hellman"
+    if facts.has_shared_key:
+        key = f"names the key both share, that of {printable(facts.identity)}"
+        words = f"{key}, and gives its half of the agreement, {group}"
+        return Said(words, "no secret crossed the wire", _NEXT[message.name])
     return Said(f"the client's half of the key agreement, {group}", "no secret crossed the wire", _NEXT[message.name])
 
 

@@ -30,6 +30,14 @@ _KEYS = {
     ),
     "psk": "The key comes from a secret that both sides had before; nothing was agreed anew.",
 }
+_OF_SHARED_KEY = {
+    True: (
+        "The session key comes from that key and from a fresh agreement{group}: who gets it one day cannot read with it"
+        " what was recorded before."
+    ),
+    False: "The session key comes from that key alone: who gets it one day can read everything recorded until then.",
+}
+"""By whether a fresh agreement is mixed in."""
 
 
 def of(
@@ -47,8 +55,7 @@ def of(
         return _failed(diagnosis)
     parts = [
         _channel(tls),
-        _KEYS.get(tls.key_exchange, "").format(group=tls.group),
-        _server(evidence, tls),
+        *((_server(evidence, tls), key_words(tls)) if tls.has_shared_key else (key_words(tls), _server(evidence, tls))),
         _client(evidence, tls),
     ]
     if evidence.wants_mqtt:
@@ -56,7 +63,7 @@ def of(
     parts.append(_cost(totals, previous if tls.resumed else None))
     if previous is not None and not tls.resumed:
         parts.append("The session before was offered, and the server did not take it: this was a full handshake again.")
-    parts.append(_proofs(proofs))
+    parts.append(_proofs(tls, proofs))
     return " ".join(part for part in parts if part)
 
 
@@ -66,8 +73,17 @@ def of_broker(story: Story, diagnosis: Diagnosis | None, tls: Tls, totals: Total
         return _failed(diagnosis)
     if not story.has_tls:
         return brokerside.opening(story, tls)
-    key = _KEYS.get(tls.key_exchange, "").format(group=tls.group)
-    return " ".join(part for part in (brokerside.opening(story, tls), key, brokerside.cost(totals, proofs)) if part)
+    return " ".join(
+        part for part in (brokerside.opening(story, tls), key_words(tls), brokerside.cost(tls, totals, proofs)) if part
+    )
+
+
+def key_words(tls: Tls) -> str:
+    """Where the session key came from, and what that is worth later."""
+    if tls.has_shared_key:
+        group = f" with {tls.group}" if tls.group else ""
+        return _OF_SHARED_KEY[bool(tls.group) or "DHE" in tls.cipher].format(group=group)
+    return _KEYS.get(tls.key_exchange, "").format(group=tls.group)
 
 
 def _failed(diagnosis: Diagnosis) -> str:
@@ -86,6 +102,11 @@ def _channel(tls: Tls) -> str:
 def _server(evidence: Evidence, tls: Tls) -> str:
     if tls.resumed:
         return "The server showed no certificate this time: only the server of the session before can know its secret."
+    if tls.has_shared_key:
+        return (
+            f"Nobody showed a certificate: client and server proved to each other that they have the pre-shared key of"
+            f" {tls.psk_identity}. That is all that is known of the server: whoever has a copy of the key can be it."
+        )
     if not tls.certificates:
         return ""
     leaf = tls.certificates[0]
@@ -138,7 +159,7 @@ def _cost(totals: Totals, previous: Trace | None) -> str:
     return f"{text}; {full}, so {more_or_less}."
 
 
-def _proofs(proofs: Proofs) -> str:
+def _proofs(tls: Tls, proofs: Proofs) -> str:
     if proofs.wrong:
         return ""
     if proofs.unchecked:
@@ -146,5 +167,6 @@ def _proofs(proofs: Proofs) -> str:
     count = {1: "The one proof", 2: "Both proofs"}.get(proofs.right, f"All {proofs.right} proofs")
     verb = "was" if proofs.right == 1 else "were"
     return (
-        f"{count} in it, signatures and Finished, {verb} recomputed here and {'is' if verb == 'was' else 'are'} right."
+        f"{count} in it, {brokerside.PROOFS[tls.has_shared_key]}, {verb} recomputed here and"
+        f" {'is' if verb == 'was' else 'are'} right."
     )

@@ -1,4 +1,4 @@
-"""What a trace connects to: an `mqtts://`, `wss://`, `https://` or `tls://` URL, checked and taken apart.
+"""What a trace connects to: an `mqtts://`, `wss://`, `mqtts+psk://`, `https://` or `tls://` URL, taken apart.
 
 It refuses to know how to reach it.
 """
@@ -15,14 +15,22 @@ from sealmq.errors import UsageError
 if TYPE_CHECKING:
     from sealmq.trace.model import Seat
 
-_PORTS = {"mqtts": 8883, "wss": 8084, "https": 443, "tls": 8883, "mqtt": 1883}
-_MEND = "write mqtts://HOST[:8883], wss://HOST[:8084]/mqtt, or https://HOST[:443] for a web server"
+_PORTS = {
+    "mqtts": 8883,
+    "wss": 8084,
+    "mqtts+psk": 8884,
+    "https": 443,
+    "tls": 8883,
+    "tls+psk": 8884,
+    "mqtt": 1883,
+}
+_MEND = "write mqtts://HOST[:8883], wss://HOST[:8084]/mqtt, mqtts+psk://HOST[:8884], or https://HOST for a web server"
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """`scheme` is `mqtts`, `wss`, `https` or `tls`, at a broker `mqtt` too; `host` has no brackets; `path` is that of a
-    WebSocket, empty without one."""
+    """`scheme` is `mqtts`, `wss`, `mqtts+psk`, `https`, `tls` or `tls+psk`, at a broker `mqtt` too; `host` has no
+    brackets; `path` is that of a WebSocket, empty without one."""
 
     scheme: str
     host: str
@@ -40,7 +48,12 @@ class Target:
     @property
     def speaks_mqtt(self) -> bool:
         """Whether MQTT is spoken in the channel; otherwise the trace ends when the channel stands."""
-        return self.scheme in ("mqtts", "wss", "mqtt")
+        return self.scheme in ("mqtts", "wss", "mqtts+psk", "mqtt")
+
+    @property
+    def has_shared_key(self) -> bool:
+        """Whether the two sides know each other by a pre-shared key instead of certificates."""
+        return self.scheme.endswith("+psk")
 
     @property
     def is_address(self) -> bool:
@@ -76,7 +89,7 @@ class Target:
             raise _bad("URL has a host that can be no name", _MEND)
         if port == 0:
             raise _bad(f"URL {url!r} has port 0", "write the port the server listens on")
-        if parts.query or parts.fragment or (parts.scheme == "mqtts" and parts.path not in ("", "/")):
+        if parts.query or parts.fragment or (parts.scheme.startswith("mqtts") and parts.path not in ("", "/")):
             raise _bad(f"URL {url!r} has more than scheme, host and port", "a topic is given with --topic")
         path = (parts.path or "/mqtt") if parts.scheme == "wss" else ""
         if not (path.isascii() and path.isprintable()) or " " in path:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sealmq.trace.model import CertificateState, KeyExchange, Secret, State
+from sealmq.trace.fields import printable
+from sealmq.trace.model import CertificateState, KeyExchange, Secret, SharedKey, State
 from sealmq.trace.tls import names
 from sealmq.trace.tls.decode import RECEIVED, SENT
 from sealmq.trace.tls.prove import Outcome
@@ -32,6 +33,7 @@ class Tracker:
         self.secrets: list[Secret] = []
         self.channel = "none"
         self.mqtt = "none"
+        self.shared_key: SharedKey = "none"
 
     @property
     def state(self) -> State:
@@ -44,6 +46,7 @@ class Tracker:
             tuple(self.secrets),
             self.channel,
             self.mqtt,
+            self.shared_key,
         )
 
     def has_secret(self, name: str) -> bool:
@@ -67,11 +70,17 @@ class Tracker:
         shown, withheld = self.client_certificate == "sent", self.client_certificate == "withheld"
         if (shown and number in names.CERTIFICATE_ALERTS) or (withheld and number in names.NO_CERTIFICATE_ALERTS):
             self.client_certificate = "refused"
+        if self.shared_key in ("shown", "taken") and number in names.SHARED_KEY_ALERTS:
+            self.shared_key = "refused"
 
     def message(self, message: Message, facts: Facts) -> None:
         """A message of the handshake crossed. Order: call it once per message, as they crossed."""
         if message.malformed:
             return
+        if message.direction == SENT and message.name == "ClientHello":
+            self.handshake = "WAIT_SH"
+            if facts.identity:
+                self.shared_key = "shown"
         if facts.is_tls13:
             self._tls13(message, facts)
         else:
@@ -82,19 +91,22 @@ class Tracker:
             self.client_certificate = "asked"
         if message.direction == RECEIVED and message.name == "Finished":
             self.bound = message.proof is not None and message.proof.outcome is Outcome.RIGHT
+            if self.bound and facts.has_shared_key and not facts.resumed:
+                self.shared_key = "proven"
 
     def _tls13(self, message: Message, facts: Facts) -> None:
         # RFC 8446, appendix A.1
         match message.direction, message.name:
-            case "sent", "ClientHello":
-                self.handshake = "WAIT_SH"
             case "received", "HelloRetryRequest":
                 self.handshake = "START"
             case "received", "ServerHello":
                 self.handshake = "WAIT_EE"
                 self.resumed = facts.resumed
+                if self.shared_key == "shown":
+                    self.shared_key = "taken" if facts.has_shared_key else "passed over"
             case "received", "EncryptedExtensions":
-                self.handshake = "WAIT_FINISHED" if facts.resumed else "WAIT_CERT_CR"
+                without_certificate = facts.resumed or facts.has_shared_key
+                self.handshake = "WAIT_FINISHED" if without_certificate else "WAIT_CERT_CR"
             case "received", "CertificateRequest":
                 self.handshake = "WAIT_CERT"
             case "received", "Certificate":
@@ -109,11 +121,11 @@ class Tracker:
     def _tls12(self, message: Message, facts: Facts) -> None:
         # RFC 5246, section 7.3, shows the order; it names no states
         match message.direction, message.name:
-            case "sent", "ClientHello":
-                self.handshake = "WAIT_SH"
             case "received", "ServerHello":
                 self.resumed = facts.resumed
-                self.handshake = "WAIT_FINISHED" if facts.resumed else "WAIT_CERT"
+                self.handshake = "WAIT_FINISHED" if facts.resumed else _waits_for(facts)
+                if self.shared_key == "shown" and not facts.has_shared_key:
+                    self.shared_key = "passed over"
             case "received", "Certificate":
                 self.chain_received = True
                 transport = facts.suite is not None and facts.suite.exchange == "RSA"
@@ -125,6 +137,10 @@ class Tracker:
                 self.handshake = "SEND_CKE"
             case "sent", "ClientKeyExchange":
                 self.handshake = "SEND_FINISHED"
+                if facts.has_shared_key:
+                    self.shared_key = "shown"
+            case "received", "ChangeCipherSpec" if self.shared_key == "shown":
+                self.shared_key = "taken"  # the client's Finished was right, or the server would not have gone on
             case "sent", "Finished" if facts.resumed:
                 self._connected()
             case "sent", "Finished":
@@ -134,7 +150,7 @@ class Tracker:
             case "received", "Finished":
                 # with key transport only the owner of the key could read the secret that this Finished depends on
                 if message.proof is not None and message.proof.outcome is Outcome.RIGHT:
-                    self.proven = True
+                    self.proven = not facts.has_shared_key
                 if self.client_certificate == "sent":
                     self.client_certificate = "accepted"
                 self._connected()
@@ -147,17 +163,24 @@ class Tracker:
         self.channel = "open"
 
 
+def _waits_for(facts: Facts) -> str:
+    """TLS 1.2: with a pre-shared key no certificate comes, and without a fresh agreement there is little to say."""
+    if not facts.has_shared_key:
+        return "WAIT_CERT"
+    return "WAIT_SHD" if facts.suite is not None and facts.suite.exchange == "PSK" else "WAIT_SKE"
+
+
 def key_exchange(facts: Facts) -> KeyExchange:
     """Which of the four forms the key exchange has; empty before a ServerHello."""
     if facts.server_hello is None or facts.server_hello.is_retry or facts.suite is None:
         return ""
-    if facts.is_tls13 and facts.group is None:
+    if facts.has_shared_key or (facts.is_tls13 and facts.group is None):
         return "psk"
     if facts.group in names.POST_QUANTUM_GROUPS:
         return "hybrid-pq"
     if facts.is_tls13:
         return "key-agreement"
-    if facts.resumed or facts.suite.exchange == "PSK":
+    if facts.resumed:
         return "psk"
     return "key-transport" if facts.suite.exchange.startswith("RSA") else "key-agreement"
 
@@ -173,6 +196,10 @@ def key_origin(facts: Facts) -> str:
         case "key-agreement":
             with_session = " and the session before" if facts.resumed else ""
             return f"agreed with {group or 'Diffie-Hellman'}{with_session}"
+        case "psk" if facts.resumed:
+            return "kept from the session before"
         case "psk":
-            return "kept from the session before" if facts.resumed else "shared beforehand"
+            key = f"the key of {printable(facts.identity)}" if facts.identity else "the key both share"
+            fresh = group or ("Diffie-Hellman" if facts.suite is not None and "DHE" in facts.suite.exchange else "")
+            return f"from {key} and a fresh agreement with {fresh}" if fresh else f"from {key} alone"
     return ""

@@ -74,6 +74,8 @@ def tracked(state: State) -> tuple[str, ...]:
 
 def _certificate(state: State) -> str:
     shown = state.certificate
+    if state.shared_key != "none":
+        return f"none: pre-shared key {state.shared_key}"
     parts = (
         ("earlier session", shown.resumed),
         ("chain", shown.chain_received),

@@ -67,6 +67,8 @@ class Facts:
     server_finished: bool = False
     client_finished: bool = False
     tickets: int = 0
+    identity: bytes = b""  # of a key shared beforehand, as soon as the client has named it
+    has_shared_key: bool = False  # that key is what the secrets come from
 
     @property
     def is_tls13(self) -> bool:
@@ -249,6 +251,7 @@ class Decoder:
         match name:
             case "ClientHello" if direction == SENT:
                 facts.client_hello, fields = ClientHello.parse(body)
+                proof = self._binder(facts.client_hello, raw, before)
             case "ServerHello" if direction == RECEIVED:
                 hello, fields = ServerHello.parse(body)
                 name = "HelloRetryRequest" if hello.is_retry else name
@@ -267,12 +270,15 @@ class Decoder:
                 else:
                     facts.client_chain, facts.client_answered = chain, True
             case "ServerKeyExchange" if facts.suite is not None:
-                signed, fields = messages.server_key_exchange(body, facts.suite.exchange, has_scheme=has_scheme)
-                if signed is not None:
-                    facts.group = signed.group
+                found_parameters, fields = messages.server_key_exchange(
+                    body, facts.suite.exchange, has_scheme=has_scheme
+                )
+                facts.group = found_parameters.group
+                if (signed := found_parameters.signed) is not None:
                     proof = self._signed12(direction, signed, self._randoms() + signed.over)
             case "ClientKeyExchange" if facts.suite is not None:
-                fields = messages.client_key_exchange(body, facts.suite.exchange)
+                facts.identity, fields = messages.client_key_exchange(body, facts.suite.exchange)
+                proof = self._of_key_alone()
             case "CertificateVerify":
                 signed_by, fields = messages.certificate_verify(body, has_scheme=has_scheme)
                 proof = self._certificate_verify(direction, signed_by, before)
@@ -296,13 +302,43 @@ class Decoder:
             facts.retried = True
             return
         if facts.is_tls13:
-            facts.group, facts.resumed = hello.group, hello.accepts_psk
+            facts.group = hello.group
+            self._select(hello.selected_key)
             for side in self._sides.values():
                 side.next = "handshake"
         else:
             offered = facts.client_hello.session_id if facts.client_hello is not None else b""
             facts.resumed = bool(offered) and offered == hello.session_id
+            facts.has_shared_key = facts.suite is not None and facts.suite.has_shared_key
             facts.protocol = hello.protocol
+
+    # --- keys shared beforehand ---------------------------------------------------------------------------------
+
+    def _select(self, selected: int | None) -> None:
+        """TLS 1.3: the server uses one of the keys offered, a ticket's or one shared beforehand, or none."""
+        facts = self.facts
+        offered = facts.client_hello.pre_shared_keys[0] if facts.client_hello is not None else ()
+        used = offered[selected] if selected is not None and selected < len(offered) else None
+        facts.has_shared_key = used is not None and used.is_external
+        facts.resumed = selected is not None and not facts.has_shared_key
+
+    def _binder(self, hello: ClientHello, raw: bytes, before: bytes) -> prove.Proof | None:
+        """The check of a binder, None where there is none or the recording does not know the key."""
+        offered = hello.external_key
+        self.facts.identity = offered.identity if offered is not None else b""
+        key = self._secrets.find(hello.random, keylog.BINDER)
+        if offered is None or key is None or len(key) != len(offered.binder):
+            return None
+        covered = raw[: -hello.pre_shared_keys[1]]
+        return prove.binder(keys13.mac(key, before + covered, offered.algorithm), offered.binder)
+
+    def _of_key_alone(self) -> prove.Proof | None:
+        """TLS 1.2: with plain PSK the secret follows from the key alone; None when the recording does not know it."""
+        hello, suite, used = self.facts.client_hello, self.facts.suite, self._master()
+        if hello is None or suite is None or used is None or suite.exchange != "PSK":
+            return None
+        of_key = self._secrets.find(hello.random, keylog.PSK_MASTER)
+        return prove.shared_key(of_key, used) if of_key is not None else None
 
     def _randoms(self) -> bytes:
         facts = self.facts

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sealmq.trace.fields import MOST_ITEMS, Cursor, Field, Malformed, hexed, printable
-from sealmq.trace.tls import names
+from sealmq.trace.tls import names, sharedkey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -131,18 +131,13 @@ def _pre_shared_key(body: bytes, sender: str) -> str:
     cursor = Cursor(body, "pre_shared_key")
     if sender == "ServerHello":
         return f"identity {cursor.number(2, 'selected identity')} accepted"
-    inner = Cursor(cursor.vector(2, "identities"), "identities")
-    shown = []
-    while inner.left:
-        identity = inner.vector(2, "identity")
-        inner.take(4, "obfuscated ticket age")
-        shown.append(f"identity of {len(identity)} bytes")
-    binders = Cursor(cursor.vector(2, "binders"), "binders")
-    count = 0
-    while binders.left:
-        binders.vector(1, "binder")
-        count += 1
-    return _joined([*shown, f"{count} binder{'s' if count != 1 else ''}"])
+    found, _ = sharedkey.offered(body)
+    return _joined(
+        f"key of {printable(one.identity)}, shared beforehand"
+        if one.is_external
+        else f"ticket of {len(one.identity)} bytes"
+        for one in found
+    )
 
 
 def _max_fragment(body: bytes, sender: str) -> str:

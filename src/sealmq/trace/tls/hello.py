@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from sealmq.trace.fields import MOST_ITEMS, Cursor, Field, hexed
-from sealmq.trace.tls import extensions, names, suites
+from sealmq.trace.fields import MOST_ITEMS, Cursor, Field, Malformed, hexed
+from sealmq.trace.tls import extensions, names, sharedkey, suites
 
 HELLO_RETRY = hashlib.sha256(b"HelloRetryRequest").digest()
 """The random of a ServerHello that is a HelloRetryRequest (RFC 8446, section 4.1.3)."""
@@ -78,15 +78,25 @@ class ClientHello:
         return extensions.protocols(extensions.value(self.extensions, 16))
 
     @property
-    def offers_psk(self) -> bool:
-        """Whether a pre-shared key, most often a ticket, is offered the way of TLS 1.3."""
-        return extensions.value(self.extensions, 41) is not None
+    def pre_shared_keys(self) -> tuple[tuple[sharedkey.Offered, ...], int]:
+        """The keys offered the way of TLS 1.3, tickets among them, and the bytes that their binders take at the end."""
+        try:
+            return sharedkey.offered(extensions.value(self.extensions, 41) or b"")
+        except Malformed:
+            return (), 0
 
     @property
-    def offers_ticket(self) -> bool:
-        """Whether a session is offered the way of TLS 1.2: a ticket, or in a hello without TLS 1.3 a session id."""
-        return bool(extensions.value(self.extensions, 35)) or (
-            bool(self.session_id) and names.TLS13 not in self.versions
+    def external_key(self) -> sharedkey.Offered | None:
+        """The first key offered that was shared beforehand, None without one."""
+        return next((one for one in self.pre_shared_keys[0] if one.is_external), None)
+
+    @property
+    def offers_session(self) -> bool:
+        """Whether a session of before is offered: a ticket, or in a hello without TLS 1.3 a session id."""
+        return (
+            any(not one.is_external for one in self.pre_shared_keys[0])
+            or bool(extensions.value(self.extensions, 35))
+            or (bool(self.session_id) and names.TLS13 not in self.versions)
         )
 
 
@@ -134,9 +144,10 @@ class ServerHello:
         return int.from_bytes(share[:2], "big") if share is not None and len(share) >= 2 else None
 
     @property
-    def accepts_psk(self) -> bool:
-        """Whether an offered pre-shared key is used."""
-        return extensions.value(self.extensions, 41) is not None
+    def selected_key(self) -> int | None:
+        """Which of the keys offered the way of TLS 1.3 is used, None when none is."""
+        selected = extensions.value(self.extensions, 41)
+        return int.from_bytes(selected, "big") if selected is not None and len(selected) == 2 else None
 
     @property
     def encrypt_then_mac(self) -> bool:

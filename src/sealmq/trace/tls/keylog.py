@@ -12,6 +12,12 @@ SERVER_APPLICATION = "SERVER_TRAFFIC_SECRET_0"
 MASTER = "CLIENT_RANDOM"
 """The label of the master secret up to TLS 1.2; the client random stands beside it as with every other."""
 
+BINDER = "EXTERNAL_BINDER_KEY"
+PSK_MASTER = "PSK_MASTER_SECRET"
+OWN = frozenset({BINDER, PSK_MASTER})
+"""Of no other program: what a pre-shared key gives to check a handshake with, without the key itself. The key that an
+external binder is made with, and the master secret of TLS 1.2 as it follows from the key alone."""
+
 
 class Secrets:
     """Secrets by client random and label; shown as their number alone."""

@@ -1,6 +1,6 @@
-"""The key schedule of TLS 1.2 and before, from the master secret downwards (RFC 5246, sections 5, 6.3 and 7.4.9).
+"""The key schedule of TLS 1.2 and before, from the premaster secret downwards (RFC 5246, sections 5, 6.3, 7.4.9, 8.1).
 
-It refuses to know how the master secret was agreed: sent under RSA, agreed by Diffie-Hellman, or kept from a session.
+It refuses to know how that was agreed: sent under RSA, agreed by Diffie-Hellman, shared beforehand.
 """
 
 from __future__ import annotations
@@ -60,6 +60,25 @@ def key_block(
         parts.append(block[at : at + length])
         at += length
     return Keys(parts[0], parts[2], parts[4]), Keys(parts[1], parts[3], parts[5])
+
+
+def premaster_of_key(key: bytes) -> bytes:
+    """The premaster secret of plain PSK (RFC 4279, section 2): as many zeros as the key is long, and the key."""
+    size = len(key).to_bytes(2, "big")
+    return size + bytes(len(key)) + size + key
+
+
+def master(premaster: bytes, suite: Suite, *, randoms: bytes, session: bytes | None, version: int) -> bytes:
+    """The master secret, 48 bytes (section 8.1); `randoms` is the client's and the server's.
+
+    `session` are the handshake messages up to ClientKeyExchange when it is an extended one (RFC 7627, section 4),
+    else None. TLS 1.2 alone.
+    """
+    algorithm = prf_hash(suite, version)
+    if session is None:
+        return prf(premaster, b"master secret", randoms, 48, algorithm)
+    digest = hashlib.new(algorithm, session).digest()
+    return prf(premaster, b"extended master secret", digest, 48, algorithm)
 
 
 def verify_data(master: bytes, transcript: bytes, suite: Suite, *, label: bytes, version: int) -> bytes:

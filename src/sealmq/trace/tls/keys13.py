@@ -1,6 +1,6 @@
-"""The key schedule of TLS 1.3 from a traffic secret downwards (RFC 8446, sections 7.1 to 7.3 and 4.4.4).
+"""The key schedule of TLS 1.3 from a traffic secret downwards (RFC 8446, sections 7.1 to 7.3 and 4.4.4), and binders.
 
-It refuses to know where a traffic secret comes from.
+It refuses to know where a secret comes from.
 """
 
 from __future__ import annotations
@@ -33,9 +33,25 @@ def next_secret(secret: bytes, algorithm: str) -> bytes:
 
 def verify_data(secret: bytes, transcript: bytes, algorithm: str) -> bytes:
     """What a Finished must hold after the handshake messages `transcript` (section 4.4.4)."""
-    size = hashlib.new(algorithm).digest_size
-    key = expand_label(secret, b"finished", b"", size, algorithm)
+    return mac(finished_key(secret, algorithm), transcript, algorithm)
+
+
+def finished_key(secret: bytes, algorithm: str) -> bytes:
+    """The key of a Finished or of a binder (section 4.4.4)."""
+    return expand_label(secret, b"finished", b"", hashlib.new(algorithm).digest_size, algorithm)
+
+
+def mac(key: bytes, transcript: bytes, algorithm: str) -> bytes:
+    """The MAC over handshake messages that stands in a Finished and in a binder (sections 4.4.4 and 4.2.11.2)."""
     return hmac.digest(key, hashlib.new(algorithm, transcript).digest(), algorithm)
+
+
+def binder_key(shared: bytes, algorithm: str) -> bytes:
+    """The key that a binder of the pre-shared key `shared` is made with, under the label of external ones: `ext binder`
+    (section 7.1). It opens nothing, and does not give the pre-shared key away."""
+    empty = hashlib.new(algorithm).digest()
+    early = hmac.digest(bytes(len(empty)), shared, algorithm)
+    return finished_key(expand_label(early, b"ext binder", empty, len(empty), algorithm), algorithm)
 
 
 def message_hash(transcript: bytes, algorithm: str) -> bytes:

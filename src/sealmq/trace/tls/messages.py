@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sealmq.trace.fields import Cursor, Field, hexed
+from sealmq.trace.fields import Cursor, Field, hexed, printable
 from sealmq.trace.tls import extensions, names
 
 if TYPE_CHECKING:
@@ -25,7 +25,15 @@ class Signed:
     scheme: int
     signature: bytes
     over: bytes = b""
-    group: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerParameters:
+    """What a ServerKeyExchange has: the group of a key agreement on a curve, and who signed it; with a pre-shared key
+    nobody does."""
+
+    group: int | None
+    signed: Signed | None
 
 
 def encrypted_extensions(body: bytes) -> tuple[extensions.Extensions, Fields]:
@@ -72,13 +80,13 @@ def certificate_verify(body: bytes, *, has_scheme: bool) -> tuple[Signed, Fields
     return Signed(scheme, signature), (*shown, Field("signature", hexed(signature)))
 
 
-def server_key_exchange(body: bytes, exchange: Exchange, *, has_scheme: bool) -> tuple[Signed | None, Fields]:
+def server_key_exchange(body: bytes, exchange: Exchange, *, has_scheme: bool) -> tuple[ServerParameters, Fields]:
     """RFC 8422, section 5.4 (ECDHE), RFC 5246, section 7.4.3 (DHE), RFC 4279 and RFC 5489 (PSK). Raises `Malformed`."""
     cursor = Cursor(body, "ServerKeyExchange")
     shown: list[Field] = []
     group: int | None = None
     if "PSK" in exchange:
-        shown.append(Field("psk_identity_hint", hexed(cursor.vector(2, "psk_identity_hint"))))
+        shown.append(Field("psk_identity_hint", printable(cursor.vector(2, "psk_identity_hint")) or "(empty)"))
     if exchange.startswith("ECDHE"):
         kind = cursor.number(1, "curve_type")
         group = cursor.number(2, "named_curve") if kind == 3 else None
@@ -89,23 +97,29 @@ def server_key_exchange(body: bytes, exchange: Exchange, *, has_scheme: bool) ->
         for name in ("dh_p", "dh_g", "dh_Ys"):
             value = cursor.vector(2, name)
             shown.append(Field(name, f"{8 * len(value.lstrip(bytes(1)))} bits {hexed(value)}"))
-    if "PSK" in exchange or exchange not in ("ECDHE", "DHE"):
-        return None, (*shown, Field("rest", hexed(cursor.rest())))
+    if "PSK" in exchange:
+        cursor.end()
+        return ServerParameters(group, None), tuple(shown)
+    if exchange not in ("ECDHE", "DHE"):
+        return ServerParameters(group, None), (*shown, Field("rest", hexed(cursor.rest())))
     over = body[: cursor.position]
     scheme = cursor.number(2, "algorithm") if has_scheme else 0
     signature = cursor.vector(2, "signature")
     cursor.end()
     if has_scheme:
         shown.append(Field("algorithm", names.signature(scheme)))
-    return Signed(scheme, signature, over, group), (*shown, Field("signature", hexed(signature)))
+    return ServerParameters(group, Signed(scheme, signature, over)), (*shown, Field("signature", hexed(signature)))
 
 
-def client_key_exchange(body: bytes, exchange: Exchange) -> Fields:
-    """RFC 5246, section 7.4.7. Raises `Malformed`."""
+def client_key_exchange(body: bytes, exchange: Exchange) -> tuple[bytes, Fields]:
+    """The identity of a pre-shared key, empty without one, and the fields (RFC 5246, section 7.4.7; RFC 4279, section
+    2; RFC 5489, section 2). Raises `Malformed`."""
     cursor = Cursor(body, "ClientKeyExchange")
     shown: list[Field] = []
+    identity = b""
     if "PSK" in exchange:
-        shown.append(Field("psk_identity", hexed(cursor.vector(2, "psk_identity"))))
+        identity = cursor.vector(2, "psk_identity")
+        shown.append(Field("psk_identity", printable(identity) or "(empty)"))
     if exchange.startswith("RSA"):
         encrypted = cursor.vector(2, "encrypted_premaster_secret")
         shown.append(Field("encrypted_premaster_secret", f"{len(encrypted)} bytes {hexed(encrypted)}"))
@@ -113,10 +127,10 @@ def client_key_exchange(body: bytes, exchange: Exchange) -> Fields:
         shown.append(Field("public_key", hexed(cursor.vector(1, "public key"))))
     elif exchange.startswith("DHE"):
         shown.append(Field("dh_Yc", hexed(cursor.vector(2, "dh_Yc"))))
-    else:
+    elif exchange != "PSK":
         shown.append(Field("rest", hexed(cursor.rest())))
     cursor.end()
-    return tuple(shown)
+    return identity, tuple(shown)
 
 
 def new_session_ticket(body: bytes, *, tls13: bool) -> tuple[int, Fields]:

@@ -73,6 +73,9 @@ CERTIFICATE_ALERTS = frozenset({42, 43, 44, 45, 46, 48, 49, 51, 113, 116})
 NO_CERTIFICATE_ALERTS = CERTIFICATE_ALERTS | {40, 50}
 """Those that can answer a Certificate message without certificates: handshake_failure (RFC 5246, section 7.4.6), and
 decode_error from GnuTLS."""
+SHARED_KEY_ALERTS = frozenset({20, 40, 47, 51, 115})
+"""Those that can be about the pre-shared key of the one who receives them: a Finished or a binder that does not fit, or
+an identity that is not known (RFC 4279, section 2; RFC 8446, section 4.2.11)."""
 
 EXTENSIONS = {
     0: "server_name",

@@ -1,4 +1,4 @@
-"""Checks what the two sides prove: signatures over the handshake, and Finished over all of it.
+"""Checks what the two sides prove: signatures over the handshake, Finished over all of it, and a key shared beforehand.
 
 It refuses to trust anybody: whether a certificate is to be believed is OpenSSL's word in a trace, not this module's.
 """
@@ -27,7 +27,7 @@ class Outcome(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """A check that was made: of a `signature` or of a `finished`, and in words what it says."""
+    """A check that was made: of a `signature`, `finished`, `binder` or `shared-key`, and in words what it says."""
 
     kind: str
     outcome: Outcome
@@ -41,6 +41,20 @@ def finished(expected: bytes | None, received: bytes) -> Proof:
     if hmac.compare_digest(expected, received):
         return Proof("finished", Outcome.RIGHT, "verify_data recomputed here: equal")
     return Proof("finished", Outcome.WRONG, "verify_data recomputed here: it differs")
+
+
+def binder(expected: bytes, received: bytes) -> Proof:
+    """Compare the binder of an external pre-shared key with the one computed here (RFC 8446, section 4.2.11.2)."""
+    if hmac.compare_digest(expected, received):
+        return Proof("binder", Outcome.RIGHT, "binder recomputed here under the label `ext binder`: equal")
+    return Proof("binder", Outcome.WRONG, "binder recomputed here under the label `ext binder`: it differs")
+
+
+def shared_key(of_key: bytes, used: bytes) -> Proof:
+    """Compare the master secret that follows from the pre-shared key alone with the one in use (RFC 4279, 2)."""
+    if hmac.compare_digest(of_key, used):
+        return Proof("shared-key", Outcome.RIGHT, "master secret recomputed here from the pre-shared key alone: equal")
+    return Proof("shared-key", Outcome.WRONG, "master secret recomputed here from the pre-shared key alone: it differs")
 
 
 def signature13(signed: Signed, leaf: bytes | None, *, server: bool, transcript: bytes, algorithm: str) -> Proof:

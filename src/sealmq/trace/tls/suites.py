@@ -39,6 +39,11 @@ class Suite:
         return 8 if self.kind == "ccm8" else 16
 
     @property
+    def has_shared_key(self) -> bool:
+        """Whether its secret comes from a pre-shared key, alone or with a fresh agreement."""
+        return "PSK" in self.exchange
+
+    @property
     def mac_hash(self) -> str:
         """The hash of the record MAC of a CBC or NULL suite."""
         return {16: "md5", 20: "sha1", 32: "sha256", 48: "sha384"}[self.mac]
@@ -109,18 +114,36 @@ _TLS12: dict[str, tuple[tuple[int, str], ...]] = {
         (0xCCA8, "CHACHA20_POLY1305_SHA256"),
     ),
     "PSK": (
+        (0x008C, "AES_128_CBC_SHA"),
+        (0x008D, "AES_256_CBC_SHA"),
         (0x00A8, "AES_128_GCM_SHA256"),
         (0x00A9, "AES_256_GCM_SHA384"),
         (0x00AE, "AES_128_CBC_SHA256"),
+        (0x00AF, "AES_256_CBC_SHA384"),
         (0xC0A4, "AES_128_CCM"),
+        (0xC0A5, "AES_256_CCM"),
         (0xC0A8, "AES_128_CCM_8"),
+        (0xC0A9, "AES_256_CCM_8"),
         (0xCCAB, "CHACHA20_POLY1305_SHA256"),
+    ),
+    "DHE_PSK": (
+        (0x00AA, "AES_128_GCM_SHA256"),
+        (0x00AB, "AES_256_GCM_SHA384"),
+        (0x00B2, "AES_128_CBC_SHA256"),
+        (0x00B3, "AES_256_CBC_SHA384"),
+        (0xC0A6, "AES_128_CCM"),
+        (0xC0A7, "AES_256_CCM"),
+        (0xCCAD, "CHACHA20_POLY1305_SHA256"),
     ),
     "ECDHE_PSK": (
         (0xC035, "AES_128_CBC_SHA"),
+        (0xC036, "AES_256_CBC_SHA"),
         (0xC037, "AES_128_CBC_SHA256"),
+        (0xC038, "AES_256_CBC_SHA384"),
         (0xCCAC, "CHACHA20_POLY1305_SHA256"),
         (0xD001, "AES_128_GCM_SHA256"),
+        (0xD002, "AES_256_GCM_SHA384"),
+        (0xD003, "AES_128_CCM_8_SHA256"),
         (0xD005, "AES_128_CCM_SHA256"),
     ),
 }
