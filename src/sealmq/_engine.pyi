@@ -12,6 +12,8 @@ __all__ = [
     "Client",
     "EngineError",
     "Node",
+    "TlsError",
+    "TlsPeer",
     "decode_packets",
     "default_limits",
     "encode_packet",
@@ -276,3 +278,59 @@ class Client:
 
     def disconnect(self, timeout_ms: int) -> bool:
         """Send what is left, DISCONNECT, and close: whether that is done after `timeout_ms`. Idempotent."""
+
+class TlsError(EngineError):
+    """A handshake or a channel failed.
+
+    `args` is `(code, message, mend, alert)`: `tls-…` as for `Client`, and the number of the alert with which the server ended it
+    (RFC 8446 section 6), None when this side did; then its own alert is in `take`.
+    """
+
+@final
+class TlsPeer:
+    """A TLS client without a socket: for a recorder that sees each byte and gets the secrets to read it.
+
+    `open`, `take`; then `feed` and `take` in turn, `write` and `read` once it is open. It verifies the server as `Client` does, in
+    the flight where the certificate comes; the bytes of that are the caller's. From one thread at a time.
+    """
+
+    @staticmethod
+    def open(config: str, previous: TlsPeer | None) -> TlsPeer:
+        """The ClientHello waits in `take` then.
+
+        ```
+        {"server_name": str, "versions": "" | "1.2" | "1.3",   # "": both
+         "alpn": [str, ...],
+         "psk": {"identity": str, "key": hex},       # of 16 to 64 bytes; a server that shows a certificate is refused
+         "suites": str,                              # with `psk`: those of TLS 1.2 as an OpenSSL list; without: the policy
+         "trust": {...}, "certificate_pem": str, "key_pem": str,   # without `psk`, as for `Client`
+         "groups": [str, ...]}                       # without `psk`: "X25519MLKEM768", "X25519", "secp256r1", "secp384r1"; the first
+                                                     # with a key share; without: these
+        ```
+        With `previous` its TLS tickets are used when trust, certificate and all else that is offered are the same; there are none
+        with a pre-shared key. Raises EngineError `config-invalid`, `psk-invalid`, `tls-name`, `ca-invalid`, `certificate-invalid`, ...
+        """
+
+    def feed(self, data: bytes) -> str:
+        """Bytes from the server; `state` then. Raises TlsError."""
+
+    def take(self) -> bytes:
+        """The bytes that are to be sent now: handshake, alert, what was written."""
+
+    def state(self) -> str:
+        """`handshaking`, `open`, or `closed`: the server has said close_notify."""
+
+    def facts(self) -> str | None:
+        """JSON once it is open: `version`, `cipher`, `group`, `alpn`, `resumed`; null what there is not."""
+
+    def write(self, data: bytes) -> None:
+        """Encrypt `data`; `take` has it. Raises EngineError `config-invalid` unless it is open."""
+
+    def read(self) -> bytes:
+        """What the server has said since the last call; empty when that is nothing."""
+
+    def key_log(self) -> list[str]:
+        """The lines of an NSS key log that are new since the last call: secrets, keep them in memory."""
+
+    def close(self) -> None:
+        """Let close_notify be the last thing in `take`."""

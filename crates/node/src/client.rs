@@ -25,16 +25,19 @@ mod exchanges;
 mod fault;
 mod incoming;
 mod news;
+mod peer;
 mod properties;
 mod pump;
 mod session;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod trust;
 
-pub use config::ClientConfig;
-pub use fault::ClientError;
+pub use config::{ClientConfig, TlsVersions};
+pub use fault::{ClientError, TlsFailure};
 pub use news::{Closing, Done, Message, Taken};
+pub use peer::{PeerConfig, PeerState, TlsPeer};
 
 /// Bytes of output that are worth a write of their own.
 const WORTH_A_WRITE: usize = 32 * 1024;

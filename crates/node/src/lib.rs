@@ -30,10 +30,10 @@ mod users;
 pub mod ws;
 
 pub use client::{Client, ClientConfig, ClientError, Closing, Done, Message, News, Outgoing, Taken};
+pub use client::{PeerConfig, PeerState, TlsFailure, TlsPeer};
 pub use config::{ListenerKind, NodeConfig, RevokedConfig, default_limits};
 pub use keep::{store_backup, store_check, store_restore, store_stats};
 pub use link::Ended;
 pub use node::{Node, NodeError, explain_rule};
-pub use psk::{PskChannel, PskFault, PskIdentity};
 pub use recording::Wanted;
 pub use sealmq_engine::Retain;

@@ -16,15 +16,18 @@ use openssl::ssl::{
     AlpnError, Ssl, SslContext, SslContextBuilder, SslMethod, SslMode, SslOptions, SslSessionCacheMode, SslVersion,
     select_next_proto,
 };
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
+use zeroize::Zeroizing;
 
 mod channel;
 mod client;
 mod policy;
 
 pub use channel::{Claim, Claimant, PskChannel, PskFault};
-pub use client::PskIdentity;
+pub use client::{PskIdentity, PskOffer};
 pub use policy::{offers_psk, policy};
 
 /// ALPN in wire form (RFC 7301 section 3.1).
@@ -32,9 +35,9 @@ const MQTT: &[u8] = b"\x04mqtt";
 /// Bytes of a key: below 16 it could be guessed (RFC 9257 section 6), beyond 64 no peer keeps it.
 const KEY_BYTES: std::ops::RangeInclusive<usize> = 16..=64;
 
-/// A key; it prints as nothing.
+/// A key; it prints as nothing, and its memory is cleared.
 #[derive(Clone)]
-pub struct Secret(Vec<u8>);
+pub struct Secret(Zeroizing<Vec<u8>>);
 
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -42,10 +45,18 @@ impl std::fmt::Debug for Secret {
     }
 }
 
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Secret, D::Error> {
+        // Borrowed: hexadecimal digits are never escaped, and no copy of them is left behind.
+        let text = <&str>::deserialize(from).map_err(|_| D::Error::custom("pre-shared key is no text"))?;
+        Secret::from_hex(text).map_err(|what| D::Error::custom(format!("pre-shared key {what}")))
+    }
+}
+
 impl Secret {
     /// From hexadecimal digits; the sentence says what is wrong with them, and never what they are.
     pub fn from_hex(text: &str) -> Result<Secret, String> {
-        let mut key = vec![0; text.len() / 2];
+        let mut key = Zeroizing::new(vec![0; text.len() / 2]);
         if !KEY_BYTES.contains(&key.len()) || !unhex(text, &mut key) {
             return Err(format!(
                 "is not {} to {} hexadecimal digits",

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 mod client;
+mod peer;
 
 pyo3::create_exception!(
     sealmq._engine,
@@ -221,6 +222,8 @@ fn encode_packet(version: &str, packet: &str) -> PyResult<Vec<u8>> {
 mod _engine {
     #[pymodule_export]
     use super::client::Client;
+    #[pymodule_export]
+    use super::peer::{TlsError, TlsPeer};
     #[pymodule_export]
     use super::{
         EngineError, Node, decode_packets, default_limits, encode_packet, explain_rule, store_backup, store_check,

@@ -2,17 +2,17 @@
 //!
 //! Refuses to know what the bytes mean. Nothing written leaves before the handshake has verified the server.
 
-use super::fault::{ClientError, gone, peer_fault, tls_error};
+use super::fault::{ClientError, gone, peer_fault};
+use super::tls::Tls;
 use crate::ws::{self, Role};
 use mio::net::TcpStream;
-use rustls::{ClientConnection, HandshakeKind};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::io::{self, ErrorKind, Read, Write};
 
 /// Bytes read from the socket at once.
 const READ_SIZE: usize = 64 * 1024;
-/// Plaintext given to TLS while the network takes it.
-const WRITE_SIZE: usize = 256 * 1024;
+/// Bytes that wait for the network beyond which WebSocket control frames are no longer answered.
+const PONGS_KEPT: usize = 256 * 1024;
 
 fn random_mask() -> [u8; 4] {
     // Masking protects proxies, not secrets (RFC 6455 section 10.3); without randomness it is merely fixed.
@@ -31,8 +31,7 @@ pub(super) struct Found {
 
 pub(super) struct Channel {
     pub socket: TcpStream,
-    tls: Option<Box<ClientConnection>>,
-    host: String,
+    tls: Option<Tls>,
     ws: Option<ws::Decoder>,
     cipher: Vec<u8>,
     frames: Vec<u8>,
@@ -42,15 +41,10 @@ pub(super) struct Channel {
 }
 
 impl Channel {
-    pub(super) fn new(socket: TcpStream, tls: Option<ClientConnection>, host: String) -> Channel {
-        let tls = tls.map(|mut tls| {
-            tls.set_buffer_limit(Some(WRITE_SIZE));
-            Box::new(tls)
-        });
+    pub(super) fn new(socket: TcpStream, tls: Option<Tls>) -> Channel {
         Channel {
             socket,
             tls,
-            host,
             ws: None,
             cipher: vec![0; READ_SIZE],
             frames: Vec::new(),
@@ -65,18 +59,12 @@ impl Channel {
 
     /// Whether the handshake is still under way.
     pub(super) fn is_handshaking(&self) -> bool {
-        self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
+        self.tls.as_ref().is_some_and(Tls::is_handshaking)
     }
 
     /// `version`, `cipher`, `group`, `resumed`; null without TLS.
     pub(super) fn tls_facts(&self) -> Value {
-        let Some(tls) = &self.tls else { return Value::Null };
-        json!({
-            "version": if tls.protocol_version() == Some(rustls::ProtocolVersion::TLSv1_3) { "TLS 1.3" } else { "TLS 1.2" },
-            "cipher": tls.negotiated_cipher_suite().map(|s| format!("{:?}", s.suite()).replace("TLS13_", "TLS_")),
-            "group": tls.negotiated_key_exchange_group().map(|g| format!("{:?}", g.name())),
-            "resumed": tls.handshake_kind() == Some(HandshakeKind::Resumed),
-        })
+        self.tls.as_ref().map_or(Value::Null, Tls::facts)
     }
 
     /// Read once from the socket; what it says, decrypted and unframed, is appended to `plain`.
@@ -113,7 +101,7 @@ impl Channel {
         let begun = plain.len();
         match &mut self.tls {
             None => plain.extend_from_slice(bytes),
-            Some(tls) => ended |= decrypt(tls, bytes, plain).map_err(|e| tls_error(&e, &self.host))?,
+            Some(tls) => ended |= tls.decrypt(bytes, plain)?,
         }
         if self.ws.is_some() && !self.is_handshaking() {
             let mut framed = plain.split_off(begun);
@@ -133,7 +121,7 @@ impl Channel {
         let decoded = decoder
             .decode(framed, plain, &mut control)
             .map_err(|fault| peer_fault(fault.sentence()))?;
-        if self.unsent.len() < WRITE_SIZE {
+        if self.unsent.len() < PONGS_KEPT {
             self.unsent.extend_from_slice(&control);
         }
         Ok(decoded.closed.is_some())
@@ -141,7 +129,7 @@ impl Channel {
 
     /// Whether everything written so far has left.
     pub(super) fn is_idle(&self) -> bool {
-        self.unsent.is_empty() && self.tls.as_ref().is_none_or(|tls| !tls.wants_write())
+        self.unsent.is_empty() && self.tls.as_ref().is_none_or(|tls| !tls.has_output())
     }
 
     /// Hand over MQTT bytes; `bytes` is empty afterwards. Ask [`Channel::is_idle`] first, and [`Channel::flush`] then.
@@ -177,14 +165,8 @@ impl Channel {
                 None if waiting.is_empty() => return Ok(()),
                 None => self.socket.write(waiting)?,
                 Some(tls) => {
-                    let taken = if tls.is_handshaking() || waiting.is_empty() {
-                        0
-                    } else {
-                        tls.writer().write(waiting)?
-                    };
-                    while tls.wants_write() {
-                        tls.write_tls(&mut self.socket)?;
-                    }
+                    let taken = tls.encrypt(waiting)?;
+                    tls.send(&mut self.socket)?;
                     if taken == 0 {
                         return Ok(());
                     }
@@ -205,31 +187,11 @@ impl Channel {
     /// Say close_notify and end the TCP connection.
     pub(super) fn close(&mut self) {
         if let Some(tls) = &mut self.tls {
-            tls.send_close_notify();
+            tls.close();
         }
         let _ = self.flush();
         let _ = self.socket.shutdown(std::net::Shutdown::Both);
     }
-}
-
-/// Feed TLS with `bytes`; whether the server has said close_notify.
-fn decrypt(tls: &mut ClientConnection, mut bytes: &[u8], plain: &mut Vec<u8>) -> Result<bool, rustls::Error> {
-    let mut is_over = false;
-    while !bytes.is_empty() && !is_over {
-        // Reading from memory fails only when the library has no room, which it has after each round.
-        if tls.read_tls(&mut bytes).unwrap_or(0) == 0 {
-            break;
-        }
-        let state = tls.process_new_packets()?;
-        is_over = state.peer_has_closed();
-        let begun = plain.len();
-        plain.resize(begun + state.plaintext_bytes_to_read(), 0);
-        let got = plain
-            .get_mut(begun..)
-            .map_or(0, |room| tls.reader().read(room).unwrap_or(0));
-        plain.truncate(begun + got);
-    }
-    Ok(is_over)
 }
 
 fn cut_short() -> ClientError {

@@ -2,6 +2,8 @@
 //!
 //! Refuses to know where it came from.
 
+use super::trust::Offer;
+use crate::psk::KeyLogging;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -40,6 +42,38 @@ pub struct ClientConfig {
     pub timeout_ms: u64,
     #[serde(default)]
     pub allow_plaintext: bool,
+}
+
+impl ClientConfig {
+    /// The host that the server has to be: without the brackets of an address.
+    pub(super) fn server_name(&self) -> &str {
+        let name = self.server_name.as_deref().unwrap_or(&self.host);
+        name.trim_matches(['[', ']'])
+    }
+
+    pub(super) fn offer(&self) -> Offer<'_> {
+        Offer {
+            trust: &self.trust,
+            certificate_pem: self.certificate_pem.as_deref(),
+            key_pem: self.key_pem.as_deref(),
+            alpn: if self.scheme == "wss" { &["http/1.1"] } else { &["mqtt"] },
+            versions: TlsVersions::Both,
+            groups: &[],
+            logging: KeyLogging::Off,
+        }
+    }
+}
+
+/// The versions of TLS to offer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub enum TlsVersions {
+    #[default]
+    #[serde(rename = "")]
+    Both,
+    #[serde(rename = "1.2")]
+    Tls12,
+    #[serde(rename = "1.3")]
+    Tls13,
 }
 
 /// How the server is verified; see [`super::trust`].

@@ -4,12 +4,11 @@
 
 use super::channel::Channel;
 use super::config::ClientConfig;
-use super::fault::{ClientError, misuse, tls_error};
+use super::fault::{ClientError, misuse};
+use super::tls::Tls;
 use super::trust::Tickets;
 use crate::http::{self, Answer};
 use mio::{Events, Interest, Poll, Token};
-use rustls::ClientConnection;
-use rustls::pki_types::ServerName;
 use std::io;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
@@ -27,12 +26,6 @@ pub(super) fn establish(
     deadline: Instant,
     is_wanted: &dyn Fn() -> bool,
 ) -> Result<(Channel, Vec<u8>), ClientError> {
-    let host = config
-        .server_name
-        .as_deref()
-        .unwrap_or(&config.host)
-        .trim_matches(['[', ']'])
-        .to_owned();
     // What is wrong with the configuration is told before the network is asked.
     let tls = match config.scheme.as_str() {
         "mqtt" if config.allow_plaintext => None,
@@ -43,21 +36,11 @@ pub(super) fn establish(
                 "use mqtts://, or permit plaintext in the [dangerous] table",
             ));
         }
-        "mqtts" | "wss" => {
-            let name = ServerName::try_from(host.clone()).map_err(|_| {
-                ClientError::new(
-                    "tls-name",
-                    format!("{host} is no host name or address"),
-                    "check the URL",
-                )
-            })?;
-            let tls = ClientConnection::new(tickets.tls_config(config)?, name);
-            Some(tls.map_err(|e| tls_error(&e, &host))?)
-        }
+        "mqtts" | "wss" => Some(Tls::certified(tickets, config.server_name(), &config.offer())?),
         other => return Err(misuse(&format!("scheme {other} is not known"))),
     };
     let socket = dial(config, deadline)?;
-    let mut channel = Channel::new(mio::net::TcpStream::from_std(socket), tls, host);
+    let mut channel = Channel::new(mio::net::TcpStream::from_std(socket), tls);
     let interest = Interest::READABLE | Interest::WRITABLE;
     poll.registry()
         .register(&mut channel.socket, SOCKET, interest)

@@ -3,8 +3,17 @@
 //! Refuses to know where the fault was found.
 
 use super::trust::PinMismatch;
+use crate::psk::PskFault;
 use rustls::{CertificateError, Error as TlsError};
 use std::io;
+
+/// Alerts of RFC 8446 section 6 by which a server says that there is nothing in common.
+const HANDSHAKE_FAILURE: u8 = 40;
+const INSUFFICIENT_SECURITY: u8 = 71;
+/// bad_record_mac, illegal_parameter, decrypt_error, unknown_psk_identity: how servers refuse a key or an identity.
+const KEY_REFUSED: [u8; 4] = [20, 47, 51, 115];
+/// What the library says of bytes that are no TLS records.
+const NOT_TLS: [&str; 3] = ["wrong version number", "http request", "packet length too long"];
 
 /// A stable code, a sentence, the mend.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,8 +55,84 @@ pub(super) fn gone(error: &io::Error) -> ClientError {
     }
 }
 
+/// A handshake or a channel that failed, and the alert with which the server ended it, if it did (RFC 8446 section 6).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFailure {
+    pub error: ClientError,
+    pub alert: Option<u8>,
+}
+
+impl From<TlsFailure> for ClientError {
+    fn from(failure: TlsFailure) -> ClientError {
+        failure.error
+    }
+}
+
 /// What a TLS error means for somebody who wants to connect to `host`.
-pub(super) fn tls_error(error: &TlsError, host: &str) -> ClientError {
+pub(super) fn tls_error(error: &TlsError, host: &str) -> TlsFailure {
+    let alert = match error {
+        TlsError::AlertReceived(alert) => Some(u8::from(*alert)),
+        _ => None,
+    };
+    TlsFailure {
+        error: words(error, host),
+        alert,
+    }
+}
+
+/// What the failure of a pre-shared key means for somebody who is `identity`.
+pub(super) fn psk_error(fault: &PskFault, identity: &str) -> TlsFailure {
+    let alert = match fault {
+        PskFault::Alert(number) => Some(*number),
+        _ => None,
+    };
+    let error = match fault {
+        PskFault::Alert(HANDSHAKE_FAILURE | INSUFFICIENT_SECURITY) => ClientError::new(
+            "tls-refused",
+            format!(
+                "server agrees to nothing that a pre-shared key allows (TLS alert {})",
+                alert.unwrap_or_default()
+            ),
+            "name its port for pre-shared keys (`sealmq up --psk` prints it); some servers say this of an identity too",
+        ),
+        PskFault::Alert(number) if KEY_REFUSED.contains(number) => ClientError::new(
+            "tls-psk-refused",
+            format!(
+                "server does not take the pre-shared key of {identity} (TLS alert {number}): \
+                 it knows no such identity, or has another key for it"
+            ),
+            "which of the two is in the log of the broker alone; compare the line of psk.txt with what it was given",
+        ),
+        PskFault::Alert(number) => ClientError::new(
+            "tls-refused",
+            format!("server ended the connection with TLS alert {number}"),
+            "the refusal record of the broker says why: `sealmq status` shows the last ones",
+        ),
+        PskFault::DifferentKeys(_) | PskFault::Impostor => ClientError::new(
+            "tls-psk-unproven",
+            format!("server does not have the pre-shared key of {identity}"),
+            "this is not the broker that the key was made for, or its key was made anew: compare psk.txt with it",
+        ),
+        PskFault::Certificate => ClientError::new(
+            "tls-psk-certificate",
+            "server shows a certificate instead of proving the pre-shared key",
+            "name its port for pre-shared keys (`sealmq up --psk` prints it), or use mqtts:// and a certificate",
+        ),
+        PskFault::Broken(reason) if NOT_TLS.iter().any(|words| reason.contains(words)) => not_tls(),
+        PskFault::Broken(reason) => ClientError::new("tls-broken", format!("TLS failed: {reason}"), ""),
+    };
+    TlsFailure { error, alert }
+}
+
+fn not_tls() -> ClientError {
+    ClientError::new(
+        "tls-not-tls",
+        "server does not speak TLS on this port",
+        "check host and port",
+    )
+}
+
+fn words(error: &TlsError, host: &str) -> ClientError {
     match error {
         TlsError::InvalidCertificate(fault) => certificate_error(fault, host),
         TlsError::AlertReceived(alert) => ClientError::new(
@@ -55,11 +140,7 @@ pub(super) fn tls_error(error: &TlsError, host: &str) -> ClientError {
             format!("server ended the connection with TLS alert {alert:?}"),
             "the refusal record of the broker says why: `sealmq status` shows the last ones",
         ),
-        TlsError::InvalidMessage(_) => ClientError::new(
-            "tls-not-tls",
-            "server does not speak TLS on this port",
-            "check host and port",
-        ),
+        TlsError::InvalidMessage(_) => not_tls(),
         other => ClientError::new("tls-broken", format!("TLS failed: {other}"), ""),
     }
 }

@@ -6,8 +6,10 @@
 //! A pin holds when the leaf has that key, or when a path to a certificate with that key verifies: a certificate that is
 //! merely sent along pins nothing.
 
-use super::config::{ClientConfig, TrustConfig};
+use super::config::{TlsVersions, TrustConfig};
 use super::fault::{ClientError, misuse};
+use crate::psk::KeyLogging;
+use crate::recording::ThreadKeyLog;
 use crate::tls;
 use aws_lc_rs::digest;
 use rustls::client::WebPkiServerVerifier;
@@ -46,71 +48,108 @@ pub(super) struct Tickets(Arc<Mutex<Option<Known>>>);
 /// What went into a configuration, and the configuration.
 type Known = (digest::Digest, Arc<TlsConfig>);
 
+/// What goes into a TLS configuration.
+#[derive(Clone, Copy)]
+pub(super) struct Offer<'a> {
+    pub trust: &'a TrustConfig,
+    pub certificate_pem: Option<&'a str>,
+    pub key_pem: Option<&'a str>,
+    /// ALPN protocols (RFC 7301).
+    pub alpn: &'a [&'a str],
+    pub versions: TlsVersions,
+    /// By their names in the registry of TLS groups, the first with a key share; none: the library's.
+    pub groups: &'a [String],
+    pub logging: KeyLogging,
+}
+
 impl Tickets {
-    pub(super) fn tls_config(&self, config: &ClientConfig) -> Result<Arc<TlsConfig>, ClientError> {
-        let inputs = fingerprint(config);
+    pub(super) fn tls_config(&self, offer: &Offer<'_>) -> Result<Arc<TlsConfig>, ClientError> {
+        let inputs = offer.fingerprint();
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((same, tls)) = &*known {
             if same.as_ref() == inputs.as_ref() {
                 return Ok(Arc::clone(tls));
             }
         }
-        let tls = tls_config(config)?;
+        let tls = Arc::new(offer.tls_config()?);
         *known = Some((inputs, Arc::clone(&tls)));
         Ok(tls)
     }
 }
 
-fn fingerprint(config: &ClientConfig) -> digest::Digest {
-    let trust = &config.trust;
-    let mut context = digest::Context::new(&digest::SHA256);
-    let mut add = |text: &str| {
-        context.update(&(text.len() as u64).to_be_bytes());
-        context.update(text.as_bytes());
-    };
-    for text in [
-        &trust.ca_pem,
-        &trust.crls_pem,
-        &trust.pins.join(","),
-        &config.scheme,
-        config.certificate_pem.as_ref().unwrap_or(&String::new()),
-        config.key_pem.as_ref().unwrap_or(&String::new()),
-    ] {
-        add(text);
-    }
-    context.update(&[u8::from(trust.is_system_store), u8::from(trust.dangerous_unverified)]);
-    context.finish()
-}
-
-fn tls_config(config: &ClientConfig) -> Result<Arc<TlsConfig>, ClientError> {
-    let verifier = verifier(&config.trust)?;
-    let builder = TlsConfig::builder_with_provider(tls::provider())
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-        .map_err(|e| misuse(&format!("TLS versions cannot be set: {e}")))?
-        .dangerous() // the name of the door for verifiers of one's own; this one adds to the library's
-        .with_custom_certificate_verifier(verifier);
-    let mut made = match config.certificate_pem.as_deref().zip(config.key_pem.as_deref()) {
-        None => builder.with_no_client_auth(),
-        Some((certificate_pem, key_pem)) => {
-            let chain = tls::certificates(certificate_pem, "certificate-invalid", "the client certificate")?;
-            let key = tls::private_key(key_pem, "the client key")?;
-            builder.with_client_auth_cert(chain, key).map_err(|e| match e {
-                Error::InconsistentKeys(_) => ClientError::new(
-                    "key-mismatch",
-                    "client key does not belong to the client certificate",
-                    "use the key that the certificate was issued for",
-                ),
-                other => ClientError::new(
-                    "certificate-invalid",
-                    format!("client certificate cannot be used: {other}"),
-                    "issue a new one",
-                ),
-            })?
+impl Offer<'_> {
+    fn fingerprint(&self) -> digest::Digest {
+        let trust = self.trust;
+        let mut context = digest::Context::new(&digest::SHA256);
+        for text in [
+            trust.ca_pem.as_str(),
+            &trust.crls_pem,
+            &trust.pins.join(","),
+            &self.alpn.join(","),
+            self.certificate_pem.unwrap_or_default(),
+            self.key_pem.unwrap_or_default(),
+            &self.groups.join(","),
+            &format!("{:?}{:?}", self.versions, self.logging),
+        ] {
+            context.update(&(text.len() as u64).to_be_bytes());
+            context.update(text.as_bytes());
         }
-    };
-    let alpn: &[u8] = if config.scheme == "wss" { b"http/1.1" } else { b"mqtt" };
-    made.alpn_protocols = vec![alpn.to_vec()];
-    Ok(Arc::new(made))
+        context.update(&[u8::from(trust.is_system_store), u8::from(trust.dangerous_unverified)]);
+        context.finish()
+    }
+
+    fn tls_config(&self) -> Result<TlsConfig, ClientError> {
+        let verifier = verifier(self.trust)?;
+        let versions: &[_] = match self.versions {
+            TlsVersions::Both => &[&rustls::version::TLS13, &rustls::version::TLS12],
+            TlsVersions::Tls12 => &[&rustls::version::TLS12],
+            TlsVersions::Tls13 => &[&rustls::version::TLS13],
+        };
+        let builder = TlsConfig::builder_with_provider(self.provider()?)
+            .with_protocol_versions(versions)
+            .map_err(|e| misuse(&format!("TLS versions cannot be set: {e}")))?
+            .dangerous() // the name of the door for verifiers of one's own; this one adds to the library's
+            .with_custom_certificate_verifier(verifier);
+        let mut made = match self.certificate_pem.zip(self.key_pem) {
+            None => builder.with_no_client_auth(),
+            Some((certificate_pem, key_pem)) => {
+                let chain = tls::certificates(certificate_pem, "certificate-invalid", "the client certificate")?;
+                let key = tls::private_key(key_pem, "the client key")?;
+                builder.with_client_auth_cert(chain, key).map_err(|e| match e {
+                    Error::InconsistentKeys(_) => ClientError::new(
+                        "key-mismatch",
+                        "client key does not belong to the client certificate",
+                        "use the key that the certificate was issued for",
+                    ),
+                    other => ClientError::new(
+                        "certificate-invalid",
+                        format!("client certificate cannot be used: {other}"),
+                        "issue a new one",
+                    ),
+                })?
+            }
+        };
+        made.alpn_protocols = self.alpn.iter().map(|one| one.as_bytes().to_vec()).collect();
+        if self.logging == KeyLogging::Recorded {
+            made.key_log = Arc::new(ThreadKeyLog);
+        }
+        Ok(made)
+    }
+
+    fn provider(&self) -> Result<Arc<CryptoProvider>, ClientError> {
+        if self.groups.is_empty() {
+            return Ok(tls::provider());
+        }
+        let known = rustls::crypto::aws_lc_rs::ALL_KX_GROUPS;
+        let mut wanted = Vec::new();
+        for name in self.groups {
+            let group = known.iter().find(|group| format!("{:?}", group.name()) == *name);
+            wanted.push(*group.ok_or_else(|| misuse(&format!("group {name} is not known")))?);
+        }
+        let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+        provider.kx_groups = wanted;
+        Ok(Arc::new(provider))
+    }
 }
 
 impl From<tls::TlsFault> for ClientError {

@@ -61,10 +61,10 @@ pub(super) fn from_psk(fault: &PskFault) -> Refusal {
             format!("client ended the handshake with alert {number}"),
             "look at the client's own error: it knows why",
         ),
-        PskFault::Broken(reason) => Refusal::new(
+        PskFault::Impostor | PskFault::Certificate | PskFault::Broken(_) => Refusal::new(
             Stage::Handshake,
             "handshake-broken",
-            format!("client broke the TLS handshake: {reason}"),
+            format!("client broke the TLS handshake: {}", fault.reason()),
             "check what speaks on the other side; a proxy that alters TLS looks like this",
         ),
     }

@@ -18,6 +18,8 @@ const SHOWN: usize = 64;
 /// Reasons of `openssl/sslerr.h` that mean: the two sides have different keys. RFC 8446 section 4.2.11.2 and RFC 4279
 /// section 2 let the broker find out first, by the binder and by Finished.
 const DIFFERENT_KEYS: [i32; 3] = [253, 281, 149];
+/// `SSL_R_CERTIFICATE_VERIFY_FAILED`: the client's side believes none.
+const CERTIFICATE_REFUSED: i32 = 134;
 /// From here on a reason is an alert of the peer, its number added.
 const ALERTS: i32 = 1000;
 
@@ -54,16 +56,25 @@ pub enum PskFault {
     DifferentKeys(Claim),
     /// The peer sent this alert.
     Alert(u8),
+    /// The server has another key than the client, or none at all.
+    Impostor,
+    /// The server showed a certificate where it was to prove the key.
+    Certificate,
     /// The peer broke TLS, in the library's words.
     Broken(String),
 }
 
 impl PskFault {
     pub fn sentence(&self) -> String {
+        format!("TLS failed: {}", self.reason())
+    }
+
+    pub fn reason(&self) -> String {
         match self {
-            PskFault::DifferentKeys(_) => "TLS failed: the two sides have different keys".into(),
-            PskFault::Alert(number) => format!("TLS failed: peer sent alert {number}"),
-            PskFault::Broken(reason) => format!("TLS failed: {reason}"),
+            PskFault::DifferentKeys(_) | PskFault::Impostor => "the two sides have different keys".into(),
+            PskFault::Certificate => "peer shows a certificate in place of the key".into(),
+            PskFault::Alert(number) => format!("peer sent alert {number}"),
+            PskFault::Broken(reason) => reason.clone(),
         }
     }
 }
@@ -135,6 +146,12 @@ impl PskChannel {
             Some(SslVersion::TLS1_3) => "TLS 1.3",
             _ => "TLS 1.2",
         }
+    }
+
+    /// The protocol that was agreed on (RFC 7301), if any.
+    pub fn alpn(&self) -> Option<String> {
+        let chosen = self.stream.ssl().selected_alpn_protocol()?;
+        Some(chosen.escape_ascii().to_string())
     }
 
     /// The suite by its IANA name.
@@ -225,10 +242,11 @@ impl PskChannel {
         if let Some(alert) = codes().find_map(|code| u8::try_from(code - ALERTS).ok()) {
             return PskFault::Alert(alert);
         }
+        let is_one_of = |wanted: &[i32]| self.is_handshaking && codes().any(|code| wanted.contains(&code));
         match self.claim() {
-            Some(claim) if self.is_handshaking && codes().any(|code| DIFFERENT_KEYS.contains(&code)) => {
-                PskFault::DifferentKeys(claim.clone())
-            }
+            Some(claim) if is_one_of(&DIFFERENT_KEYS) => PskFault::DifferentKeys(claim.clone()),
+            None if !self.stream.ssl().is_server() && is_one_of(&DIFFERENT_KEYS) => PskFault::Impostor,
+            _ if is_one_of(&[CERTIFICATE_REFUSED]) => PskFault::Certificate,
             _ => PskFault::Broken(
                 reasons
                     .iter()

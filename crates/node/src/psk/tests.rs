@@ -1,4 +1,11 @@
 use super::*;
+use crate::client::TlsVersions;
+use openssl::asn1::Asn1Time;
+use openssl::ec::{EcGroup, EcKey};
+use openssl::hash::MessageDigest;
+use openssl::nid::Nid;
+use openssl::pkey::PKey;
+use openssl::x509::{X509, X509Name};
 
 fn keys(entries: &[(&str, &str)]) -> Result<PreSharedKeys, TlsFault> {
     let entries: Vec<PskConfig> = entries
@@ -34,8 +41,27 @@ fn meet(client: &mut PskChannel, server: &mut PskChannel) -> Met {
     (ours, theirs)
 }
 
+fn offer(versions: TlsVersions) -> PskOffer<'static> {
+    PskOffer {
+        server_name: "broker.example",
+        versions,
+        suites: None,
+        alpn: &["mqtt"],
+        logging: KeyLogging::Off,
+    }
+}
+
+fn identity(line: &str) -> Result<PskIdentity, serde_json::Error> {
+    let (identity, key) = line.split_once(':').unwrap();
+    serde_json::from_str(&serde_json::json!({"identity": identity, "key": key}).to_string())
+}
+
+fn client(line: &str, versions: TlsVersions) -> PskChannel {
+    identity(line).unwrap().connect(&offer(versions)).unwrap()
+}
+
 fn call(keys: &PreSharedKeys, line: &str) -> (PskChannel, PskChannel, Met) {
-    let mut client = PskIdentity::from_line(line).unwrap().connect().unwrap();
+    let mut client = client(line, TlsVersions::Both);
     let offered = ClientHello {
         psk_identities: 1,
         ..ClientHello::default()
@@ -120,8 +146,87 @@ fn a_key_of_another_shape_is_an_error_that_does_not_show_it() {
     }
     let twice = keys(&[("a", &key("1")), ("a", &key("2"))]).err().unwrap();
     assert!(twice.what.ends_with("stands there twice"));
-    assert!(!format!("{:?}", PskIdentity::from_line(&format!("a:{}", key("1")))).contains("11"));
-    for bad in ["", "a", "a:", ":11", "a\0b:11111111111111111111111111111111"] {
-        assert!(PskIdentity::from_line(bad).is_err(), "{bad:?}");
+    assert!(!format!("{:?}", identity(&format!("a:{}", key("1")))).contains("11"));
+    for bad in ["a:", "a:11", &format!("a:{}g", key("1"))] {
+        assert!(!identity(bad).unwrap_err().to_string().contains("11"), "{bad:?}");
+    }
+    for bad in ["", "a\0b", &"a".repeat(129)] {
+        let made = identity(&format!("{bad}:{}", key("1"))).unwrap();
+        assert_eq!(
+            made.connect(&offer(TlsVersions::Both)).err().unwrap().code,
+            "psk-invalid"
+        );
+    }
+}
+
+/// A server of the library that is not ours, with nothing but what `set_up` gives it.
+fn stranger(set_up: impl FnOnce(&mut SslContextBuilder)) -> PskChannel {
+    let mut builder = SslContextBuilder::new(SslMethod::tls_server()).unwrap();
+    set_up(&mut builder);
+    let mut ssl = Ssl::new(&builder.build()).unwrap();
+    ssl.set_accept_state();
+    PskChannel::new(ssl).unwrap()
+}
+
+#[test]
+fn a_server_that_shows_a_certificate_is_refused() {
+    let key_pair =
+        PKey::from_ec_key(EcKey::generate(&EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap()).unwrap());
+    let key_pair = key_pair.unwrap();
+    let mut name = X509Name::builder().unwrap();
+    name.append_entry_by_text("CN", "broker.example").unwrap();
+    let name = name.build();
+    let mut certificate = X509::builder().unwrap();
+    certificate.set_version(2).unwrap();
+    certificate.set_subject_name(&name).unwrap();
+    certificate.set_issuer_name(&name).unwrap();
+    certificate.set_pubkey(&key_pair).unwrap();
+    certificate
+        .set_not_before(&Asn1Time::days_from_now(0).unwrap())
+        .unwrap();
+    certificate.set_not_after(&Asn1Time::days_from_now(1).unwrap()).unwrap();
+    certificate.sign(&key_pair, MessageDigest::sha256()).unwrap();
+    let certificate = certificate.build();
+    let mut server = stranger(|builder| {
+        builder.set_certificate(&certificate).unwrap();
+        builder.set_private_key(&key_pair).unwrap();
+    });
+    let (ours, _) = meet(&mut client(&format!("a:{}", key("1")), TlsVersions::Both), &mut server);
+    assert_eq!(ours, Err(PskFault::Certificate));
+}
+
+#[test]
+fn a_server_with_another_key_gets_nowhere_and_hears_nothing() {
+    for (versions, told) in [(TlsVersions::Tls12, [20, 51]), (TlsVersions::Tls13, [47, 47])] {
+        let mut server = stranger(|builder| {
+            builder.set_cipher_list(policy::TLS12).unwrap();
+            builder.set_ciphersuites(policy::TLS13).unwrap();
+            builder.set_psk_server_callback(|_, _, key| {
+                key[..32].fill(7);
+                Ok(32)
+            });
+        });
+        let mut client = client(&format!("a:{}", key("1")), versions);
+        let (ours, _) = meet(&mut client, &mut server);
+        let Err(PskFault::Alert(number)) = ours else {
+            panic!("{ours:?}")
+        };
+        assert!(told.contains(&number), "{number}");
+        assert!(client.is_handshaking());
+    }
+}
+
+#[test]
+fn each_version_by_itself() {
+    let keys = keys(&[("a", &key("1"))]).unwrap();
+    for (versions, version) in [(TlsVersions::Tls12, "TLS 1.2"), (TlsVersions::Tls13, "TLS 1.3")] {
+        let mut client = client(&format!("a:{}", key("1")), versions);
+        let offered = ClientHello {
+            psk_identities: usize::from(versions == TlsVersions::Tls13),
+            ..ClientHello::default()
+        };
+        let mut server = keys.accept(&offered, KeyLogging::Off).unwrap();
+        assert_eq!(meet(&mut client, &mut server), (Ok(()), Ok(())));
+        assert_eq!((client.version(), client.alpn().as_deref()), (version, Some("mqtt")));
     }
 }
