@@ -13,19 +13,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import ssl
-    from types import TracebackType
 
 _PART = 1 << 16  # bytes read at once
 
 
 class KeyTap:
-    """A context manager that collects what `context` logs while it lasts."""
+    """Collects what `context` logs until `close`."""
 
     def __init__(self, context: ssl.SSLContext) -> None:
         """Set the key log of `context`, from now on."""
         self._read_to = 0
         self._rest = b""
-        self._context = context
         if hasattr(os, "memfd_create"):
             self._descriptor = os.memfd_create("sealmq-trace", os.MFD_CLOEXEC)
             # OpenSSL opens the file by name, so the descriptor is reached through the process's own
@@ -35,16 +33,6 @@ class KeyTap:
             context.keylog_filename = name
             Path(name).unlink()
 
-    def __enter__(self) -> KeyTap:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        with contextlib.suppress(OSError):
-            os.ftruncate(self._descriptor, 0)
-        os.close(self._descriptor)
-
     def fresh(self) -> list[bytes]:
         """The lines logged since the last call, without comments."""
         while part := os.pread(self._descriptor, _PART, self._read_to):
@@ -52,3 +40,9 @@ class KeyTap:
             self._rest += part
         *lines, self._rest = self._rest.split(b"\n")
         return [line for line in lines if line and not line.startswith(b"#")]
+
+    def close(self) -> None:
+        """Forget it all."""
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._descriptor, 0)
+        os.close(self._descriptor)

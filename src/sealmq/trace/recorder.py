@@ -14,18 +14,16 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from sealmq.trace import mqtt, probe
+from sealmq.trace import keyproof, mqtt, probe
 from sealmq.trace.conversation import Conversation
-from sealmq.trace.keytap import KeyTap
 from sealmq.trace.recording import Conditions, Event, Recording
 from sealmq.trace.request import Request, load
 from sealmq.trace.upgrade import WebSocket
 from sealmq.trace.wire import Log, Stopped, Wire
 
 if TYPE_CHECKING:
-    import ssl
-
     from sealmq.trace.conversation import Channel
+    from sealmq.trace.endpoint import Library
     from sealmq.trace.request import Bounds, Loaded
     from sealmq.trace.target import Target
 
@@ -40,12 +38,14 @@ def run(request: Request) -> Recording:
         mqtt.load()
     conditions = _conditions(request, loaded)
     connections: list[tuple[Event, ...]] = []
-    session: ssl.SSLSession | None = None
-    with KeyTap(loaded.context) as tap:
+    session: object | None = None
+    with loaded.library as library:
         for _ in range(2 if request.resume else 1):
             log = Log()
             with contextlib.suppress(Stopped):
-                session = _connection(request, conditions, loaded, log, tap, session)
+                session = _connection(request, conditions, library, log, session)
+            if request.identity.psk is not None:
+                keyproof.add(log.events, request.identity.psk.key)
             probe.ask(log.events)
             connections.append(tuple(log.events))
             if session is None:
@@ -73,27 +73,27 @@ def _conditions(request: Request, loaded: Loaded) -> Conditions:
 
 
 def _connection(
-    request: Request, conditions: Conditions, loaded: Loaded, log: Log, tap: KeyTap, session: ssl.SSLSession | None
-) -> ssl.SSLSession | None:
+    request: Request, conditions: Conditions, library: Library, log: Log, session: object | None
+) -> object | None:
     """Run one connection to its end; what a next one can resume. Raises `Stopped`."""
     bounds = request.bounds
     log.note("phase", name="resolve")
     addresses = _resolve(request.target, log, bounds)
     log.note("phase", name="connect")
     with _connect(addresses, log, bounds) as sock:
-        wire = Wire(sock, loaded.context, log, tap, bounds)
+        endpoint = library.endpoint(conditions.server_name, session)
+        wire = Wire(sock, endpoint, log, bounds)
         log.note("phase", name="handshake")
-        wire.handshake(conditions.server_name, session)
+        wire.handshake()
         if request.target.scheme == "wss":
             _talk_in_frames(request, conditions, wire, log)
         elif request.target.speaks_mqtt:
             _talk(request, conditions, wire, log)
         else:
             log.note("phase", name="channel")
-            if wire.version == "TLSv1.3":
-                wire.settle()
+            wire.settle()
         log.note("phase", name="close")
-        kept = wire.session
+        kept = endpoint.session
         wire.close()
         return kept
 

@@ -1,4 +1,4 @@
-"""One TLS connection through memory: every byte of both directions noted, handed to OpenSSL one record at a time.
+"""One TLS connection through memory: every byte of both directions noted, handed to TLS one record at a time.
 
 It refuses to know what is said in the channel, and it decodes nothing. So each event shows what one record changed.
 Call `handshake`, then `write` and `read` as wished, then `close`; any of them may raise `Stopped`, which ends it.
@@ -7,10 +7,10 @@ Call `handshake`, then `write` and `read` as wished, then `close`; any of them m
 from __future__ import annotations
 
 import contextlib
-import ssl
 import time
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
+from sealmq.trace.endpoint import Closed, Failed, Waiting
 from sealmq.trace.recording import Event, Kind
 from sealmq.trace.tls.records import record_length
 
@@ -18,10 +18,13 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-    from sealmq.trace.keytap import KeyTap
+    from sealmq.trace.endpoint import Endpoint
     from sealmq.trace.request import Bounds
 
 _PART = 1 << 16  # bytes
+_TICKETS_TOGETHER = 0.05  # seconds: who sends one ticket sends the others with it
+
+Result = TypeVar("Result")
 
 
 class Stopped(Exception):  # noqa: N818 - not an error of this side; the event says how it ended
@@ -54,71 +57,44 @@ class Log:
 class Wire:
     """A connected socket with TLS on it."""
 
-    def __init__(self, sock: socket.socket, context: ssl.SSLContext, log: Log, tap: KeyTap, bounds: Bounds) -> None:
-        """Nothing is sent yet. `tap` is the key log of `context`."""
+    def __init__(self, sock: socket.socket, endpoint: Endpoint, log: Log, bounds: Bounds) -> None:
+        """Nothing is sent yet."""
         self._sock = sock
-        self._context = context
+        self._tls = endpoint
         self._log = log
-        self._tap = tap
         self._bounds = bounds
-        self._incoming = ssl.MemoryBIO()
-        self._outgoing = ssl.MemoryBIO()
         self._received = b""  # what is less than a record so far
         self._count = 0
         self._records = 0
         self._over = time.monotonic() + bounds.whole
-        self._tls: ssl.SSLObject | None = None
 
-    @property
-    def session(self) -> ssl.SSLSession | None:
-        """What a later connection can resume; in TLS 1.3 there once a ticket has come."""
-        session = self._tls.session if self._tls is not None else None
-        return session if session is not None and session.has_ticket else None
-
-    @property
-    def version(self) -> str | None:
-        """`TLSv1.3` and the like, once negotiated."""
-        return self._tls.version() if self._tls is not None else None
-
-    def handshake(self, server_name: str, session: ssl.SSLSession | None) -> None:
-        """Do the handshake and verify the server as `server_name`. Raises `Stopped`."""
-        self._tls = self._context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_name, session=session)
-        self._drive(self._tls.do_handshake, self._bounds.handshake)
-        cipher = self._tls.cipher()
-        self._log.note(
-            "tls",
-            state="done",
-            version=self._tls.version() or "",
-            cipher=cipher[0] if cipher else "",
-            protocol=self._tls.selected_alpn_protocol() or "",
-            resumed=bool(self._tls.session_reused),
-        )
+    def handshake(self) -> None:
+        """Do the handshake. Raises `Stopped`."""
+        facts = self._drive(self._tls.handshake, self._bounds.handshake)
+        self._log.note("tls", state="done", **facts)
 
     def write(self, data: bytes) -> None:
         """Send application data. Raises `Stopped`."""
-        tls = self._established()
-        self._drive(lambda: tls.write(data), self._bounds.mqtt)
+        self._drive(lambda: self._tls.write(data), self._bounds.mqtt)
 
     def read(self, seconds: float) -> bytes | None:
         """The next application data, None when none came within `seconds`. Raises `Stopped` when it is over."""
-        tls = self._established()
         try:
-            data = self._drive(lambda: tls.read(_PART), seconds, patient=True)
+            return self._drive(self._tls.read, seconds, patient=True)
         except TimeoutError:
             return None
-        if not data:
-            self._log.end("closed")
-        return bytes(data)
 
     def settle(self) -> None:
         """Take what a TLS 1.3 server sends on its own after the handshake: tickets, a late refusal. Raises
         `Stopped`."""
+        if not self._tls.is_tls13:
+            return
         seconds = self._bounds.settle
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
-            had = self.session is not None
-            self.read(0.05 if had else min(left, 0.05))
-            if had and self.session is not None:
+            had = self._tls.session is not None
+            self.read(min(left, _TICKETS_TOGETHER))
+            if had and self._tls.session is not None:
                 return
 
     def give_up(self, seconds: float) -> NoReturn:
@@ -132,9 +108,8 @@ class Wire:
 
     def close(self) -> None:
         """Send close_notify and wait a moment for the peer's; how the peer ends is no fault any more."""
-        tls = self._established()
         try:
-            self._drive(tls.unwrap, self._bounds.close, patient=True)
+            self._drive(self._tls.close, self._bounds.close, patient=True)
         except TimeoutError:
             pass
         except Stopped:
@@ -142,14 +117,9 @@ class Wire:
             self._log.take_back()
         self._log.note("ended", how="left")
 
-    def _established(self) -> ssl.SSLObject:
-        if self._tls is None:
-            raise Stopped
-        return self._tls
-
     # --- the pump -----------------------------------------------------------------------------------------------
 
-    def _drive(self, act: Callable[[], Any], seconds: float, *, patient: bool = False) -> Any:  # noqa: ANN401
+    def _drive(self, act: Callable[[], Result], seconds: float, *, patient: bool = False) -> Result:
         """Call `act` until it is satisfied, feeding it a record each time it wants one.
 
         With `patient`, time running out raises TimeoutError and leaves the connection as it is.
@@ -159,14 +129,14 @@ class Wire:
         while True:
             try:
                 result = act()
-            except ssl.SSLWantReadError:
+            except Waiting:
                 if fed:
                     self._reacted("waiting")
-            except ssl.SSLZeroReturnError:
+            except Closed:
                 self._reacted("waiting")
                 self._log.end("closed")
-            except ssl.SSLError as error:
-                self._failed(error)
+            except Failed as failure:
+                self._failed(failure)
             else:
                 if fed:
                     self._reacted("waiting")
@@ -188,19 +158,17 @@ class Wire:
         self._log.note("tls", state=state, **facts)
 
     def _note_secrets(self) -> None:
-        for line in self._tap.fresh():
+        for line in self._tls.secrets():
             self._log.note("secret", line)
 
-    def _failed(self, error: ssl.SSLError) -> NoReturn:
-        code = error.verify_code if isinstance(error, ssl.SSLCertVerificationError) else 0
-        said = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else error.reason or ""
-        self._reacted("failed", verify_code=code, said=str(said))
+    def _failed(self, failure: Failed) -> NoReturn:
+        self._reacted("failed", verify_code=failure.verify_code, said=failure.said)
         with contextlib.suppress(Stopped):
             self._flush()  # the alert with which this side says so
         self._log.end("failed")
 
     def _flush(self) -> None:
-        data = self._outgoing.read()
+        data = self._tls.take()
         if not data:
             return
         self._log.note("sent", data)
@@ -225,7 +193,7 @@ class Wire:
         self._keep_fragment()
 
     def _feed(self, deadline: float) -> None:
-        """Hand OpenSSL one record, or what is no record. Raises TimeoutError."""
+        """Hand TLS one record, or what is no record. Raises TimeoutError."""
         while (length := record_length(self._received)) is None or length > len(self._received):
             left = deadline - time.monotonic()
             if left <= 0:
@@ -251,7 +219,7 @@ class Wire:
             self._log.end("budget", over=f"{self._bounds.received} bytes")
         if self._records > self._bounds.records:
             self._log.end("budget", over=f"{self._bounds.records} records")
-        self._incoming.write(record)
+        self._tls.feed(record)
 
     def _keep_fragment(self) -> None:
         if self._received:
