@@ -33,7 +33,7 @@ COLUMNS = (
     ("after", "rss_after_mib"),
     ("cores", "cpu_cores"),
 )
-LAST = ("times p99", "refused", "dropped")
+LAST = ("times p99", "refused", "dropped", "newcomers in", "slowest ms")
 
 
 def row(found: dict[str, Any]) -> list[str]:
@@ -46,6 +46,8 @@ def row(found: dict[str, Any]) -> list[str]:
     cells.append(f"{during / before:.1f}" if before and during else "-")
     refused = found["counts"].get("refused", sum(one.get("refused", 0) for one in found["clients"]))
     cells += [f"{refused:,.0f}", f"{found['counts'].get('messages_dropped', 0):,.0f}"]
+    newcomers = found["newcomers"]
+    cells += [f"{newcomers['up']}/{newcomers['dialled']}", f"{newcomers['slowest_ms']:,.0f}"]
     return cells
 
 

@@ -39,7 +39,7 @@ who = "storm-*"
 actions = ["publish", "subscribe"]
 topics = ["#"]
 """
-COUNTED = ("refused", "messages_dropped", "messages_turned_away", "takeovers", "connects", "protocol_faults")
+COUNTED = ("messages_dropped", "messages_turned_away", "takeovers", "connects", "protocol_faults")
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,8 @@ def sealmq(fleet: Fleet, folder: Path, cpus: str, settings: str) -> Iterator[Pee
     def counts() -> dict[str, float]:
         told = subprocess.run([*program, "--json", "status"], check=True, stdout=subprocess.PIPE, timeout=60).stdout
         found = json.loads(told)["counts"]
-        return {name: _total(found.get(name, 0)) for name in COUNTED}
+        causes = {f"refused {cause}": count for cause, count in found["refused"].items()}
+        return {"refused": sum(causes.values()), **causes, **{name: found[name] for name in COUNTED}}
 
     try:
         assert up.stdout is not None
@@ -113,10 +114,6 @@ def sealmq(fleet: Fleet, folder: Path, cpus: str, settings: str) -> Iterator[Pee
         yield Peer("sealmq", int(ready[1].rpartition(":")[2]), up.pid, counts)
     finally:
         _end(up)
-
-
-def _total(value: float | dict[str, float]) -> float:
-    return sum(value.values()) if isinstance(value, dict) else value
 
 
 @contextlib.contextmanager

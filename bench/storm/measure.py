@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from .brokers import BROKERS, HEALTHY, Fleet, Peer
 from .programs import Running
-from .storms import Until
+from .storms import NEWCOMER, Until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,7 +84,7 @@ def run(
         counted, cpu = peer.counts(), peer.cpu_seconds()
         marks.append(time.monotonic())
         with Peak(peer) as peak:
-            clients = list(_rage(storm, peer, fleet, programs["storm"], cores, times.during))
+            newcomer, *clients = _rage(storm, peer, fleet, programs["storm"], cores, times.during)
             marks.append(time.monotonic())
             used = peer.cpu_seconds() - cpu
             time.sleep(times.settle + times.after)
@@ -100,6 +100,7 @@ def run(
         "rss_peak_mib": round(peak.mib, 1),
         "rss_after_mib": round(rss_after, 1),
         "cpu_cores": round(used / (marks[2] - marks[1]), 2),
+        "newcomers": {name: newcomer.get(name, 0) for name in ("dialled", "up", "slowest_ms")},
         "counts": counts,
         "clients": clients,
     }
@@ -112,7 +113,7 @@ def _rage(
     end = time.monotonic() + seconds
     with contextlib.ExitStack() as stack:
         running: list[tuple[Running, dict[str, Any] | None]] = []
-        for step in storm.steps:
+        for step in (NEWCOMER, *storm.steps):
             left = max(end - time.monotonic(), seconds / 2)
             words = [*step.words.split(), "--seconds", str(left)]
             one = stack.enter_context(Running(program, peer.port, fleet.folder, *words, cpus=cores.storm))

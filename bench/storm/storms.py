@@ -34,6 +34,7 @@ class Storm:
     steps: tuple[Step, ...]
 
 
+NEWCOMER = Step("--names fresh --devices 200 --after again --redial-ms 200")  # someone who just wants to connect
 DEEP = "/".join("a" * 15)
 FLEET = "--clients 500 --devices 200 --spread --dialling 500"
 
@@ -136,10 +137,8 @@ STORMS = (
     ),
     Storm(
         "huge-wills",
-        "400 clients with a will of 900 KB, all cut off",
-        (
-            Step("--clients 400 --devices 200 --spread --will 900000", Until.READY),
-        ),
+        "400 clients with a will of 490 KB, most of it user properties, and as much in CONNECT; cut off at the end",
+        (Step("--clients 400 --devices 200 --spread --will 65000 --connect-properties 4000"),),
     ),
     Storm(
         "huge-properties",

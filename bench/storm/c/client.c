@@ -5,8 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-enum { AT_ONCE = 100, WAITING = 256 * 1024, EACH_READ_US = 100000 };
+enum { AT_ONCE = 100, WAITING = 256 * 1024, EACH_READ_US = 100000, PATIENCE_US = 10000000 };
 static const uint32_t LOOPBACK = 0x7f000001;
 
 struct tally tally;
@@ -80,6 +81,7 @@ static void dial(struct client *client)
         return;
     }
     client->state = CLIENT_DIALLING;
+    client->dialled = now_us();
     tally.under_way++;
     tally.dialled++;
 }
@@ -91,12 +93,11 @@ static void greet(struct client *client)
     int device = client->number % plan.devices;
     if (plan.names == NAMES_SAME)
         snprintf(name, sizeof name, "storm-%d:same", device);
-    else if (plan.names == NAMES_FRESH)
-        snprintf(name, sizeof name, "storm-%d:%ld", device, tally.dialled);
     else
-        snprintf(name, sizeof name, "storm-%d:%d", device, client->number);
+        snprintf(name, sizeof name, "storm-%d:%d-%ld", device, getpid(), /* two steps of a storm do not share names */
+                 plan.names == NAMES_FRESH ? tally.dialled : client->number);
     put_connect(&hello, &(struct connect){.client_id = name, .is_kept = plan.is_kept, .will_size = plan.will,
-                                          .user_properties = plan.user_properties});
+                                          .user_properties = plan.connect_properties});
     say(client, &hello);
 }
 
@@ -133,6 +134,8 @@ static bool subscribe(struct client *client)
 static void arrive(struct client *client)
 {
     int64_t now = now_us();
+    if (now - client->dialled > tally.slowest_us)
+        tally.slowest_us = now - client->dialled;
     tally.up++;
     tally.under_way -= client->state == CLIENT_DIALLING;
     tally.ready += client->began == 0;
@@ -335,7 +338,9 @@ void client_tick(struct client *client, int64_t now)
     }
     if (client->state != CLIENT_UP && client->state != CLIENT_DIALLING)
         return;
-    if (client->link.state > LINK_TCP && plan.trickle)
+    if (client->state == CLIENT_DIALLING && now > client->dialled + PATIENCE_US && !plan.trickle)
+        is_good = false;
+    if (is_good && client->link.state > LINK_TCP && plan.trickle)
         is_good = trickle(client, now);
     if (client->state == CLIENT_UP && plan.reading == READING_SLOWLY && now >= client->due) {
         client->due = now + EACH_READ_US;

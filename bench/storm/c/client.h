@@ -14,6 +14,7 @@ struct client {
     int number;
     enum client_state state;
     int64_t due;            /* AWAY: when it dials; UP: when it reads or trickles next */
+    int64_t dialled;        /* when it last did */
     int64_t began;          /* when it first was up: its messages count from then */
     int64_t published, unacknowledged;
     int subscribed;         /* filters that were asked for */
@@ -22,7 +23,7 @@ struct client {
 
 struct tally {
     long dialled, handshakes, resumed, up, refused, closed, published, acknowledged, turned_away, received;
-    long long bytes;
+    long long bytes, slowest_us; /* `slowest_us`: from dialling to being up */
     int under_way, ready, gone;
 };
 

@@ -3,7 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char FILLING[100] = "user property of a hundred bytes";
+static const char FILLING[100] __attribute__((nonstring)) =
+    "01234567890123456789012345678901234567890123456789"
+    "01234567890123456789012345678901234567890123456789";
 
 void put_bytes(struct bytes *to, const void *from, size_t count)
 {

@@ -10,7 +10,7 @@ struct plan plan = {
 
 enum word {
     SECONDS, CLIENTS, DEVICES, DIALLING, REDIAL_MS, NAMES, SPREAD, RESUME, KEPT, HOLD, READ, TRICKLE, TRICKLE_US, AFTER,
-    WILL, USER_PROPERTIES, SUBSCRIBE, BOMB, QOS, PUBLISH_TO, SIZE, RETAIN, WINDOW, RATE, TOTAL
+    WILL, CONNECT_PROPERTIES, USER_PROPERTIES, SUBSCRIBE, BOMB, QOS, PUBLISH_TO, SIZE, RETAIN, WINDOW, RATE, TOTAL
 };
 
 static const struct option OPTIONS[] = {
@@ -18,6 +18,7 @@ static const struct option OPTIONS[] = {
     {"redial-ms", 1, 0, REDIAL_MS}, {"names", 1, 0, NAMES}, {"spread", 0, 0, SPREAD}, {"resume", 0, 0, RESUME},
     {"kept", 0, 0, KEPT}, {"hold", 1, 0, HOLD}, {"read", 1, 0, READ}, {"trickle", 1, 0, TRICKLE},
     {"trickle-us", 1, 0, TRICKLE_US}, {"after", 1, 0, AFTER}, {"will", 1, 0, WILL},
+    {"connect-properties", 1, 0, CONNECT_PROPERTIES},
     {"user-properties", 1, 0, USER_PROPERTIES}, {"subscribe", 1, 0, SUBSCRIBE}, {"bomb", 1, 0, BOMB}, {"qos", 1, 0, QOS},
     {"publish", 1, 0, PUBLISH_TO}, {"size", 1, 0, SIZE}, {"retain", 0, 0, RETAIN}, {"window", 1, 0, WINDOW},
     {"rate", 1, 0, RATE}, {"total", 1, 0, TOTAL}, {0}};
@@ -69,6 +70,7 @@ static void read_option(int option)
     case TRICKLE_US: plan.trickle_us = atoll(optarg); break;
     case AFTER: plan.after = (enum after)CHOICE("stay", "drop", "again", "leave"); break;
     case WILL: plan.will = (size_t)atoll(optarg); break;
+    case CONNECT_PROPERTIES: plan.connect_properties = (size_t)atoll(optarg); break;
     case USER_PROPERTIES: plan.user_properties = (size_t)atoll(optarg); break;
     case SUBSCRIBE: plan.subscribe = optarg; break;
     case BOMB: read_bomb(); break;

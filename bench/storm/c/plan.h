@@ -28,7 +28,8 @@ struct plan {
     enum trickle trickle;
     int64_t trickle_us;
     enum after after;
-    size_t will, user_properties;
+    size_t will;
+    size_t connect_properties, user_properties; /* of 100 bytes each: on CONNECT and the will, on each PUBLISH */
     const char *subscribe; /* a filter; %n is the client's number. NULL: none */
     int bomb_filters, bomb_levels; /* instead: so many different filters of `a` and `+` in so many levels */
     int qos;

@@ -42,9 +42,10 @@ static void watch(int epoll, struct client *client, int *watched, uint32_t *aske
 static void print(void)
 {
     printf("{\"dialled\": %ld, \"handshakes\": %ld, \"resumed\": %ld, \"up\": %ld, \"refused\": %ld, \"closed\": %ld, "
-           "\"published\": %ld, \"acknowledged\": %ld, \"turned_away\": %ld, \"received\": %ld, \"bytes\": %lld}\n",
+           "\"published\": %ld, \"acknowledged\": %ld, \"turned_away\": %ld, \"received\": %ld, \"bytes\": %lld, "
+           "\"slowest_ms\": %.1f}\n",
            tally.dialled, tally.handshakes, tally.resumed, tally.up, tally.refused, tally.closed, tally.published,
-           tally.acknowledged, tally.turned_away, tally.received, tally.bytes);
+           tally.acknowledged, tally.turned_away, tally.received, tally.bytes, (double)tally.slowest_us / 1e3);
 }
 
 int main(int count, char **words)
