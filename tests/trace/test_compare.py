@@ -49,7 +49,7 @@ def test_the_handshake_is_the_sum_of_both_ways() -> None:
 def test_versions_by_the_command(tmp_path: Path) -> None:
     files = servers.ecdsa(tmp_path)
     with servers.s_server(files) as (url, _):
-        done = run_sealmq("trace", url, "--cafile", files.ca, "--compare-with", "1.2", "--json")
+        done = run_sealmq("trace", url, "--cafile", files.ca, "--compare", "1.3", "1.2", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     found = json.loads(done.stdout)
     assert (found["first"]["version"], found["second"]["version"]) == ("TLS 1.3", "TLS 1.2")
@@ -73,7 +73,7 @@ def test_two_recordings_and_a_table(tmp_path: Path) -> None:
 def test_one_that_failed_is_said(tmp_path: Path) -> None:
     files = servers.ecdsa(tmp_path)
     with servers.s_server(files, "-tls1_3") as (url, _):
-        done = run_sealmq("trace", url, "--cafile", files.ca, "--compare-with", "1.2")
+        done = run_sealmq("trace", url, "--cafile", files.ca, "--compare", "1.3", "1.2")
     assert done.returncode == 1
     assert "The second failed" in done.stdout
 
@@ -83,9 +83,10 @@ def test_one_that_failed_is_said(tmp_path: Path) -> None:
     [
         ["--compare", "a"],
         ["tls://h", "--compare", "a", "b"],
-        ["--compare-with", "1.2"],
-        ["tls://h", "--compare-with", "1.1"],
-        ["tls://h", "--compare-with", "1.2", "--next"],
+        ["tls://h", "--compare", "full", "1.1"],
+        ["tls://h", "--compare", "full", "1.2", "--next"],
+        ["tls://h", "--compare", "full", "resumed", "--resume"],
+        ["tls://127.0.0.1:1", "--compare", "full", "resumed", "--pid", "4194304"],
     ],
 )
 def test_wrong_usage(args: list[str]) -> None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from sealmq.trace.model import Seat, Step
     from sealmq.trace.recording import Conditions, Event, Recording
 
+_CHANGE_CIPHER_SPEC = bytes([names.CHANGE_CIPHER_SPEC])
+
 
 def trace_of(recording: Recording) -> Trace:
     """The trace of the last connection of a recording, those before it in `previous`."""
@@ -171,7 +173,7 @@ def _totals(events: tuple[Event, ...], channel_at: int) -> Totals:
         received = sum(len(event.data) for event in part if event.kind == "received")
         trips, asked = 0, False
         for event in part:
-            if event.kind == "sent":
+            if event.kind == "sent" and event.data[:1] != _CHANGE_CIPHER_SPEC:  # alone, it waits for nothing
                 asked = True
             elif event.kind == "connected" or (event.kind == "received" and asked):
                 trips, asked = trips + 1, False
@@ -196,4 +198,6 @@ def _totals(events: tuple[Event, ...], channel_at: int) -> Totals:
         handshake_round_trips=early[2],
         handshake_sent=early[0],
         handshake_received=early[1],
+        handshake_cpu_ms=max((event.measure("cpu_ms") for event in events if event.kind == "tls"), default=0.0),
+        server_cpu_ms=max((event.measure("server_cpu_ms") for event in events), default=0.0),
     )

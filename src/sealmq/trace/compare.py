@@ -78,8 +78,10 @@ def label(trace: Trace) -> str:
     """A handshake in a few words: `TLS 1.3, X25519, resumed`."""
     if trace.outcome == "failed":
         return f"failed: {trace.cause}"
-    form = "resumed" if trace.tls.resumed else "full"
-    return ", ".join(word for word in (trace.tls.version, trace.tls.group or trace.tls.key_exchange, form) if word)
+    tls = trace.tls
+    form = "resumed" if tls.resumed else "pre-shared key" if tls.has_shared_key else "full"
+    agreed = tls.group or ("" if tls.has_shared_key else tls.key_exchange)
+    return ", ".join(word for word in (tls.version, agreed, form) if word)
 
 
 def handshake_messages(trace: Trace) -> tuple[str, ...]:
@@ -105,6 +107,12 @@ def _measures(first: Trace, second: Trace) -> list[tuple[str, str, tuple[float, 
         ("bytes sent in the handshake", "bytes", (one.handshake_sent, other.handshake_sent)),
         ("bytes received in the handshake", "bytes", (one.handshake_received, other.handshake_received)),
         ("time of the handshake", "ms", (one.handshake_ms, other.handshake_ms)),
+        ("CPU of TLS in it, this side", "ms CPU", (one.handshake_cpu_ms, other.handshake_cpu_ms)),
+        *(
+            [("CPU of the server, in all", "ms CPU", (one.server_cpu_ms, other.server_cpu_ms))]
+            if one.server_cpu_ms or other.server_cpu_ms
+            else []
+        ),
         ("certificates shown by the server", "", (len(first.tls.certificates), len(second.tls.certificates))),
         ("bytes sent in all", "bytes", (one.sent, other.sent)),
         ("bytes received in all", "bytes", (one.received, other.received)),
@@ -157,6 +165,10 @@ def _summary(first: Trace, second: Trace, rows: tuple[Row, ...], gone: tuple[str
     text = f"Until the channel stood the second handshake took {', '.join(words[:-1])} and {words[-1]}."
     if second.tls.resumed and not first.tls.resumed:
         text += " It resumed a session: no certificate was sent, checked or signed with, the secret of before did it."
+    if second.tls.has_shared_key and not first.tls.has_shared_key:
+        text += (
+            " Both sides knew a key beforehand: no certificate was sent, checked or signed with, and no name is proven."
+        )
     if gone:
         text += f" It did without {', '.join(gone)}."
     return text

@@ -148,7 +148,8 @@ class Proofs:
 class Totals:
     """Of the whole connection, bytes on the wire above TCP. `round_trips` counts flights answered, TCP's own included.
 
-    What begins with `handshake_` is up to the channel, 0 when it never stood.
+    What begins with `handshake_` is up to the channel, 0 when it never stood. `handshake_cpu_ms` is the CPU time of TLS
+    on this side, `server_cpu_ms` that of the server for the whole connection, 0 when it was not measured.
     """
 
     sent: int = 0
@@ -161,6 +162,8 @@ class Totals:
     handshake_round_trips: int = 0
     handshake_sent: int = 0
     handshake_received: int = 0
+    handshake_cpu_ms: float = 0.0
+    server_cpu_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

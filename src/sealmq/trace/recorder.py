@@ -14,7 +14,8 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from sealmq.trace import keyproof, mqtt, probe
+from sealmq.errors import UsageError
+from sealmq.trace import cputime, keyproof, mqtt, probe
 from sealmq.trace.conversation import Conversation
 from sealmq.trace.recording import Conditions, Event, Recording
 from sealmq.trace.request import Request, load
@@ -42,8 +43,12 @@ def run(request: Request) -> Recording:
     with loaded.library as library:
         for _ in range(2 if request.resume else 1):
             log = Log()
+            before = cputime.of_process(request.pid) if request.pid is not None else 0.0
             with contextlib.suppress(Stopped):
                 session = _connection(request, conditions, library, log, session)
+            if request.pid is not None:
+                with contextlib.suppress(UsageError):  # it was there a moment ago: that it ended is in the events
+                    log.events[-1].facts["server_cpu_ms"] = round(cputime.of_process(request.pid) - before, 3)
             if request.identity.psk is not None:
                 keyproof.add(log.events, request.identity.psk.key)
             probe.ask(log.events)

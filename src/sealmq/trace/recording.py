@@ -31,15 +31,16 @@ class Event:
     * `connected`: `address`, `local`, and `rtt_us` where the system tells
     * `sent`, `received`: `data`, bytes on the wire; a received event is one TLS record, or what was no record
     * `secret`: `data`, one line of key log
-    * `tls`: what OpenSSL made of the bytes before it: `state` `waiting` | `done` | `failed`; when done `version`,
-      `cipher`, `protocol`, `resumed`; when failed `verify_code` (0 when it was no matter of certificates) and `said`,
-      its words, which are for display alone
+    * `tls`: what the TLS library made of the bytes before it: `state` `waiting` | `done` | `failed`; when done
+      `version`, `cipher`, `protocol`, `resumed`, `cpu_ms`; when failed `verify_code` (as OpenSSL numbers them, 0 when
+      it was no matter of certificates) and `said`, its words, which are for display alone
     * `phase`: `name` of what is attempted from here on: `resolve`, `connect`, `handshake`, `upgrade`, `mqtt`,
       `channel`, `close`
     * `ended`: `how` `closed` (by the peer, in order) | `eof` (by the peer, without close_notify) | `reset` | `refused`
       | `unreachable` | `timeout` | `dns` | `budget` (more came than a trace takes) | `failed` (OpenSSL gave up) |
-      `left` (by this side, all done), `errno` where there is one, and `over` for a budget; a broker's recording ends
-      with `recorded`, `peer`, `device` and `refusal`, its record of it, empty when it accepted
+      `left` (by this side, all done), `errno` where there is one, `over` for a budget, `server_cpu_ms` when measured;
+      a broker's recording ends with `recorded`, `peer`, `device` and `refusal`, its record of it, empty when it
+      accepted
     * `probe`: after a refusal of the offer another ClientHello was tried, with more of one `part` (`suite` | `group` |
       `signature` | `version`); `answered` is whether the server then went on, `version` in which one
     """
@@ -53,6 +54,11 @@ class Event:
         """A fact as text, empty when there is none of that name."""
         value = self.facts.get(name, "")
         return value if isinstance(value, str) else ""
+
+    def measure(self, name: str) -> float:
+        """A fact as a measure, 0 when there is none of that name."""
+        value = self.facts.get(name, 0.0)
+        return float(value) if isinstance(value, int | float) and 0 <= value < _LONGEST else 0.0
 
     def number(self, name: str) -> int:
         """A fact as a whole number, 0 when there is none of that name."""

@@ -47,7 +47,7 @@ class Request:
     first, as `sealmq.Client` does. `ciphers` is an OpenSSL list for TLS 1.2. `resume` makes a second connection with
     the session of the first. `server_name` is verified and sent instead of the host of the URL. `client_id` and `topic`
     empty are derived from the certificate or the identity of the key. `protocols` is the ALPN offer, None the
-    customary one of the scheme.
+    customary one of the scheme. `pid` is the server, when it is a process of this machine whose CPU time is wanted.
     """
 
     target: Target
@@ -63,6 +63,7 @@ class Request:
     protocols: tuple[str, ...] | None = None
     bounds: Bounds = field(default_factory=Bounds)
     post_quantum: bool = False
+    pid: int | None = None
 
     @property
     def verified_name(self) -> str:

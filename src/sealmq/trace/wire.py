@@ -10,6 +10,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
+from sealmq.trace.cputime import Stopwatch
 from sealmq.trace.endpoint import Closed, Failed, Waiting
 from sealmq.trace.recording import Event, Kind
 from sealmq.trace.tls.records import record_length
@@ -67,11 +68,12 @@ class Wire:
         self._count = 0
         self._records = 0
         self._over = time.monotonic() + bounds.whole
+        self._cpu = Stopwatch()
 
     def handshake(self) -> None:
         """Do the handshake. Raises `Stopped`."""
         facts = self._drive(self._tls.handshake, self._bounds.handshake)
-        self._log.note("tls", state="done", **facts)
+        self._log.note("tls", state="done", cpu_ms=round(self._cpu.ms, 3), **facts)
 
     def write(self, data: bytes) -> None:
         """Send application data. Raises `Stopped`."""
@@ -128,7 +130,8 @@ class Wire:
         fed = False
         while True:
             try:
-                result = act()
+                with self._cpu:
+                    result = act()
             except Waiting:
                 if fed:
                     self._reacted("waiting")
@@ -219,7 +222,8 @@ class Wire:
             self._log.end("budget", over=f"{self._bounds.received} bytes")
         if self._records > self._bounds.records:
             self._log.end("budget", over=f"{self._bounds.records} records")
-        self._tls.feed(record)
+        with self._cpu:
+            self._tls.feed(record)
 
     def _keep_fragment(self) -> None:
         if self._received:
