@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sealmq.client.connection import Connection
     from sealmq.client.identity import Identity
     from sealmq.client.message import Message, Properties, Will
+    from sealmq.client.presharedkey import Psk
     from sealmq.client.subscription import SubscribeOptions
     from sealmq.errors import SealmqError
 
@@ -26,6 +27,7 @@ __all__ = [
     "Identity",
     "Message",
     "Properties",
+    "Psk",
     "SealmqError",
     "SubscribeOptions",
     "Will",
@@ -39,6 +41,7 @@ _HOMES = {
     "Identity": "sealmq.client.identity",
     "Message": "sealmq.client.message",
     "Properties": "sealmq.client.message",
+    "Psk": "sealmq.client.presharedkey",
     "SealmqError": "sealmq.errors",
     "SubscribeOptions": "sealmq.client.subscription",
     "Will": "sealmq.client.message",

@@ -207,7 +207,7 @@ class Client:
         """Begin to connect and return at once; `connack` tells the outcome.
 
         ```
-        {"scheme": "mqtts" | "wss" | "mqtt", "host": str, "port": int, "path": str,
+        {"scheme": "mqtts" | "wss" | "mqtts+psk" | "mqtt", "host": str, "port": int, "path": str,
          "server_name": str | null,            # when it differs from host
          "trust": {"ca_pem": str,              # the trust anchors
                    "is_system_store": bool,    # skip anchors that cannot be used
@@ -215,6 +215,7 @@ class Client:
                    "pins": [64 hex, ...],      # SHA-256 of SubjectPublicKeyInfo: one has to be in the verified path
                    "dangerous_unverified": bool},
          "certificate_pem": str | null, "key_pem": str | null,
+         "psk": {"identity": str, "key": hex} | null,   # for `mqtts+psk` alone, in place of the three above; 16 to 64 bytes
          "version": "5.0" | "3.1.1", "client_id": str, "keep_alive": int, "clean_start": bool,
          "username": str | null, "password_hex": str | null,
          "properties": {...},                  # `session_expiry`, `user`, `request_response_information`, ...

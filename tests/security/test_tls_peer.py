@@ -5,7 +5,9 @@ Knows nothing of what is read out of the bytes.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import random
 import socket
 import ssl
 from typing import TYPE_CHECKING, Any
@@ -170,3 +172,38 @@ def test_noise_is_no_tls_to_either_library() -> None:
     for config in ({"psk": {"identity": "a", "key": "ab" * 32}}, {"trust": {"dangerous_unverified": True}}):
         with pytest.raises(_engine.TlsError, match="tls-not-tls"):
             opened(**config).feed(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+
+@pytest.mark.parametrize("version", ["1.2", "1.3"])
+def test_a_byte_changed_on_the_way_never_opens_a_channel_of_keys(broker: EphemeralBroker, version: str) -> None:
+    """The seed and the place are in the message of a failure."""
+    port, chance = broker.port_of("psk"), random.Random(4279)  # noqa: S311 - places, not secrets
+    whole = len(answers(pre_shared(broker, "small-3", versions=version), port))
+    assert whole > 100
+    # the version of the first record is for no one to look at (RFC 8446 section 5.1)
+    for place in (0, *(chance.randrange(3, whole) for _ in range(80))):
+        peer = pre_shared(broker, "small-3", versions=version)
+        with contextlib.suppress(_engine.TlsError):
+            answers(peer, port, change=(place, chance.randrange(1, 256)))
+        assert peer.state() == "handshaking", place
+
+
+def answers(peer: _engine.TlsPeer, port: int, *, change: tuple[int, int] = (-1, 0)) -> bytes:
+    """What the broker sends until the handshake ends or it falls silent, with one byte of it changed."""
+    heard = bytearray()
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
+        while peer.state() == "handshaking":
+            sock.sendall(peer.take())
+            sock.settimeout(10 if change[0] < 0 or len(heard) <= change[0] else 0.05)
+            try:
+                part = bytearray(sock.recv(65536))
+            except (TimeoutError, ConnectionResetError):
+                break
+            if not part:
+                break
+            place = change[0] - len(heard)
+            heard += part
+            if 0 <= place < len(part):
+                part[place] ^= change[1]
+            peer.feed(bytes(part))
+    return bytes(heard)

@@ -61,7 +61,9 @@ def bench(
         raise UsageError(f"load {kind!r} is not known", mend=f"one of {', '.join(_KINDS)}")
     if resume and kind != "connect":
         raise UsageError("--resume is for connect alone", mend="leave it out")
-    _, identity = dial.reach(ctx.obj, url, who)
+    target, identity = dial.reach(ctx.obj, url, who)
+    if resume and target.is_psk:
+        raise UsageError("a pre-shared key has no resumed handshake", mend="leave --resume out")
     own = f"devices/{identity.device}/bench" if identity.device else "bench"
     load = Load(
         kind=Kind(kind),

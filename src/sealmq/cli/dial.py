@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sealmq.cli import presharedkey
 from sealmq.cli.properties import Given
 from sealmq.errors import UsageError
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from sealmq.client.identity import Identity
     from sealmq.client.message import Will
     from sealmq.client.opening import OpeningOptions, Version
+    from sealmq.client.presharedkey import Psk
     from sealmq.client.target import Target
 
 _VERSIONS: dict[str, "Version"] = {
@@ -33,7 +35,9 @@ _VERSIONS: dict[str, "Version"] = {
     "mqttv311": "3.1.1",
 }
 
-URL = Annotated[str, typer.Argument(metavar="URL", help="mqtts://HOST[:8883] or wss://HOST[:8084]/mqtt")]
+URL = Annotated[
+    str, typer.Argument(metavar="URL", help="mqtts://HOST[:8883], wss://HOST[:8084]/mqtt or mqtts+psk://HOST[:8884]")
+]
 
 
 def qos(text: str | int) -> int:
@@ -72,6 +76,16 @@ class Who:
         list[str] | None,
         typer.Option(metavar="SHA256", help="Public key that has to be in the chain; two at least (`sealmq pin`)."),
     ] = None
+    psk_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Pre-shared key for mqtts+psk: psk.txt, one line identity:hexkey."),
+    ] = None
+    psk_identity: Annotated[
+        str | None, typer.Option(metavar="ID", help="Whose key of that file; or with --psk, whose it is.")
+    ] = None
+    psk: Annotated[
+        str | None, typer.Option(metavar="HEX", help="Pre-shared key; others on this machine see it here.")
+    ] = None
     username: Annotated[str | None, typer.Option("-u", "--username", metavar="NAME", help="User name.")] = None
     password: Annotated[
         str | None, typer.Option("-P", "--pw", metavar="TEXT", help="Password; others on this machine see it here.")
@@ -100,6 +114,11 @@ class Who:
         list[str] | None,
         typer.Option("-D", "--property", metavar="PACKET NAME VALUE", help="A property of MQTT 5; may repeat."),
     ] = None
+
+    @property
+    def gives_psk(self) -> bool:
+        """Whether a pre-shared key is named."""
+        return (self.psk_file, self.psk_identity, self.psk) != (None, None, None)
 
     @property
     def given(self) -> Given:
@@ -149,22 +168,27 @@ def connect(options: "Globals", url: str, who: Who, *, role: str) -> "Connection
     return Connection.open(target, identity, **opening(who, identity, role=role))
 
 
-def reach(options: "Globals", url: str, who: Who) -> "tuple[Target, Identity]":
+def reach(options: "Globals", url: str, who: Who) -> "tuple[Target, Identity | Psk]":
     """Where to, and as whom. Raises `UsageError`, and `ConfigError` for files that cannot be read."""
     from sealmq.client.target import Target
 
     _ = who.mqtt, who.given  # what makes no sense is told before files are read
     target = Target.parse(url)
+    if target.is_psk or who.gives_psk:
+        return target, presharedkey.of(options, target, who)
     if target.is_plaintext:
         _allow_plaintext(options, target)
     identity = _identity(options, target, who)
     return target, replace(identity, pins=tuple(who.pin)) if who.pin else identity
 
 
-def opening(who: Who, identity: "Identity", *, role: str) -> "OpeningOptions":
+def opening(who: Who, identity: "Identity | Psk", *, role: str) -> "OpeningOptions":
     """The options of `Connection.open`."""
-    owner = who.device or identity.device or ("sealmq" if identity.certificate else "anonymous")
-    if who.username is not None and identity.certificate is None:
+    from sealmq.client.presharedkey import Psk
+
+    is_proven = isinstance(identity, Psk) or identity.certificate is not None
+    owner = who.device or identity.device or ("sealmq" if is_proven else "anonymous")
+    if who.username is not None and not is_proven:
         owner = f"user:{who.username}"  # the names our broker knows them by
     own = who.given.connect()
     expiry = own.pop("session_expiry", who.session_expiry)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sealmq.client.connection import Connection
     from sealmq.client.identity import Identity
     from sealmq.client.message import Message, Properties, Will
+    from sealmq.client.presharedkey import Psk
     from sealmq.client.subscription import SubscribeOptions
     from sealmq.client.target import Target
 
@@ -24,6 +25,7 @@ __all__ = [
     "Identity",
     "Message",
     "Properties",
+    "Psk",
     "SubscribeOptions",
     "Target",
     "Will",
@@ -36,6 +38,7 @@ _HOMES = {
     "Identity": "identity",
     "Message": "message",
     "Properties": "message",
+    "Psk": "presharedkey",
     "SubscribeOptions": "subscription",
     "Target": "target",
     "Will": "message",

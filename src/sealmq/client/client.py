@@ -18,6 +18,7 @@ from sealmq.client.backoff import Backoff
 from sealmq.client.identity import Identity
 from sealmq.client.message import Message, Properties
 from sealmq.client.opening import Opening
+from sealmq.client.presharedkey import FILE, Psk
 from sealmq.client.reasons import FAILURE, refusal
 from sealmq.client.subscription import SubscribeOptions
 from sealmq.client.target import Target
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from sealmq.client.opening import OpeningOptions
 
 Payload = bytes | bytearray | str
+Credential = Identity | Psk
 _TURN = 64  # publishes after which the event loop gets a turn
 _LASTING = 10.0  # seconds: a connection that lived as long is none that failed
 _TAKEN_OVER = 0x8E
@@ -54,14 +56,15 @@ class Client:
         self,
         url: str,
         *,
-        identity: Identity | Path | str | Callable[[], Identity] | None = None,
+        identity: Credential | Path | str | Callable[[], Credential] | None = None,
         reconnect: Backoff | None = Backoff(),  # noqa: B008 - frozen
         queue_size: int = 1000,
         queue_file: Path | None = None,
         **options: Unpack[OpeningOptions],
     ) -> None:
-        """`identity` is an `Identity`, the folder that `sealmq device add` wrote (read again for every connection, so
-        that renewed files count), something that gives an `Identity`, or None: the public CAs, and no certificate.
+        """`identity` is an `Identity`, for `mqtts+psk://` a `Psk`; or the folder that `sealmq device add` wrote (read
+        again for every connection, so that renewed files count), something that gives the one or the other, or None:
+        the public CAs, and no certificate.
 
         `reconnect` None: the first loss ends the client. `queue_size` publishes wait while there is no connection,
         those of QoS 1 and 2 in `queue_file` when one is named. `options` are the fields of
@@ -70,7 +73,7 @@ class Client:
         Raises `UsageError` for a URL or options that make no sense, `Environment` for a queue file that cannot be used.
         """
         self._opening = Opening(target=Target.parse(url), **options)
-        self._identity = _source(identity)
+        self._identity = _source(identity, self._opening.target)
         self._backoff = reconnect
         self._wire = Wire(Backlog(queue_size, queue_file))
         self._subscribed: dict[str, tuple[int, SubscribeOptions]] = {}
@@ -324,13 +327,16 @@ class Client:
         return await self._wire.ask(lambda engine: engine.subscribe(wanted, options.as_json()))
 
 
-def _source(identity: Identity | Path | str | Callable[[], Identity] | None) -> Callable[[], Identity]:
+def _source(
+    identity: Credential | Path | str | Callable[[], Credential] | None, target: Target
+) -> Callable[[], Credential]:
     if identity is None:
         return Identity.system
-    if isinstance(identity, Identity):
+    if isinstance(identity, Identity | Psk):
         return lambda: identity
     if isinstance(identity, str | Path):
-        return lambda: Identity.bundle(Path(identity))
+        folder = Path(identity)
+        return (lambda: Psk.read(folder / FILE)) if target.is_psk else (lambda: Identity.bundle(folder))
     return identity
 
 

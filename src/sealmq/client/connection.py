@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from sealmq._engine import Client
     from sealmq.client.opening import OpeningOptions
+    from sealmq.client.presharedkey import Psk
     from sealmq.client.subscription import SubscribeOptions
     from sealmq.client.target import Target
 
@@ -46,8 +47,10 @@ class Connection:
         self._results: dict[int, bytes] = {}
 
     @classmethod
-    def open(cls, target: Target, identity: Identity, **options: Unpack[OpeningOptions]) -> Connection:
+    def open(cls, target: Target, identity: Identity | Psk, **options: Unpack[OpeningOptions]) -> Connection:
         """Connect, verify the server, send CONNECT, wait for CONNACK; `options` are the fields of `Opening`.
+
+        `identity` is a `Psk` for `mqtts+psk://`.
 
         Raises `NotSo` (code `connection-refused`, `timeout`, `tls-…`, `connack`), `Environment` (`dns`), `PeerFault`.
         """

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from sealmq.client.identity import Identity
     from sealmq.client.opening import OpeningOptions
+    from sealmq.client.presharedkey import Psk
 
 _STAMP = 8  # bytes at the start of a payload: when it was published, nanoseconds
 _WINDOW = 1000  # messages a publisher is ahead of its subscribers
@@ -93,7 +94,7 @@ class Tally:
 class Generator:
     """One load on one broker; `tally` may be looked at while it runs."""
 
-    def __init__(self, url: str, identity: Identity, options: OpeningOptions, load: Load) -> None:
+    def __init__(self, url: str, identity: Identity | Psk, options: OpeningOptions, load: Load) -> None:
         """`options` are those of `Client`; their client id is the beginning of every client's."""
         self._url, self._identity, self._options = url, identity, options
         self.load = load

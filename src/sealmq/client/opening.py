@@ -9,6 +9,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
+from sealmq.client.presharedkey import Psk
 from sealmq.errors import UsageError
 
 if TYPE_CHECKING:
@@ -62,8 +63,9 @@ class Opening:
                 mend="use MQTT 5, or leave them out (-c keeps a session)",
             )
 
-    def as_json(self, identity: Identity, *, clean_start: bool) -> str:
-        """The configuration that `_engine.Client.open` takes."""
+    def as_json(self, identity: Identity | Psk, *, clean_start: bool) -> str:
+        """The configuration that `_engine.Client.open` takes. Raises `UsageError` for an identity of the other kind."""
+        check_kind(self.target, is_psk=isinstance(identity, Psk))
         properties: dict[str, Any] = {}
         if self.session_expiry is not None:
             properties["session_expiry"] = self.session_expiry
@@ -87,3 +89,17 @@ class Opening:
             "timeout_ms": int(self.timeout * 1000),
         }
         return json.dumps(config | identity.as_config())
+
+
+def check_kind(target: Target, *, is_psk: bool) -> None:
+    """Whether what proves the client is of the kind that the URL names. Raises `UsageError`."""
+    if target.is_psk and not is_psk:
+        raise UsageError(
+            f"URL {target} is for a pre-shared key, and none is given",
+            mend="give --psk-file FILE, or --as ID for a device that has one; in a program sealmq.Psk",
+        )
+    if is_psk and not target.is_psk:
+        raise UsageError(
+            f"URL {target} is for certificates, and a pre-shared key is given",
+            mend="write mqtts+psk://HOST[:8884], the port that `sealmq up --psk` prints",
+        )

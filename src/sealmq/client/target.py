@@ -1,4 +1,4 @@
-"""Where a client connects: an `mqtts://`, `wss://` or `mqtt://` URL, checked and taken apart.
+"""Where a client connects: an `mqtts://`, `wss://`, `mqtts+psk://` or `mqtt://` URL, checked and taken apart.
 
 It refuses to know whether plaintext is allowed; the caller asks the configuration.
 """
@@ -10,13 +10,13 @@ from urllib.parse import urlsplit
 
 from sealmq.errors import UsageError
 
-_PORTS = {"mqtts": 8883, "wss": 8084, "mqtt": 1883}
-_MEND = "write mqtts://HOST[:8883] or wss://HOST[:8084]/mqtt"
+_PORTS = {"mqtts": 8883, "wss": 8084, "mqtts+psk": 8884, "mqtt": 1883}
+_MEND = "write mqtts://HOST[:8883], wss://HOST[:8084]/mqtt or mqtts+psk://HOST[:8884]"
 
 
 @dataclass(frozen=True)
 class Target:
-    """`scheme` is `mqtts`, `wss` or `mqtt`; `host` has no brackets; `path` is empty but for `wss`."""
+    """`scheme` is `mqtts`, `wss`, `mqtts+psk` or `mqtt`; `host` has no brackets; `path` is empty but for `wss`."""
 
     scheme: str
     host: str
@@ -31,6 +31,11 @@ class Target:
     def is_plaintext(self) -> bool:
         """Whether nothing protects the connection."""
         return self.scheme == "mqtt"
+
+    @property
+    def is_psk(self) -> bool:
+        """Whether both sides prove themselves by a pre-shared key, and not by certificates."""
+        return self.scheme == "mqtts+psk"
 
     @classmethod
     def parse(cls, url: str) -> Target:

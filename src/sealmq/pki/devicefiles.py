@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sealmq.errors import Environment, NotSo
+from sealmq.pki import psk
 from sealmq.pki.names import check_device_id
 from sealmq.secretfiles import new_private_dir, raise_environment, read_private, write_private, write_public
 
@@ -77,9 +78,12 @@ def device_files(folder: DataFolder, device_id: str) -> DeviceFiles:
     check_device_id(device_id)
     files = DeviceFiles.inside(folder.devices_dir / device_id)
     if not files.exist():
+        mend = f"make it with `sealmq device add {device_id}`; for files elsewhere use --cafile, --cert and --key"
+        if files.cert.with_name(psk.FILE).exists():
+            mend = "it has a pre-shared key, and no certificate: write mqtts+psk://HOST[:8884]"
         raise NotSo(
             f"device {device_id} has no files in {folder.devices_dir}",
-            mend=f"make it with `sealmq device add {device_id}`; for files elsewhere use --cafile, --cert and --key",
+            mend=mend,
             code="device-files-missing",
         )
     return files

@@ -11,7 +11,8 @@ import secrets
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
-from sealmq.errors import DataFolderError
+from sealmq.errors import DataFolderError, NotSo
+from sealmq.pki.names import check_device_id
 from sealmq.pki.registry import DeviceStatus
 from sealmq.secretfiles import new_private_dir, read_private, write_private
 
@@ -86,6 +87,22 @@ def write_new(directory: Path, key: PresharedKey) -> Path:
     with new_private_dir(directory) as making:
         write_private(making / FILE, f"{key.line}\n".encode())
     return directory / FILE
+
+
+def device_file(folder: DataFolder, device_id: str) -> Path:
+    """The `psk.txt` of a device in the data folder, for acting as that device.
+
+    Raises `UsageError` for an impossible id, `NotSo` with code `device-files-missing` when it is not there.
+    """
+    file = folder.devices_dir / check_device_id(device_id) / FILE
+    if not file.exists():
+        mend = f"make it with `sealmq device add {device_id} --psk`; for a file elsewhere use --psk-file"
+        if file.parent.exists():
+            mend = "it has a certificate: write mqtts://HOST[:8883]"
+        raise NotSo(
+            f"device {device_id} has no pre-shared key in {folder.devices_dir}", mend=mend, code="device-files-missing"
+        )
+    return file
 
 
 def _save(folder: DataFolder, keys: list[PresharedKey]) -> None:

@@ -3,7 +3,7 @@
 //! Refuses to know where it came from.
 
 use super::trust::Offer;
-use crate::psk::KeyLogging;
+use crate::psk::{KeyLogging, PskIdentity, PskOffer};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -22,6 +22,9 @@ pub struct ClientConfig {
     pub certificate_pem: Option<String>,
     #[serde(default)]
     pub key_pem: Option<String>,
+    /// For the scheme `mqtts+psk`, in place of trust and certificate.
+    #[serde(default)]
+    pub psk: Option<PskIdentity>,
     #[serde(default)]
     pub server_name: Option<String>,
     pub version: String,
@@ -51,6 +54,7 @@ impl ClientConfig {
         name.trim_matches(['[', ']'])
     }
 
+    /// What is offered to a server with a certificate.
     pub(super) fn offer(&self) -> Offer<'_> {
         Offer {
             trust: &self.trust,
@@ -59,6 +63,17 @@ impl ClientConfig {
             alpn: if self.scheme == "wss" { &["http/1.1"] } else { &["mqtt"] },
             versions: TlsVersions::Both,
             groups: &[],
+            logging: KeyLogging::Off,
+        }
+    }
+
+    /// What is offered to a server with the same key.
+    pub(super) fn psk_offer(&self) -> PskOffer<'_> {
+        PskOffer {
+            server_name: self.server_name(),
+            versions: TlsVersions::Both,
+            suites: None,
+            alpn: &["mqtt"],
             logging: KeyLogging::Off,
         }
     }

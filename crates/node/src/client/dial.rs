@@ -27,17 +27,20 @@ pub(super) fn establish(
     is_wanted: &dyn Fn() -> bool,
 ) -> Result<(Channel, Vec<u8>), ClientError> {
     // What is wrong with the configuration is told before the network is asked.
-    let tls = match config.scheme.as_str() {
-        "mqtt" if config.allow_plaintext => None,
-        "mqtt" => {
+    let tls = match (config.scheme.as_str(), &config.psk) {
+        ("mqtts+psk", Some(psk)) => Some(Tls::pre_shared(psk, &config.psk_offer())?),
+        ("mqtts+psk", None) => return Err(misuse("mqtts+psk has no pre-shared key")),
+        (scheme, Some(_)) => return Err(misuse(&format!("a pre-shared key is of no use to {scheme}"))),
+        ("mqtt", None) if config.allow_plaintext => None,
+        ("mqtt", None) => {
             return Err(ClientError::new(
                 "plaintext-refused",
                 "mqtt:// would send everything in clear",
                 "use mqtts://, or permit plaintext in the [dangerous] table",
             ));
         }
-        "mqtts" | "wss" => Some(Tls::certified(tickets, config.server_name(), &config.offer())?),
-        other => return Err(misuse(&format!("scheme {other} is not known"))),
+        ("mqtts" | "wss", None) => Some(Tls::certified(tickets, config.server_name(), &config.offer())?),
+        (other, None) => return Err(misuse(&format!("scheme {other} is not known"))),
     };
     let socket = dial(config, deadline)?;
     let mut channel = Channel::new(mio::net::TcpStream::from_std(socket), tls);

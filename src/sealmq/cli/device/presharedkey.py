@@ -24,5 +24,7 @@ def print_key(options: Any, made: dict[str, Any]) -> None:  # noqa: ANN401 - Glo
     key = f'"$(cut -d: -f2 {shlex.quote(file)})"'
     reach = shlex.join(["mosquitto_sub", "-h", host, "-p", str(port), "--psk-identity", device])
     topic = shlex.join(["-i", f"{device}:sub", "-t", f"devices/{device}/#", "-v"])
+    own = shlex.join([*shlex.split(output.program()), "sub", f"mqtts+psk://{host}:{port}", "--psk-file", file])
     print(f"\nnext, with the broker running (`{output.program()} up --psk 127.0.0.1:{port}`), listen as this device:\n")
+    print(f"  {own} {topic}")
     print(f"  {reach} --psk {key} {topic}")
