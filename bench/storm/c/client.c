@@ -73,7 +73,7 @@ static void leave_for_good(struct client *client)
 
 static void dial(struct client *client)
 {
-    uint32_t turn = (uint32_t)(plan.hold || plan.names == NAMES_FRESH ? tally.dialled : client->number);
+    uint32_t turn = (uint32_t)(plan.hold || plan.names == NAMES_FRESH ? client->turn : client->number);
     uint32_t source = plan.is_spread ? LOOPBACK + 65536 + turn % 60000 * 4 : LOOPBACK + 8;
     bool small = plan.reading != READING_ALL;
     if (!link_dial(&client->link, context_of(client->number), plan.port, source, small, plan.resumes)) {
@@ -82,8 +82,8 @@ static void dial(struct client *client)
     }
     client->state = CLIENT_DIALLING;
     client->dialled = now_us();
+    client->turn = ++tally.dialled;
     tally.under_way++;
-    tally.dialled++;
 }
 
 static void greet(struct client *client)
@@ -95,7 +95,7 @@ static void greet(struct client *client)
         snprintf(name, sizeof name, "storm-%d:same", device);
     else
         snprintf(name, sizeof name, "storm-%d:%d-%ld", device, getpid(), /* two steps of a storm do not share names */
-                 plan.names == NAMES_FRESH ? tally.dialled : client->number);
+                 plan.names == NAMES_FRESH ? client->turn : client->number);
     put_connect(&hello, &(struct connect){.client_id = name, .is_kept = plan.is_kept, .will_size = plan.will,
                                           .user_properties = plan.connect_properties});
     say(client, &hello);

@@ -15,6 +15,7 @@ struct client {
     enum client_state state;
     int64_t due;            /* AWAY: when it dials; UP: when it reads or trickles next */
     int64_t dialled;        /* when it last did */
+    long turn;              /* which dialling of all that was */
     int64_t began;          /* when it first was up: its messages count from then */
     int64_t published, unacknowledged;
     int subscribed;         /* filters that were asked for */
