@@ -2,10 +2,11 @@
 //!
 //! Refuses to know how the identity was proven; it takes the verified device id as given.
 
-use crate::conn::{ClientLimits, Conn, ConnId};
+use crate::conn::{CONNECTION_BYTES, ClientLimits, Conn, ConnId};
 use crate::durability::STORE_FULL;
 use crate::engine::{Engine, Timer};
 use crate::event::{EndCause, Event};
+use crate::memory::Memory;
 use crate::message::{Content, Message, Received};
 use crate::route::NoPlace;
 use crate::rules::{Action, Permit};
@@ -75,6 +76,11 @@ impl Engine {
             }
         };
         let settings = self.settings(connect);
+        let budget = self.connect_over_budget(connect, &client_id, peer);
+        if let Some((cause, summary, mend)) = budget {
+            self.roster.counters.connects_refused += 1;
+            return Err(refuse(ReasonCode::QuotaExceeded, cause, summary, mend.into()));
+        }
         // Whoever comes back to a session takes away what fills the store; a new one would have to be promised.
         let comes_back = self.by_client.contains_key(&client_id);
         let refusal = self.no_promises().filter(|_| settings.session_expiry_s > 0);
@@ -178,15 +184,12 @@ impl Engine {
         }
         let permit = self.rules.resolve(peer.device.as_deref(), &client_id);
         if let Some(will) = &connect.will {
-            if self.too_many_levels(will.topic) {
+            if let Some(sentence) = self.topic_over_budget(will.topic) {
                 return Err((
                     ReasonCode::TopicNameInvalid,
-                    "will-topic-too-deep",
-                    format!(
-                        "will topic has more than {} levels",
-                        self.roster.limits.max_topic_levels
-                    ),
-                    "use fewer levels, or raise limits.max_topic_levels".into(),
+                    "will-topic-too-long",
+                    format!("{sentence} (will of {client_id})"),
+                    "use fewer or shorter levels, or raise the limit".into(),
                 ));
             }
             if let Err(denial) = permit.publish(will.topic) {
@@ -278,10 +281,14 @@ impl Engine {
             self.remove_session(now, existing);
         }
         self.serial += 1;
-        let mut session = Session::new(Arc::clone(client_id), peer.device.clone(), SessionId(self.serial));
+        let mut session = Session::new(
+            Arc::clone(client_id),
+            peer.device.clone(),
+            SessionId(self.serial),
+            &self.roster.memory,
+        );
         if expiry_s > 0 && self.roster.log.keeping() == Keeping::Changes {
             session.is_kept = true;
-            self.roster.kept_sessions += 1;
             self.record(&Change::Begin {
                 session: session.id,
                 client_id,
@@ -289,7 +296,7 @@ impl Engine {
                 expiry_s,
             });
         }
-        let index = self.roster.sessions.insert(session) as u32;
+        let index = self.roster.add_session(session);
         self.by_client.insert(Arc::clone(client_id), index);
         (index, false)
     }
@@ -309,6 +316,8 @@ impl Engine {
         settings: &Settings,
     ) -> ConnId {
         self.serial += 1;
+        let share = self.roster.memory.share(CONNECTION_BYTES);
+        let memory = self.roster.memory.clone();
         let entry = self.roster.conns.vacant_entry();
         let id = ConnId {
             index: entry.key() as u32,
@@ -341,6 +350,9 @@ impl Engine {
             denied_at: None,
             denied_since: 0,
             dropped_since: 0,
+            waiting: 0,
+            aliases_bytes: 0,
+            share,
         });
         if keep_alive_ms > 0 {
             self.schedule(
@@ -356,7 +368,7 @@ impl Engine {
             session.epoch += 1;
             session.expiry_s = settings.session_expiry_s;
             session.mark_all_unsent();
-            let will = connect.will.as_ref().map(|will| Box::new(kept_will(will)));
+            let will = connect.will.as_ref().map(|will| Box::new(kept_will(will, &memory)));
             self.set_will(session_index, will);
         }
         id
@@ -416,10 +428,6 @@ impl Engine {
         }
         properties
     }
-
-    pub(crate) fn too_many_levels(&self, topic: &str) -> bool {
-        topic.bytes().filter(|&b| b == b'/').count() >= self.roster.limits.max_topic_levels as usize
-    }
 }
 
 /// Bytes of a CONNACK with these properties.
@@ -444,7 +452,7 @@ fn capped_keep_alive(asked: u16, cap: u16) -> u16 {
 
 /// The will as it will be published: its flags and its properties in their order [MQTT-3.1.2-14], [MQTT-3.1.2-15],
 /// [MQTT-3.1.3-10].
-fn kept_will(will: &Will<'_>) -> WillState {
+fn kept_will(will: &Will<'_>, memory: &Memory) -> WillState {
     let received = Received::sort(will.properties);
     let content = Content {
         topic: will.topic,
@@ -455,7 +463,7 @@ fn kept_will(will: &Will<'_>) -> WillState {
         retain: will.retain,
     };
     WillState {
-        message: Message::from_content(&content),
+        message: Message::new(&content, memory),
         delay_s: received.will_delay,
         expiry_s: received.message_expiry,
     }

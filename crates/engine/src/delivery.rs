@@ -52,6 +52,14 @@ impl Inflight {
     pub fn packet_id(&self) -> u16 {
         packet_id(self.order)
     }
+
+    /// Bytes of its message, for the budgets; once it is released there is none.
+    pub fn size(&self) -> u64 {
+        match &self.stage {
+            Stage::Publish(pending) => pending.message.size(),
+            Stage::Pubrel => 0,
+        }
+    }
 }
 
 /// What is on disk and not in memory.
@@ -79,6 +87,14 @@ impl Over {
             kept: pending.kept,
         }
     }
+}
+
+/// A delivery whose message the receiver has taken over (PUBREC).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Release {
+    pub order: Order,
+    /// For the first time, and the log has the message.
+    pub must_be_recorded: bool,
 }
 
 /// A QoS 2 message received and not yet released.

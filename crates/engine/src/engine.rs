@@ -6,6 +6,7 @@ use crate::conn::{Conn, ConnId};
 use crate::durability::Durability;
 use crate::event::{EndCause, Event};
 use crate::limits::Limits;
+use crate::memory::Memory;
 use crate::retained::Retained;
 use crate::roster::Roster;
 use crate::router::Router;
@@ -61,6 +62,8 @@ pub(crate) enum Timer {
     Sys,
 }
 
+/// Bytes of a packet that is taken in however little memory is left.
+const SMALL_PACKET: usize = 64 * 1024;
 /// Clients that a broker which starts again should see in a second.
 const RETURNS_PER_SECOND: usize = 500;
 
@@ -87,10 +90,11 @@ pub struct Engine {
 
 impl Engine {
     pub fn new(config: Config, log: alloc::boxed::Box<dyn Log>) -> Engine {
+        let roster = Roster::new(config.limits, log);
         Engine {
-            roster: Roster::new(config.limits, log),
+            retained: Retained::new(&roster.memory),
+            roster,
             router: Router::new(config.seed),
-            retained: Retained::default(),
             rules: config.rules,
             by_client: HashMap::with_hasher(FixedState::with_seed(config.seed)),
             durability: config.durability,
@@ -120,6 +124,7 @@ impl Engine {
             retained_messages: u64::from(self.retained.len()),
             retained_bytes: self.retained.bytes(),
             queued_messages: sessions.iter().map(|(_, s)| s.queued() as u64).sum(),
+            memory_bytes: self.roster.memory.used(),
             inflight_messages: sessions.iter().map(|(_, s)| s.inflight() as u64).sum(),
         }
     }
@@ -136,7 +141,7 @@ impl Engine {
                     device: session.device.clone(),
                     conn: conn.map(|c| c.id),
                     version: conn.map(|c| c.version),
-                    subscriptions: session.subscriptions.len(),
+                    subscriptions: session.subscriptions().len(),
                     queued: session.queued(),
                     inflight: session.inflight(),
                 }
@@ -144,6 +149,11 @@ impl Engine {
             .collect();
         views.sort_by(|a, b| a.client_id.cmp(&b.client_id));
         views
+    }
+
+    /// What is held for all peers together, as it changes.
+    pub fn memory(&self) -> Memory {
+        self.roster.memory.clone()
     }
 
     /// Whether the connection is over: send its output, then close it.
@@ -193,7 +203,16 @@ impl Engine {
                         Err(fault) => self.fault(now, id.index, fault),
                     }
                 }
-                Ok(Framed::Need(need)) => return Intake { consumed, need },
+                Ok(Framed::Need(need)) => {
+                    if need > SMALL_PACKET && !self.roster.memory.allows(0, need as u64) {
+                        let sentence = "there is no memory for a packet of this size now";
+                        self.violation(now, id.index, ReasonCode::QuotaExceeded, "memory-full", sentence);
+                        continue;
+                    }
+                    conn.waiting = if rest.is_empty() { 0 } else { need };
+                    conn.weigh();
+                    return Intake { consumed, need };
+                }
                 Err(fault) => self.fault(now, id.index, fault),
             }
         }
@@ -206,11 +225,15 @@ impl Engine {
         }
     }
 
-    /// The output of a connection has gone to the network: more of what waits may follow.
-    pub fn handle_drained(&mut self, now: Millis, id: ConnId) {
+    /// The network has taken output of a connection: when none is left, more of what waits may follow.
+    pub fn handle_taken(&mut self, now: Millis, id: ConnId) {
         let Some(conn) = self.roster.conns.get_mut(id.index as usize).filter(|c| c.id == id) else {
             return;
         };
+        conn.weigh();
+        if !conn.out.is_empty() {
+            return;
+        }
         let session = conn.session;
         let (dropped, client_id) = (core::mem::take(&mut conn.dropped_since), Arc::clone(&conn.client_id));
         if dropped > 0 {
@@ -321,6 +344,7 @@ impl Engine {
 
     /// Take new limits; what is already beyond them stays.
     pub fn set_limits(&mut self, limits: Limits) {
+        self.roster.memory.set_bound(limits.max_memory_bytes);
         self.roster.limits = limits;
     }
 

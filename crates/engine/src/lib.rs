@@ -6,7 +6,7 @@
 //! # Calling order
 //! [`Engine`]'s methods come in four kinds. *Getters* look. `handle_*` tell it that something happened. *Commands*
 //! ask it to do something. `poll_*` take what it wants done. After any `handle_*` or command, drain [`Engine::poll_dirty`]
-//! (send each connection's [`Engine::output`], close it when [`Engine::is_closing`], then [`Engine::handle_drained`] or
+//! (send each connection's [`Engine::output`], close it when [`Engine::is_closing`], then [`Engine::handle_taken`] or
 //! [`Engine::release`]) and [`Engine::poll_event`]; call [`Engine::handle_tick`] no later than [`Engine::poll_deadline`].
 #![no_std]
 #![forbid(unsafe_code)]
@@ -18,6 +18,7 @@
 extern crate alloc;
 
 mod administer;
+mod budgets;
 mod conn;
 mod connect;
 mod delivery;
@@ -27,6 +28,7 @@ mod event;
 mod feed;
 mod lifecycle;
 mod limits;
+mod memory;
 mod message;
 mod outgoing;
 mod paging;
@@ -51,5 +53,6 @@ pub use durability::{Durability, DurabilityFault, Mode};
 pub use engine::{Config, Engine, Intake, SessionView};
 pub use event::{EndCause, Event};
 pub use limits::Limits;
+pub use memory::Memory;
 pub use stats::{Counters, Gauges};
 pub use time::Millis;

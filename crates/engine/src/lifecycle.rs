@@ -185,17 +185,16 @@ impl Engine {
     /// The end of a session: its will if one still waits, its subscriptions, everything it held.
     pub(crate) fn remove_session(&mut self, now: Millis, index: u32) {
         self.publish_will(now, index);
-        let Some(session) = self.roster.sessions.try_remove(index as usize) else {
+        let Some(session) = self.roster.take_session(index) else {
             return;
         };
-        for filter in &session.subscriptions {
+        for filter in session.subscriptions() {
             self.forget_subscription(index, filter);
         }
         if self.by_client.get(&session.client_id) == Some(&index) {
             self.by_client.remove(&session.client_id);
         }
         if session.is_kept {
-            self.roster.kept_sessions = self.roster.kept_sessions.saturating_sub(1);
             self.roster.paging.remove(&session.id);
             self.record(&Change::End { session: session.id });
         }

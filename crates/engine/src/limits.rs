@@ -22,14 +22,30 @@ pub struct Limits {
     /// Whether a message that a kept session has no room for is refused (0x97), so that nothing acknowledged is lost; else
     /// that session misses it.
     pub reject_when_full: bool,
+    /// Bytes of QoS 1 and 2 messages in flight towards one client; one message may always be.
+    pub max_inflight_bytes: u64,
     /// Bytes encoded and not yet taken by the network, per connection; beyond it QoS 0 is dropped, QoS 1 and 2 wait.
     pub max_outbox_bytes: u32,
     /// Subscriptions of one session.
     pub max_subscriptions: u32,
+    /// Filters of one SUBSCRIBE: bounds what one packet makes the tree do.
+    pub max_filters: u32,
+    /// Bytes of a topic name or filter: each subscription, alias and retained message keeps one.
+    pub max_topic_bytes: u32,
     /// Levels of a topic name or filter: bounds the depth of the subscription tree.
     pub max_topic_levels: u32,
     pub max_retained_messages: u32,
     pub max_retained_bytes: u64,
+    /// User properties of one PUBLISH or will: they travel on to every receiver.
+    pub max_user_properties: u32,
+    /// Bytes of a will, topic name and properties included: it is held as long as the session.
+    pub max_will_bytes: u32,
+    /// Sessions, connected or not.
+    pub max_sessions: u32,
+    /// Sessions of one identity, connected or not.
+    pub max_sessions_per_device: u32,
+    /// Bytes held for all peers together; see [`crate::Memory`].
+    pub max_memory_bytes: u64,
     /// Seconds between $SYS updates; 0 turns them off.
     pub sys_interval_s: u32,
 }
@@ -46,11 +62,19 @@ impl Default for Limits {
             max_queued_messages: 10_000,
             max_queued_bytes: 64 << 20,
             reject_when_full: true,
+            max_inflight_bytes: 16 << 20,
             max_outbox_bytes: 1 << 20,
             max_subscriptions: 1000,
+            max_filters: 1000,
+            max_topic_bytes: 4096,
             max_topic_levels: 32,
             max_retained_messages: 1_000_000,
             max_retained_bytes: 256 << 20,
+            max_user_properties: 100,
+            max_will_bytes: 64 << 10,
+            max_sessions: 1_000_000,
+            max_sessions_per_device: 1000,
+            max_memory_bytes: 4 << 30,
             sys_interval_s: 10,
         }
     }

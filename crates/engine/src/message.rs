@@ -2,6 +2,7 @@
 //!
 //! Refuses to know who receives it.
 
+use crate::memory::{Memory, Share};
 use crate::time::Millis;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -55,10 +56,11 @@ pub(crate) struct Message {
     expires_at: Option<Millis>,
     qos: QoS,
     retain: bool,
+    share: Share,
 }
 
 impl Message {
-    pub fn from_content(content: &Content<'_>) -> Message {
+    pub fn new(content: &Content<'_>, memory: &Memory) -> Message {
         let mut bytes = Vec::with_capacity(content.topic.len() + content.properties.len() + content.payload.len());
         bytes.extend_from_slice(content.topic.as_bytes());
         let topic_end = bytes.len() as u32;
@@ -72,6 +74,7 @@ impl Message {
             expires_at: content.expires_at,
             qos: content.qos,
             retain: content.retain,
+            share: memory.share(content.size()),
         }
     }
 
@@ -93,7 +96,7 @@ impl Message {
 
     /// Bytes this message holds, for the budgets.
     pub fn size(&self) -> u64 {
-        self.content().size()
+        self.share.bytes()
     }
 
     pub fn set_expiry(&mut self, expires_at: Option<Millis>) {
@@ -107,6 +110,7 @@ pub(crate) struct Received {
     pub topic_alias: Option<u16>,
     pub message_expiry: Option<u32>,
     pub will_delay: u32,
+    pub user_properties: u32,
     pub is_utf8: bool,
     pub has_subscription_identifier: bool,
     /// `None`: the received block may travel on as it is.
@@ -127,6 +131,7 @@ impl Received {
                 Property::WillDelay(seconds) => received.will_delay = seconds,
                 Property::PayloadFormat(format) => received.is_utf8 = format == 1,
                 Property::SubscriptionIdentifier(_) => received.has_subscription_identifier = true,
+                Property::UserProperty(..) => received.user_properties += 1,
                 _ => {}
             }
         }

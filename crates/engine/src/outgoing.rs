@@ -124,5 +124,6 @@ fn outgoing_alias(conn: &mut Conn, topic: &str) -> Option<(u16, Alias)> {
         .ok()
         .filter(|&n| n <= conn.limits.topic_alias_maximum)?;
     aliases.insert(topic.into(), next);
+    conn.count_alias(topic);
     Some((next, Alias::Fresh))
 }

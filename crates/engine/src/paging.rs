@@ -3,6 +3,7 @@
 //! Refuses to know how the log finds it.
 
 use crate::engine::Engine;
+use crate::memory::Memory;
 use crate::message::{Content, Message};
 use crate::roster::Roster;
 use crate::session::{Kept, Pending};
@@ -51,7 +52,7 @@ impl Roster {
                 seq: page.as_of,
                 slot: Slot::default(),
             };
-            let pending = restored(stored, kept);
+            let pending = restored(stored, kept, &self.memory);
             // [MQTT-3.3.2-5], [MQTT-4.3.3-7]: what the client may have already does not expire any more
             if !is_released && !session.may_have_sent(order) && pending.message.content().is_expired(now) {
                 session.shrink_spill(pending.message.size());
@@ -82,7 +83,7 @@ impl Engine {
     }
 }
 
-fn restored(stored: StoredMessage, kept: Kept) -> Pending {
+fn restored(stored: StoredMessage, kept: Kept, memory: &Memory) -> Pending {
     let qos = QoS::from_bits(stored.qos).unwrap_or(QoS::AtLeastOnce);
     let content = Content {
         topic: &stored.topic,
@@ -93,7 +94,7 @@ fn restored(stored: StoredMessage, kept: Kept) -> Pending {
         retain: stored.retain,
     };
     Pending {
-        message: Arc::new(Message::from_content(&content)),
+        message: Arc::new(Message::new(&content, memory)),
         qos,
         retain: stored.retain,
         identifiers: stored.identifiers.into(),

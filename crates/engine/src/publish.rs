@@ -5,12 +5,12 @@
 use crate::conn::AckKind;
 use crate::engine::Engine;
 use crate::event::{EndCause, Event};
-use crate::message::{Content, Message, Received};
+use crate::message::{Content, Received};
 use crate::roster::success;
 use crate::route::NoPlace;
 use crate::router::RouteKey;
 use crate::rules::{Action, Authorized, Denial};
-use crate::session::{Over, Received as Inbound, Stage};
+use crate::session::{Over, Received as Inbound};
 use crate::time::Millis;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -50,12 +50,9 @@ impl Engine {
         let Some(conn) = self.roster.conns.get_mut(index as usize) else {
             return;
         };
-        if conn.aliases_in.len() <= slot {
-            conn.aliases_in.resize(slot + 1, None);
-        }
         if !publish.topic.is_empty() {
-            if let Some(entry) = conn.aliases_in.get_mut(slot) {
-                *entry = Some(publish.topic.into());
+            if publish.topic.len() <= self.roster.limits.max_topic_bytes as usize {
+                conn.set_alias(slot, publish.topic);
             }
             return self.accept_publish(now, index, publish, publish.topic, &received);
         }
@@ -106,13 +103,13 @@ impl Engine {
                 return self.violation(now, index, reason, "receive-maximum-exceeded", sentence);
             }
         }
-        if self.too_many_levels(topic) {
-            return self.refuse_publish(
-                index,
-                publish,
-                ReasonCode::TopicNameInvalid,
-                "topic name has too many levels",
-            );
+        if let Some(sentence) = self.topic_over_budget(topic) {
+            return self.refuse_publish(index, publish, ReasonCode::TopicNameInvalid, sentence);
+        }
+        if received.user_properties > self.roster.limits.max_user_properties {
+            let sentence = "more user properties than limits.max_user_properties".into();
+            let why = NoPlace(ReasonCode::QuotaExceeded, "too-many-user-properties", sentence);
+            return self.turn_away(now, index, publish, why);
         }
         if received.is_utf8 && core::str::from_utf8(publish.payload).is_err() {
             let sentence = "payload is not UTF-8 although its format indicator says so";
@@ -220,7 +217,7 @@ impl Engine {
             Change::Unretain { topic: content.topic }
         } else {
             self.retained
-                .set(Arc::new(Message::from_content(content)), &self.roster.limits)
+                .set(content, &self.roster.limits, &self.roster.memory)
                 .map_err(|_| {
                     let sentence = "no room for another retained message";
                     NoPlace(ReasonCode::QuotaExceeded, "retained-full", sentence.into())
@@ -360,15 +357,12 @@ impl Engine {
             return self.pump(now, session_index);
         }
         let session_id = session.id;
-        let Some(entry) = session.release(ack.packet_id) else {
+        let Some(released) = session.release(ack.packet_id) else {
             return self.send_paired(index, ack.packet_id, false, Packet::Pubrel, Seq(0));
         };
-        let is_first = matches!(entry.stage, Stage::Publish(_));
-        let (order, is_kept) = (entry.order, entry.kept.is_some());
-        entry.stage = Stage::Pubrel;
         // Were it forgotten after PUBREL had left, the message would be sent once more, to a client that has let go of it.
-        let seq = if is_first && is_kept {
-            let session = session_id;
+        let seq = if released.must_be_recorded {
+            let (session, order) = (session_id, released.order);
             self.record(&Change::Release { session, order })
         } else {
             Seq(0)

@@ -3,6 +3,7 @@
 //! Refuses to know how they were kept. Time goes on while a broker is down: expiries and delays count from when they began.
 
 use crate::engine::Engine;
+use crate::memory::Memory;
 use crate::message::{Content, Message};
 use crate::session::{Received, Session, Spill, WillState};
 use crate::time::Millis;
@@ -59,11 +60,15 @@ impl Restorer<'_> {
                 disconnected_at,
                 sent,
             } => {
-                let mut kept = Session::new(client_id.into(), device.map(Arc::from), session);
+                let mut kept = Session::new(
+                    client_id.into(),
+                    device.map(Arc::from),
+                    session,
+                    &self.engine.roster.memory,
+                );
                 kept.is_kept = true;
                 kept.expiry_s = expiry_s;
-                let index = self.engine.roster.sessions.insert(kept) as u32;
-                self.engine.roster.kept_sessions += 1;
+                let index = self.engine.roster.add_session(kept);
                 self.engine.by_client.insert(client_id.into(), index);
                 self.engine.serial = self.engine.serial.max(session.0);
                 let found = Found {
@@ -112,7 +117,7 @@ impl Restorer<'_> {
                 }
             }
             Stored::Will { session, will, .. } => {
-                let will = will_state(&will);
+                let will = will_state(&will, &self.engine.roster.memory);
                 match self.session(session) {
                     Some(session) => session.will = Some(Box::new(will)),
                     None => self.wills.push((session, will)),
@@ -181,7 +186,7 @@ impl Restorer<'_> {
         };
         self.engine.router.tree.insert(filter.group, filter.filter, entry);
         if let Some(session) = self.session(session) {
-            session.subscriptions.insert(text.into());
+            session.subscribe(text);
         }
     }
 
@@ -191,7 +196,7 @@ impl Restorer<'_> {
             self.expired.push(body.topic.into());
             return;
         }
-        let message = Arc::new(Message::from_content(&content));
+        let message = Arc::new(Message::new(&content, &self.engine.roster.memory));
         // What was kept stays, also when the budget is smaller now.
         self.engine.retained.restore(message);
     }
@@ -208,9 +213,9 @@ fn content<'a>(body: &Body<'a>) -> Content<'a> {
     }
 }
 
-fn will_state(will: &StoredWill<'_>) -> WillState {
+fn will_state(will: &StoredWill<'_>, memory: &Memory) -> WillState {
     WillState {
-        message: Message::from_content(&content(&will.body)),
+        message: Message::new(&content(&will.body), memory),
         delay_s: will.delay_s,
         expiry_s: will.expiry_s,
     }

@@ -3,7 +3,8 @@
 //! Refuses to know who asks. Children are kept sorted, so that the order of delivery does not depend on a hash.
 
 use crate::limits::Limits;
-use crate::message::Message;
+use crate::memory::{Memory, Share};
+use crate::message::{Content, Message};
 use crate::time::Millis;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -21,9 +22,13 @@ struct Node {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Full;
 
-#[derive(Debug, Default)]
+/// What a retained message takes in the tree besides itself.
+const PLACE_BYTES: u64 = 256;
+
+#[derive(Debug)]
 pub(crate) struct Retained {
     root: Node,
+    share: Share,
     count: u32,
     bytes: u64,
     /// Messages set with an expiry since the last sweep found none.
@@ -31,6 +36,16 @@ pub(crate) struct Retained {
 }
 
 impl Retained {
+    pub fn new(memory: &Memory) -> Retained {
+        Retained {
+            root: Node::default(),
+            share: memory.share(0),
+            count: 0,
+            bytes: 0,
+            may_expire: false,
+        }
+    }
+
     pub fn len(&self) -> u32 {
         self.count
     }
@@ -39,15 +54,18 @@ impl Retained {
         self.bytes
     }
 
-    /// Keep `message` for its topic in place of the one before [MQTT-3.3.1-5].
-    pub fn set(&mut self, message: Arc<Message>, limits: &Limits) -> Result<(), Full> {
-        let size = message.size();
-        let replaced = self.find(message.content().topic).map_or(0, |m| m.size());
+    /// Keep the message for its topic in place of the one before [MQTT-3.3.1-5].
+    pub fn set(&mut self, content: &Content<'_>, limits: &Limits, memory: &Memory) -> Result<(), Full> {
+        let size = content.size();
+        let replaced = self.find(content.topic).map_or(0, |m| m.size());
         let count_after = self.count + u32::from(replaced == 0);
-        if count_after > limits.max_retained_messages || self.bytes - replaced + size > limits.max_retained_bytes {
+        if count_after > limits.max_retained_messages
+            || self.bytes - replaced + size > limits.max_retained_bytes
+            || !memory.allows(0, size + PLACE_BYTES)
+        {
             return Err(Full);
         }
-        self.place(message, replaced);
+        self.place(Arc::new(Message::new(content, memory)), replaced);
         Ok(())
     }
 
@@ -69,6 +87,7 @@ impl Retained {
         self.count += u32::from(replaced == 0);
         self.may_expire |= topic_owner.content().expires_at.is_some();
         self.bytes = self.bytes - replaced + size;
+        self.share.set(u64::from(self.count) * PLACE_BYTES);
     }
 
     /// Forget the message of `topic` [MQTT-3.3.1-6].
@@ -79,6 +98,7 @@ impl Retained {
         {
             self.count -= 1;
             self.bytes -= message.size();
+            self.share.set(u64::from(self.count) * PLACE_BYTES);
         }
     }
 
@@ -257,21 +277,23 @@ fn collect_all(node: &Node, found: &mut Vec<Arc<Message>>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::Content;
     use alloc::string::{String, ToString};
     use alloc::vec;
     use sealmq_codec::QoS;
 
-    fn message(topic: &str, expires_at: Option<Millis>) -> Arc<Message> {
-        let content = Content {
+    fn content(topic: &str, expires_at: Option<Millis>) -> Content<'_> {
+        Content {
             topic,
             properties: &[],
             payload: b"x",
             expires_at,
             qos: QoS::AtMostOnce,
             retain: true,
-        };
-        Arc::new(Message::from_content(&content))
+        }
+    }
+
+    fn memory() -> Memory {
+        Memory::new(1 << 30)
     }
 
     fn topics(retained: &Retained, filter: &str) -> Vec<String> {
@@ -284,9 +306,11 @@ mod tests {
 
     #[test]
     fn filters_find_what_they_match() {
-        let mut retained = Retained::default();
+        let mut retained = Retained::new(&memory());
         for topic in ["a", "a/b", "a/b/c", "b", "$SYS/x", "$inner/a", "b/$x"] {
-            retained.set(message(topic, None), &Limits::default()).unwrap();
+            retained
+                .set(&content(topic, None), &Limits::default(), &memory())
+                .unwrap();
         }
         assert_eq!(topics(&retained, "a/#"), vec!["a", "a/b", "a/b/c"]);
         assert_eq!(topics(&retained, "#"), vec!["a", "a/b", "a/b/c", "b", "b/$x"]);
@@ -308,9 +332,11 @@ mod tests {
     /// Whatever the size of a page, the pages together are the whole, even when topics vanish in between.
     #[test]
     fn pages_together_are_the_whole() {
-        let mut retained = Retained::default();
+        let mut retained = Retained::new(&memory());
         for topic in ["a", "a/b", "a/b/c", "a/c", "b", "b/", "b//x", "c/b", "d/b/c", "$SYS/x"] {
-            retained.set(message(topic, None), &Limits::default()).unwrap();
+            retained
+                .set(&content(topic, None), &Limits::default(), &memory())
+                .unwrap();
         }
         for filter in ["#", "+", "a/#", "+/b", "+/b/#", "+/+/+", "a/b/c", "b/+/x", "$SYS/#"] {
             for nodes in 1..12 {
@@ -347,18 +373,18 @@ mod tests {
             max_retained_messages: 1,
             ..Limits::default()
         };
-        let mut retained = Retained::default();
-        retained.set(message("a", None), &limits).unwrap();
-        assert_eq!(retained.set(message("b", None), &limits), Err(Full));
-        retained.set(message("a", None), &limits).unwrap();
+        let mut retained = Retained::new(&memory());
+        retained.set(&content("a", None), &limits, &memory()).unwrap();
+        assert_eq!(retained.set(&content("b", None), &limits, &memory()), Err(Full));
+        retained.set(&content("a", None), &limits, &memory()).unwrap();
         assert_eq!(retained.len(), 1);
     }
 
     #[test]
     fn what_has_expired_is_not_delivered_and_is_swept() {
-        let mut retained = Retained::default();
+        let mut retained = Retained::new(&memory());
         retained
-            .set(message("a", Some(Millis(10))), &Limits::default())
+            .set(&content("a", Some(Millis(10))), &Limits::default(), &memory())
             .unwrap();
         assert_eq!(retained.matching("a", Millis(9)).len(), 1);
         assert_eq!(retained.matching("a", Millis(10)).len(), 0);

@@ -5,6 +5,7 @@
 use crate::conn::Conn;
 use crate::event::Event;
 use crate::limits::Limits;
+use crate::memory::Memory;
 use crate::message::{Content, Message};
 use crate::outgoing::{Outgoing, Written, publish_size, write_publish};
 use crate::router::Target;
@@ -25,12 +26,18 @@ use slab::Slab;
 /// Events that nobody has taken yet; the oldest go first when the watcher is slow.
 const EVENTS_KEPT: usize = 65_536;
 
+/// Bytes that every outbox may have.
+const SMALL_OUTBOX: u64 = 4096;
+
 pub(crate) struct Roster {
     pub limits: Limits,
     pub conns: Slab<Conn>,
     pub sessions: Slab<Session>,
     pub dirty: Vec<u32>,
     pub counters: Counters,
+    pub memory: Memory,
+    /// Sessions of each identity.
+    pub owners: HashMap<Option<Arc<str>>, u32, FixedState>,
     pub log: Box<dyn Log>,
     /// Sessions that the log keeps.
     pub kept_sessions: usize,
@@ -44,6 +51,8 @@ pub(crate) struct Roster {
 impl Roster {
     pub fn new(limits: Limits, log: Box<dyn Log>) -> Roster {
         Roster {
+            memory: Memory::new(limits.max_memory_bytes),
+            owners: HashMap::with_hasher(FixedState::with_seed(0)),
             limits,
             conns: Slab::new(),
             sessions: Slab::new(),
@@ -66,6 +75,24 @@ impl Roster {
 
     pub fn next_event(&mut self) -> Option<Event> {
         self.events.pop_front()
+    }
+
+    pub fn add_session(&mut self, session: Session) -> u32 {
+        *self.owners.entry(session.device.clone()).or_default() += 1;
+        self.kept_sessions += usize::from(session.is_kept);
+        self.sessions.insert(session) as u32
+    }
+
+    pub fn take_session(&mut self, index: u32) -> Option<Session> {
+        let session = self.sessions.try_remove(index as usize)?;
+        if let Some(count) = self.owners.get_mut(&session.device) {
+            *count -= 1;
+            if *count == 0 {
+                self.owners.remove(&session.device);
+            }
+        }
+        self.kept_sessions -= usize::from(session.is_kept);
+        Some(session)
     }
 
     /// Append one packet of ours to the outbox of a connection.
@@ -112,7 +139,7 @@ impl Roster {
         let conn = session.conn.and_then(|index| self.conns.get_mut(index as usize));
         if qos == QoS::AtMostOnce {
             let Some(conn) = conn else { return };
-            if conn.out.len() > self.limits.max_outbox_bytes as usize {
+            if conn.out.len() > outbox_bound(&self.limits, &self.memory) {
                 conn.dropped_since += 1;
                 self.counters.messages_dropped += 1;
                 return;
@@ -134,7 +161,7 @@ impl Roster {
         if conn.is_none() && !session.is_persistent() {
             return;
         }
-        let message = Arc::clone(shared.get_or_insert_with(|| Arc::new(Message::from_content(content))));
+        let message = Arc::clone(shared.get_or_insert_with(|| Arc::new(Message::new(content, &self.memory))));
         let pending = Pending {
             message,
             qos,
@@ -163,7 +190,7 @@ impl Roster {
             return;
         };
         // They come in bulk: what the outbox cannot take now waits in the queue.
-        if qos == QoS::AtMostOnce && conn.out.len() <= self.limits.max_outbox_bytes as usize {
+        if qos == QoS::AtMostOnce && conn.out.len() <= outbox_bound(&self.limits, &self.memory) {
             let how = Outgoing {
                 qos,
                 dup: false,
@@ -220,7 +247,8 @@ impl Roster {
                 && !session.has_unsent()
                 && session.inflight() < usize::from(conn.limits.window)
                 && session.is_identifier_free(pending.order)
-                && conn.out.len() <= self.limits.max_outbox_bytes as usize;
+                && session.has_window_for(pending.message.size(), &self.limits)
+                && conn.out.len() <= outbox_bound(&self.limits, &self.memory);
             if is_open && may_leave {
                 let over = Over::of(&pending);
                 if send_new(conn, session, now, pending) == Written::Yes {
@@ -301,7 +329,7 @@ impl Roster {
             return;
         }
         let window = usize::from(conn.limits.window);
-        let bound = self.limits.max_outbox_bytes as usize;
+        let bound = outbox_bound(&self.limits, &self.memory);
         let before = conn.out.len();
         let mut over = Vec::new();
         while session.has_unsent() {
@@ -347,7 +375,8 @@ impl Roster {
                 over.extend(session.dequeue().filter(|p| p.kept.is_some()).as_ref().map(Over::of));
                 continue;
             }
-            if front.qos != QoS::AtMostOnce && !session.is_identifier_free(front.order) {
+            let has_window = || session.has_window_for(front.message.size(), &self.limits);
+            if front.qos != QoS::AtMostOnce && !(session.is_identifier_free(front.order) && has_window()) {
                 break;
             }
             let is_safe = |kept: Kept| self.log.watermark().proves(kept.seq).is_some();
@@ -388,8 +417,16 @@ pub(crate) fn success(packet_id: u16) -> Ack<'static> {
     }
 }
 
+/// Bytes of one outbox beyond which nothing is added: less than the limit when memory is short.
+#[inline]
+fn outbox_bound(limits: &Limits, memory: &Memory) -> usize {
+    let most = u64::from(limits.max_outbox_bytes);
+    most.min((memory.free() / 8).max(SMALL_OUTBOX)) as usize
+}
+
 #[inline]
 fn touch(dirty: &mut Vec<u32>, conn: &mut Conn) {
+    conn.weigh();
     if !conn.is_dirty {
         conn.is_dirty = true;
         dirty.push(conn.id.index);

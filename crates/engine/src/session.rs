@@ -7,8 +7,9 @@
 //! memory, and, for a session that the log keeps, from some order on only on disk (the [`Spill`]).
 
 use crate::delivery::{IDENTIFIERS, packet_id};
-pub(crate) use crate::delivery::{Inflight, Kept, Over, Pending, Received, Spill, Stage};
+pub(crate) use crate::delivery::{Inflight, Kept, Over, Pending, Received, Release, Spill, Stage};
 use crate::limits::Limits;
+use crate::memory::{Memory, Share};
 use crate::message::Message;
 use crate::retained::Place;
 use alloc::boxed::Box;
@@ -20,6 +21,11 @@ use sealmq_store::{Order, Seq, SessionId};
 /// Messages of a session that is kept on disk which wait in memory as well, and their bytes; the rest is read in pages.
 const MESSAGES_IN_MEMORY: usize = 256;
 const BYTES_IN_MEMORY: u64 = 256 * 1024;
+/// What a session takes besides what is counted; what a subscription takes besides its filter, which stands in the session
+/// and in the tree; what a message takes in a queue besides itself.
+const SESSION_BYTES: u64 = 1024;
+const SUBSCRIPTION_BYTES: u64 = 256;
+const ENTRY_BYTES: u64 = core::mem::size_of::<Inflight>() as u64;
 
 /// A new subscription that is being answered with retained messages.
 #[derive(Clone, Debug)]
@@ -59,7 +65,8 @@ pub(crate) struct Session {
     /// The log knows of it.
     pub is_kept: bool,
     /// Filters as subscribed, `$share` prefix included; their options are in the tree.
-    pub subscriptions: BTreeSet<Box<str>>,
+    subscriptions: BTreeSet<Box<str>>,
+    subscriptions_bytes: u64,
     pub will: Option<Box<WillState>>,
     /// Packet identifiers of QoS 2 messages received and not yet released [MQTT-4.3.3-10].
     pub inbound: BTreeMap<u16, Received>,
@@ -74,6 +81,8 @@ pub(crate) struct Session {
     queue: VecDeque<Pending>,
     queued_bytes: u64,
     inflight: VecDeque<Inflight>,
+    inflight_bytes: u64,
+    share: Share,
     spill: Option<Spill>,
     next: Order,
     /// Orders up to this may have reached the client.
@@ -81,7 +90,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub fn new(client_id: Arc<str>, device: Option<Arc<str>>, id: SessionId) -> Session {
+    pub fn new(client_id: Arc<str>, device: Option<Arc<str>>, id: SessionId, memory: &Memory) -> Session {
         Session {
             client_id,
             device,
@@ -91,6 +100,7 @@ impl Session {
             epoch: 0,
             is_kept: false,
             subscriptions: BTreeSet::new(),
+            subscriptions_bytes: 0,
             will: None,
             inbound: BTreeMap::new(),
             retained_due: VecDeque::new(),
@@ -100,6 +110,8 @@ impl Session {
             queue: VecDeque::new(),
             queued_bytes: 0,
             inflight: VecDeque::new(),
+            inflight_bytes: 0,
+            share: memory.share(SESSION_BYTES),
             spill: None,
             next: Order(0),
             sent: None,
@@ -115,6 +127,10 @@ impl Session {
 
     pub fn inflight(&self) -> usize {
         self.inflight.len()
+    }
+
+    pub fn subscriptions(&self) -> &BTreeSet<Box<str>> {
+        &self.subscriptions
     }
 
     pub fn is_persistent(&self) -> bool {
@@ -136,6 +152,48 @@ impl Session {
         self.queued() >= limits.max_queued_messages as usize || bytes + size > limits.max_queued_bytes
     }
 
+    /// Whether another message may be in flight: one may always be, more of them within their bytes.
+    pub fn has_window_for(&self, size: u64, limits: &Limits) -> bool {
+        self.inflight.is_empty() || self.inflight_bytes + size <= limits.max_inflight_bytes && self.has_memory_for(size)
+    }
+
+    /// Whether it holds little enough for another message of `size` bytes in memory.
+    fn has_memory_for(&self, size: u64) -> bool {
+        let held = self.queued_bytes + self.inflight_bytes;
+        self.share.memory().allows(held, size + ENTRY_BYTES)
+    }
+
+    /// Count what it holds, messages excepted: they count themselves, once for all who share them.
+    fn weigh(&mut self) {
+        let entries = (self.queue.len() + self.inflight.len()) as u64 * ENTRY_BYTES;
+        self.share.set(SESSION_BYTES + self.subscriptions_bytes + entries);
+    }
+
+    // subscriptions
+
+    /// Bytes of a subscription to `filter`.
+    pub fn subscription_bytes(filter: &str) -> u64 {
+        SUBSCRIPTION_BYTES + 2 * filter.len() as u64
+    }
+
+    pub fn subscribe(&mut self, filter: &str) {
+        if self.subscriptions.insert(filter.into()) {
+            self.subscriptions_bytes += Session::subscription_bytes(filter);
+            self.weigh();
+        }
+    }
+
+    /// End a subscription and what it is owed; whether there was one.
+    pub fn unsubscribe(&mut self, filter: &str) -> bool {
+        self.retained_due.retain(|due| &*due.filter != filter);
+        let was_there = self.subscriptions.remove(filter);
+        if was_there {
+            self.subscriptions_bytes -= Session::subscription_bytes(filter);
+            self.weigh();
+        }
+        was_there
+    }
+
     // the queue: messages that were not sent yet
 
     /// The place of the next QoS 1 or 2 message.
@@ -152,14 +210,19 @@ impl Session {
             return Err(QueueFull);
         }
         if let Some(kept) = pending.kept {
-            let is_small = self.queue.len() < MESSAGES_IN_MEMORY && self.queued_bytes + size <= BYTES_IN_MEMORY;
+            let is_small = self.queue.len() < MESSAGES_IN_MEMORY
+                && self.queued_bytes + size <= BYTES_IN_MEMORY
+                && self.has_memory_for(size);
             if self.conn.is_none() || self.spill.is_some() || !is_small {
                 self.put_aside(pending.order, kept.seq, size);
                 return Ok(());
             }
+        } else if !self.has_memory_for(size) {
+            return Err(QueueFull);
         }
         self.queued_bytes += size;
         self.queue.push_back(pending);
+        self.weigh();
         Ok(())
     }
 
@@ -176,6 +239,7 @@ impl Session {
         if self.queue.is_empty() && self.queue.capacity() > 64 {
             self.queue = VecDeque::new();
         }
+        self.weigh();
         Some(pending)
     }
 
@@ -207,10 +271,8 @@ impl Session {
         for entry in core::mem::take(&mut self.inflight) {
             match entry.kept {
                 Some(kept) => {
-                    let size = match &entry.stage {
-                        Stage::Publish(pending) => pending.message.size(),
-                        Stage::Pubrel => 0,
-                    };
+                    let size = entry.size();
+                    self.inflight_bytes -= size;
                     self.put_aside(entry.order, kept.seq, size);
                 }
                 None => self.inflight.push_back(entry),
@@ -226,6 +288,7 @@ impl Session {
                 None => self.queue.push_back(pending),
             }
         }
+        self.weigh();
     }
 
     /// Messages that were found on disk at start.
@@ -254,7 +317,8 @@ impl Session {
         if !is_released && !self.may_have_sent(order) {
             self.queued_bytes += pending.message.size();
             let at = self.queue.partition_point(|p| p.order < order);
-            return self.queue.insert(at, pending);
+            self.queue.insert(at, pending);
+            return self.weigh();
         }
         let at = self.inflight.partition_point(|f| f.order < order);
         let kept = pending.kept;
@@ -269,7 +333,9 @@ impl Session {
             kept,
             sent: false,
         };
+        self.inflight_bytes += entry.size();
         self.inflight.insert(at, entry);
+        self.weigh();
     }
 
     /// One message fewer is on disk alone.
@@ -302,21 +368,28 @@ impl Session {
     pub fn track(&mut self, pending: Pending) -> u16 {
         let (order, kept) = (pending.order, pending.kept);
         self.sent = self.sent.max(Some(order));
+        self.inflight_bytes += pending.message.size();
         self.inflight.push_back(Inflight {
             order,
             stage: Stage::Publish(pending),
             kept,
             sent: true,
         });
+        self.weigh();
         packet_id(order)
     }
 
     fn position(&self, packet_id: u16) -> Option<usize> {
-        // Acknowledgements come in order from a client that obeys [MQTT-4.6.0-2].
-        if self.inflight.front().is_some_and(|f| f.packet_id() == packet_id) {
-            return Some(0);
+        let first = self.inflight.front()?;
+        // Orders rise, and all of them lie within one turn of the identifiers: this one stands for one order.
+        let (wanted, oldest) = (u64::from(packet_id), u64::from(first.packet_id()));
+        let order = Order(first.order.0 + (wanted + IDENTIFIERS - oldest) % IDENTIFIERS);
+        // Mostly nothing is missing in between.
+        let guess = (order.0 - first.order.0) as usize;
+        if self.inflight.get(guess).is_some_and(|f| f.order == order) {
+            return Some(guess);
         }
-        self.inflight.iter().position(|f| f.packet_id() == packet_id)
+        self.inflight.binary_search_by_key(&order, |f| f.order).ok()
     }
 
     /// PUBACK, or PUBREC with a failure: the message is done. `None` when nothing waits for it.
@@ -332,12 +405,19 @@ impl Session {
     }
 
     /// PUBREC: from now on only PUBREL is sent again [MQTT-4.3.3-5], [MQTT-4.3.3-6]. `None` when the identifier is unknown.
-    pub fn release(&mut self, packet_id: u16) -> Option<&mut Inflight> {
+    pub fn release(&mut self, packet_id: u16) -> Option<Release> {
         let entry = self.position(packet_id).and_then(|at| self.inflight.get_mut(at))?;
-        match &entry.stage {
-            Stage::Publish(pending) if pending.qos != QoS::ExactlyOnce => None,
-            _ => Some(entry),
-        }
+        let is_first = match &entry.stage {
+            Stage::Publish(pending) if pending.qos != QoS::ExactlyOnce => return None,
+            Stage::Publish(_) => true,
+            Stage::Pubrel => false,
+        };
+        self.inflight_bytes -= entry.size();
+        entry.stage = Stage::Pubrel;
+        Some(Release {
+            order: entry.order,
+            must_be_recorded: is_first && entry.kept.is_some(),
+        })
     }
 
     /// PUBCOMP: the delivery is over. `None` when no PUBREL waits for it.
@@ -353,6 +433,8 @@ impl Session {
 
     fn over(&mut self, at: usize) -> Option<Over> {
         let entry = self.inflight.remove(at)?;
+        self.inflight_bytes -= entry.size();
+        self.weigh();
         Some(Over {
             order: entry.order,
             kept: entry.kept,

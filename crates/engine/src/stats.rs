@@ -29,6 +29,8 @@ pub struct Gauges {
     pub subscriptions: u64,
     pub retained_messages: u64,
     pub retained_bytes: u64,
+    /// Held for all peers together, the messages included; see [`crate::Memory`].
+    pub memory_bytes: u64,
     pub queued_messages: u64,
     pub inflight_messages: u64,
 }

@@ -46,8 +46,15 @@ impl Engine {
         let mut codes = Vec::new();
         let mut reason_string = None;
         let mut wants_retained = Vec::new();
-        for subscription in subscribe.filters.iter() {
-            let code = match self.subscribe_one(now, index, session, identifier, &subscription) {
+        let most = self.roster.limits.max_filters as usize;
+        for (place, subscription) in subscribe.filters.iter().enumerate() {
+            let outcome = if place < most {
+                self.subscribe_one(now, index, session, identifier, &subscription)
+            } else {
+                let sentence = alloc::format!("one SUBSCRIBE may have {most} filters (limits.max_filters)");
+                Outcome::Refused(ReasonCode::QuotaExceeded, sentence)
+            };
+            let code = match outcome {
                 Outcome::Granted { is_new } => {
                     let wanted = match subscription.options.retain_handling {
                         RetainHandling::SendAlways => true,
@@ -90,12 +97,13 @@ impl Engine {
         subscription: &Subscription<'_>,
     ) -> Outcome {
         let text = subscription.filter;
-        let Some(filter) = parse_filter(text).filter(|f| !self.too_many_levels(f.filter)) else {
-            return Outcome::Refused(
-                ReasonCode::TopicFilterInvalid,
-                alloc::format!("{text} is not a valid topic filter here"),
-            );
+        let Some(filter) = parse_filter(text) else {
+            let sentence = alloc::format!("{text} is not a valid topic filter");
+            return Outcome::Refused(ReasonCode::TopicFilterInvalid, sentence);
         };
+        if let Some(sentence) = self.topic_over_budget(text) {
+            return Outcome::Refused(ReasonCode::TopicFilterInvalid, sentence.into());
+        }
         let Some(conn) = self.roster.conns.get(index as usize) else {
             return Outcome::Refused(ReasonCode::UnspecifiedError, String::new());
         };
@@ -105,18 +113,12 @@ impl Engine {
             self.observe_denial(now, index, Action::Subscribe, text, &sentence);
             return Outcome::Refused(ReasonCode::NotAuthorized, sentence);
         }
-        let Some(session) = self.roster.sessions.get_mut(session_index as usize) else {
+        let Some(session) = self.roster.sessions.get(session_index as usize) else {
             return Outcome::Refused(ReasonCode::UnspecifiedError, String::new());
         };
-        let is_new = !session.subscriptions.contains(text);
-        if is_new && session.subscriptions.len() >= self.roster.limits.max_subscriptions as usize {
-            return Outcome::Refused(
-                ReasonCode::QuotaExceeded,
-                alloc::format!(
-                    "session has {} subscriptions already",
-                    self.roster.limits.max_subscriptions
-                ),
-            );
+        let is_new = !session.subscriptions().contains(text);
+        if is_new && let Some(sentence) = self.roster.no_room_to_subscribe(session, text) {
+            return Outcome::Refused(ReasonCode::QuotaExceeded, sentence);
         }
         let (id, is_kept) = (session.id, session.is_kept);
         if is_kept && let Some(NoPlace(reason, _, sentence)) = self.no_promises() {
@@ -126,7 +128,7 @@ impl Engine {
             return Outcome::Refused(ReasonCode::UnspecifiedError, String::new());
         };
         // [MQTT-3.8.4-3]: the same filter again replaces the subscription
-        session.subscriptions.insert(text.into());
+        session.subscribe(text);
         let options = subscription.options;
         let entry = Entry {
             session: session_index,
@@ -156,10 +158,8 @@ impl Engine {
         self.recorded = Seq(0);
         let mut codes = Vec::new();
         for filter in unsubscribe.filters() {
-            let removed = self.roster.sessions.get_mut(session_index as usize).is_some_and(|s| {
-                s.retained_due.retain(|due| &*due.filter != filter);
-                s.subscriptions.remove(filter)
-            });
+            let session = self.roster.sessions.get_mut(session_index as usize);
+            let removed = session.is_some_and(|s| s.unsubscribe(filter));
             codes.push(if removed {
                 self.end_subscription(session_index, filter);
                 ReasonCode::Success as u8
@@ -203,15 +203,14 @@ impl Engine {
             return;
         };
         let gone: Vec<Box<str>> = session
-            .subscriptions
+            .subscriptions()
             .iter()
             .filter(|text| parse_filter(text).is_none_or(|f| permit.subscribe(f.filter).is_err()))
             .cloned()
             .collect();
         for filter in &gone {
-            session.subscriptions.remove(filter);
+            session.unsubscribe(filter);
         }
-        session.retained_due.retain(|due| !gone.contains(&due.filter));
         for filter in &gone {
             self.end_subscription(session_index, filter);
         }

@@ -350,12 +350,11 @@ impl Shard {
                 } else {
                     out.drain(..taken);
                 }
-                let is_drained = out.is_empty();
                 if self.engine.is_closing(id) {
                     return self.unseat(id);
                 }
-                if is_drained && taken > 0 {
-                    self.engine.handle_drained(now, id);
+                if taken > 0 {
+                    self.engine.handle_taken(now, id);
                 }
             }
             Err(fault) => {

@@ -194,7 +194,7 @@ impl Client {
         // What a node does once the socket takes bytes again: it asks for the output of a connection it knows to wait.
         let waiting = world.engine.output(self.id).map(std::mem::take).unwrap_or_default();
         world.receive(self.id, waiting);
-        world.engine.handle_drained(now, self.id);
+        world.engine.handle_taken(now, self.id);
         world.settle();
     }
 

@@ -73,7 +73,7 @@ impl World {
                 self.line(id).is_closed = true;
                 self.engine.release(id);
             } else {
-                self.engine.handle_drained(self.now, id);
+                self.engine.handle_taken(self.now, id);
             }
         }
         while let Some(event) = self.engine.poll_event() {

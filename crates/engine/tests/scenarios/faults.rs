@@ -243,7 +243,7 @@ fn calls_for_a_connection_that_is_gone_do_nothing() {
     assert_eq!(gone.id.index, next.id.index);
     gone.raw(b"\x00\x00");
     gone.vanish();
-    bench.drive(|e, now| e.handle_drained(now, gone.id));
+    bench.drive(|e, now| e.handle_taken(now, gone.id));
     assert!(bench.drive(|e, _| e.is_closing(gone.id) && !e.is_closing(next.id)));
     assert!(!next.is_closed());
 }

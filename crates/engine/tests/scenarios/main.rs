@@ -8,6 +8,7 @@ mod harness;
 /// Nothing is kept beyond the engine.
 const KEPT: bool = false;
 
+mod budgets;
 mod connect;
 mod durable;
 mod durable_restart;
