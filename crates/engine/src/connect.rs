@@ -3,6 +3,7 @@
 //! Refuses to know how the identity was proven; it takes the verified device id as given.
 
 use crate::conn::{CONNECTION_BYTES, ClientLimits, Conn, ConnId};
+use crate::connack::{Refusal, connack_size, refusal_bytes};
 use crate::durability::STORE_FULL;
 use crate::engine::{Engine, Timer};
 use crate::event::{EndCause, Event};
@@ -38,16 +39,6 @@ pub enum ClientIds {
     OwnOnly,
     /// Any (only `[dangerous] any_client_id`).
     Any,
-}
-
-/// A CONNECT that was not accepted: the CONNACK to send before closing (or nothing), and the record.
-#[derive(Clone, Debug)]
-pub struct Refusal {
-    pub bytes: Vec<u8>,
-    pub reason: ReasonCode,
-    pub cause: &'static str,
-    pub summary: String,
-    pub mend: String,
 }
 
 struct Settings {
@@ -430,18 +421,6 @@ impl Engine {
     }
 }
 
-/// Bytes of a CONNACK with these properties.
-fn connack_size(version: Version, properties: &PropertyBuf) -> usize {
-    let mut bytes = Vec::new();
-    let connack = Connack {
-        session_present: false,
-        code: 0,
-        properties: properties.as_properties(),
-    };
-    Packet::Connack(connack).encode(version, &mut bytes);
-    bytes.len()
-}
-
 fn capped_keep_alive(asked: u16, cap: u16) -> u16 {
     if cap > 0 && (asked == 0 || asked > cap) {
         cap
@@ -467,39 +446,4 @@ fn kept_will(will: &Will<'_>, memory: &Memory) -> WillState {
         delay_s: received.will_delay,
         expiry_s: received.message_expiry,
     }
-}
-
-/// A CONNACK with a failure code [MQTT-3.2.2-8] and without a session [MQTT-3.2.2-6]; the reason string says why in 5.0,
-/// unless the client takes no packet of that size [MQTT-3.2.2-19]. Nothing where the client takes no packet at all, or 3.1.1
-/// has no code for it: the connection is closed without a word.
-pub fn refusal_bytes(connect: &Connect<'_>, reason: ReasonCode, summary: &str) -> Vec<u8> {
-    let version = connect.version;
-    let takes = connect.properties.iter().find_map(|p| match p {
-        Property::MaximumPacketSize(size) => Some(size as usize),
-        _ => None,
-    });
-    let mut properties = PropertyBuf::new();
-    let code = match version {
-        Version::V311 => match reason.connack_v311() {
-            Some(code) => code,
-            None => return Vec::new(),
-        },
-        Version::V5 => {
-            if takes.is_none_or(|size| summary.len() + 16 <= size) {
-                properties.push(Property::ReasonString(summary));
-            }
-            reason as u8
-        }
-    };
-    let mut bytes = Vec::new();
-    let connack = Connack {
-        session_present: false,
-        code,
-        properties: properties.as_properties(),
-    };
-    Packet::Connack(connack).encode(version, &mut bytes);
-    if takes.is_some_and(|size| bytes.len() > size) {
-        bytes.clear();
-    }
-    bytes
 }

@@ -20,6 +20,7 @@ extern crate alloc;
 mod administer;
 mod budgets;
 mod conn;
+mod connack;
 mod connect;
 mod delivery;
 mod durability;
@@ -48,7 +49,8 @@ mod tree;
 
 pub use administer::{Purged, Retain};
 pub use conn::ConnId;
-pub use connect::{ClientIds, Peer, Refusal, refusal_bytes};
+pub use connack::{Refusal, refusal_bytes};
+pub use connect::{ClientIds, Peer};
 pub use durability::{Durability, DurabilityFault, Mode};
 pub use engine::{Config, Engine, Intake, SessionView};
 pub use event::{EndCause, Event};

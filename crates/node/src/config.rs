@@ -2,6 +2,7 @@
 //!
 //! Refuses to know files and where a setting came from; that is decided before it gets here.
 
+use crate::machine;
 use sealmq_engine::rules::{Effect, Rule, RuleFault, Rules};
 use sealmq_engine::{Durability, Limits, Mode};
 use serde::{Deserialize, Serialize};
@@ -288,7 +289,11 @@ limits! {
     max_packet_size: u32 = 1 << 20, 256, 256 * MIB, "bytes", "bounds the buffer that one packet of a peer makes the broker hold";
     handshake_timeout_ms: u32 = 10_000, 100, 600_000, "milliseconds", "ends a TLS handshake that does not come to its end";
     connect_timeout_ms: u32 = 10_000, 100, 600_000, "milliseconds", "ends a connection that never says CONNECT";
+    max_handshake_bytes: u32 = 65_536, 4_096, 16 * MIB, "bytes", "received from one peer before its handshake has ended";
+    max_connect_bytes: u32 = 131_072, 1_024, 256 * MIB, "bytes", "one CONNECT, its will included: held before anybody is let in";
     max_connections: u32 = 100_000, 1, 10_000_000, "connections", "bounds memory and file descriptors";
+    max_connections_per_address: u32 = 10_000, 0, 10_000_000, "connections", "so that one address cannot take the places of all; 0 is no bound";
+    max_connection_rate_per_address: u32 = 1_000, 0, 1_000_000, "connections each second", "beyond it they are closed before TLS begins; 0 is no bound";
     max_handshakes: u32 = 1_000, 1, 1_000_000, "connections", "connections in handshake at once; more wait to be accepted";
     receive_maximum: u16 = 1_024, 1, 65_535, "messages", "QoS 1 and 2 messages a client may have unacknowledged towards the broker";
     topic_alias_maximum: u16 = 64, 0, 65_535, "aliases", "each alias keeps one topic name per connection";
@@ -297,9 +302,17 @@ limits! {
     max_inflight: u16 = 1_024, 1, 65_535, "messages", "QoS 1 and 2 messages unacknowledged towards one client";
     max_queued_messages: u32 = 10_000, 0, 100_000_000, "messages", "messages waiting in one session";
     max_queued_bytes: u64 = 64 * MIB, 0, 1u64 << 40, "bytes", "bytes waiting in one session";
+    max_inflight_bytes: u64 = 16 * MIB, 0, 1u64 << 40, "bytes", "the same, by their bytes; one message may always be in flight";
     max_outbox_bytes: u32 = 1 << 20, 4_096, 1u64 << 30, "bytes", "encoded for one connection and not yet taken by the network; beyond it QoS 0 is dropped";
     max_subscriptions: u32 = 1_000, 1, 10_000_000, "subscriptions", "subscriptions of one session";
+    max_filters: u32 = 1_000, 1, 1_000_000, "filters", "filters of one SUBSCRIBE; further ones are refused in its SUBACK";
+    max_topic_bytes: u32 = 4_096, 16, 65_535, "bytes", "each subscription, alias and retained message keeps a topic";
     max_topic_levels: u32 = 32, 1, 1_024, "levels", "bounds the depth of the subscription tree";
+    max_user_properties: u32 = 100, 0, 1_000_000, "properties", "user properties of one message, which travel on to every receiver";
+    max_will_bytes: u32 = 64 << 10, 0, 256 * MIB, "bytes", "a will, which is held as long as its session";
+    max_sessions: u32 = 1_000_000, 1, 100_000_000, "sessions", "sessions in all, with a client and without";
+    max_sessions_per_device: u32 = 1_000, 1, 10_000_000, "sessions", "sessions of one device or user, with a client and without";
+    max_memory_bytes: u64 = 0, 0, 1u64 << 50, "bytes", "held for all clients together; 0 is half of what the machine or its container has";
     max_retained_messages: u32 = 1_000_000, 0, 1u64 << 31, "messages", "retained messages in all";
     max_retained_bytes: u64 = 256 * MIB, 0, 1u64 << 42, "bytes", "bytes of retained messages in all";
     sys_interval_s: u32 = 10, 0, 86_400, "seconds", "between two updates of $SYS; 0 turns it off";
@@ -316,9 +329,20 @@ impl NodeLimits {
             max_inflight: self.max_inflight,
             max_queued_messages: self.max_queued_messages,
             max_queued_bytes: self.max_queued_bytes,
+            max_inflight_bytes: self.max_inflight_bytes,
             max_outbox_bytes: self.max_outbox_bytes,
             max_subscriptions: self.max_subscriptions,
+            max_filters: self.max_filters,
+            max_topic_bytes: self.max_topic_bytes,
             max_topic_levels: self.max_topic_levels,
+            max_user_properties: self.max_user_properties,
+            max_will_bytes: self.max_will_bytes,
+            max_sessions: self.max_sessions,
+            max_sessions_per_device: self.max_sessions_per_device,
+            max_memory_bytes: match self.max_memory_bytes {
+                0 => machine::memory_bytes() / 2,
+                bytes => bytes,
+            },
             max_retained_messages: self.max_retained_messages,
             max_retained_bytes: self.max_retained_bytes,
             sys_interval_s: self.sys_interval_s,

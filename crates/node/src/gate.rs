@@ -3,22 +3,20 @@
 //! It has a thread of its own, so that handshakes never hold up established traffic. Refuses to know sessions: with the
 //! CONNECT in hand the connection moves to its shard. Whoever does not get that far leaves one refusal record.
 
-use self::causes::{crowded_out, stalled};
+use self::causes::stalled;
 use crate::certificate::CertificateFacts;
 use crate::config::ListenerKind;
 use crate::hello::ClientHello;
 use crate::link::{Channel, Link, Scratch};
 use crate::node::{Settings, Shared};
-use crate::recording::Tap;
-use crate::refusal::{Refusal, Stage};
+use crate::refusal::Refusal;
 use crate::shard::{Arrival, Command, ShardHandle};
 use crate::users::{Answer, Logins};
-use mio::net::{TcpListener, TcpStream};
+use mio::net::TcpListener;
 use mio::{Events as Ready, Interest, Poll, Token};
 use rustls::HandshakeKind;
 use serde_json::{Value, json};
 use slab::Slab;
-use socket2::{SockRef, TcpKeepalive};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,10 +24,14 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
+mod addresses;
 mod causes;
 mod credentials;
+mod door;
 mod keys;
 mod steps;
+
+pub use addresses::{Addresses, Place};
 
 /// Token of the waker; listeners come first, connections after them.
 pub const WAKE: Token = Token(usize::MAX);
@@ -37,15 +39,6 @@ pub const WAKE: Token = Token(usize::MAX);
 const LINGER: Duration = Duration::from_secs(2);
 /// How often deadlines are looked at while somebody is in the gate.
 const PATROL: Duration = Duration::from_millis(50);
-/// Pause after the system refused another file descriptor.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Silence after which TCP asks whether the peer is still there, and the pause between two questions.
-const TCP_IDLE: Duration = Duration::from_secs(300);
-const TCP_PROBE: Duration = Duration::from_secs(30);
-/// How long a silent connection keeps its place when others wait for one.
-const SILENCE: Duration = Duration::from_millis(250);
-/// Accepted in one turn, so that handshakes under way get theirs.
-const ACCEPT_BATCH: usize = 32;
 
 pub struct Listener {
     pub socket: TcpListener,
@@ -219,113 +212,6 @@ impl Gate {
         }
     }
 
-    /// Take in whoever waits, as long as there is a permit.
-    fn accept(&mut self) {
-        if self.accept_after.is_some_and(|at| at > Instant::now()) || !self.is_accepting {
-            return;
-        }
-        self.accept_after = None;
-        self.is_accepting = false;
-        let settings = self.shared.settings();
-        for index in 0..self.listeners.len() {
-            for turn in 0.. {
-                // The permit comes before the accept: who has none stays in the kernel's queue.
-                let is_full = self.pending.len() >= settings.limits.max_handshakes as usize;
-                if is_full && !self.make_room() || turn == ACCEPT_BATCH {
-                    self.is_accepting = true;
-                    self.accept_after = Some(Instant::now());
-                    break;
-                }
-                let Some(listener) = self.listeners.get(index) else {
-                    break;
-                };
-                match listener.socket.accept() {
-                    Ok((stream, peer)) => self.admit(stream, peer, index, &settings),
-                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
-                    Err(e) if matches!(e.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted) => {}
-                    Err(e) => {
-                        // Out of file descriptors, most likely: others may close some.
-                        self.shared.events.push(
-                            "failure",
-                            json!({
-                                "summary": format!("cannot accept connections: {e}"),
-                                "mend": "raise the limit of open files (ulimit -n) or lower limits.max_connections",
-                            }),
-                        );
-                        self.is_accepting = true;
-                        self.accept_after = Some(Instant::now() + ACCEPT_PAUSE);
-                        break;
-                    }
-                }
-            }
-        }
-    }
-
-    fn admit(&mut self, stream: TcpStream, peer: SocketAddr, listener: usize, settings: &Arc<Settings>) {
-        let Some(kind) = self.listeners.get(listener).map(|l| l.kind) else {
-            return;
-        };
-        self.shared.counters.accepted.fetch_add(1, Ordering::Relaxed);
-        let _ = stream.set_nodelay(true);
-        // A peer that vanished with keep-alive 0 is found by TCP, if by nobody else.
-        let probes = TcpKeepalive::new().with_time(TCP_IDLE).with_interval(TCP_PROBE);
-        let _ = SockRef::from(&stream).set_tcp_keepalive(&probes);
-        let timeout = if kind == ListenerKind::Plaintext {
-            settings.limits.connect_timeout_ms
-        } else {
-            settings.limits.handshake_timeout_ms
-        };
-        let mut pending = Pending {
-            link: Link::new(stream),
-            peer,
-            listener,
-            since: Instant::now(),
-            deadline: Instant::now() + Duration::from_millis(u64::from(timeout)),
-            step: if kind == ListenerKind::Plaintext {
-                Step::Connect
-            } else {
-                Step::Hello
-            },
-            hello: None,
-            certificate: None,
-            device: None,
-            user: None,
-            login: None,
-            tls: None,
-            plain: Vec::new(),
-            received: 0,
-            verdict: None,
-            settings: Arc::clone(settings),
-        };
-        if self.shared.recorder.is_armed() {
-            pending.link.tap = Some(Box::new(Tap::new()));
-        }
-        let key = self.pending.vacant_key();
-        let token = Token(self.listeners.len() + key);
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        if self
-            .poll
-            .registry()
-            .register(&mut pending.link.stream, token, interest)
-            .is_err()
-        {
-            return;
-        }
-        let live = self.shared.connections.fetch_add(1, Ordering::Relaxed) + 1;
-        self.pending.insert(pending);
-        if live > settings.limits.max_connections as usize {
-            self.refuse(
-                key,
-                Refusal::new(
-                    Stage::Tcp,
-                    "too-many-connections",
-                    format!("broker has {} connections already", settings.limits.max_connections),
-                    "raise limits.max_connections, or find out who connects so often",
-                ),
-            );
-        }
-    }
-
     /// The connection belongs to a shard from here on.
     fn hand_over(&mut self, key: usize, connect_size: usize) {
         let Some(mut pending) = self.pending.try_remove(key) else {
@@ -389,30 +275,7 @@ impl Gate {
     fn drop_pending(&mut self, key: usize) {
         if let Some(mut pending) = self.pending.try_remove(key) {
             let _ = self.poll.registry().deregister(&mut pending.link.stream);
-            self.shared.connections.fetch_sub(1, Ordering::Relaxed);
         }
-    }
-
-    /// Everybody's place is taken: the one who has been silent longest, or has been refused, gives up his. `false` when
-    /// all of them are new or at work.
-    fn make_room(&mut self) -> bool {
-        let idle = |p: &Pending| p.step == Step::Leaving || (p.step == Step::Hello && p.received == 0);
-        let oldest = self
-            .pending
-            .iter()
-            .filter(|(_, p)| idle(p))
-            .min_by_key(|(_, p)| p.since);
-        let Some((key, step)) = oldest
-            .filter(|(_, p)| p.since.elapsed() >= SILENCE)
-            .map(|(k, p)| (k, p.step))
-        else {
-            return false;
-        };
-        if step == Step::Hello {
-            self.refuse(key, crowded_out());
-        }
-        self.drop_pending(key);
-        true
     }
 
     /// Deadlines: whoever stalls is refused with a record, whoever lingers too long is let go.

@@ -19,6 +19,7 @@ pub mod hello;
 pub mod http;
 mod keep;
 mod link;
+mod machine;
 mod node;
 mod psk;
 mod recording;

@@ -3,6 +3,7 @@
 //!
 //! Refuses to know what the bytes mean, and keeps no buffer while nothing is under way.
 
+use crate::gate::Place;
 use crate::psk::PskFault;
 use crate::recording::{Direction, Tap};
 use crate::ws::{self, Role, WsFault};
@@ -119,12 +120,14 @@ pub struct Link {
     is_tls_over: bool,
     /// While a recording is waited for.
     pub tap: Option<Box<Tap>>,
+    /// Among the connections of its address, for as long as it lasts.
+    _place: Place,
     /// The peer has ended its side. Told together with its last bytes, and only once: who reads those reads on to the end.
     pub is_read_closed: bool,
 }
 
 impl Link {
-    pub fn new(stream: TcpStream) -> Link {
+    pub fn new(stream: TcpStream, place: Place) -> Link {
         Link {
             stream,
             tls: None,
@@ -134,6 +137,7 @@ impl Link {
             record_limit: RECORD,
             is_tls_over: false,
             tap: None,
+            _place: place,
             is_read_closed: false,
         }
     }

@@ -91,7 +91,6 @@ impl Node {
             .iter()
             .map(|(l, address)| (l.kind.name(), address.clone()))
             .collect();
-        let shared = Arc::new(Shared::new(settings, standing));
         let clock = Clock::new();
         let engine = EngineConfig {
             limits: config.engine_limits(),
@@ -101,6 +100,7 @@ impl Node {
             version: config.version.clone(),
         };
         let engine = keep.revive(engine, clock.now())?;
+        let shared = Arc::new(Shared::new(settings, standing, engine.memory()));
         let mut threads = Vec::new();
         let poll = Poll::new().map_err(|e| broken("cannot watch the network", &e))?;
         let waker = Waker::new(poll.registry(), shard::WAKE).map_err(|e| broken("cannot make a waker", &e))?;
@@ -182,13 +182,15 @@ impl Node {
             "connections": g.connections,
             "connections_peak": c.connections_peak,
             "connections_accepted": n.accepted.load(Ordering::Relaxed),
-            "connections_open": self.shared.connections.load(Ordering::Relaxed),
+            "connections_open": self.shared.addresses.live(),
             "connects": c.connects,
             "sessions": g.sessions,
             "sessions_expired": c.sessions_expired,
             "subscriptions": g.subscriptions,
             "retained": g.retained_messages,
             "retained_bytes": g.retained_bytes,
+            "memory_bytes": g.memory_bytes,
+            "memory_bound_bytes": self.shared.memory.bound(),
             "queued": g.queued_messages,
             "inflight": g.inflight_messages,
             "messages_received": c.messages_received,

@@ -381,7 +381,6 @@ impl Shard {
     }
 
     fn leave(&mut self, mut link: Link) {
-        self.shared.connections.fetch_sub(1, Ordering::Relaxed);
         link.shut();
         match link.finish() {
             Ok(true) if link.discard(&mut self.scratch) => {}

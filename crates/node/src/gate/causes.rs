@@ -1,14 +1,17 @@
 //! The causes that the gate itself finds, in words: who left early, who stalled, whose CONNECT cannot be read.
 
 use super::Step;
+use super::addresses::Objection;
+use crate::config::NodeLimits;
 use crate::refusal::{Refusal, Stage};
 use rustls::Error as TlsError;
 use sealmq_codec::Fault;
+use std::net::IpAddr;
 
 pub(super) fn bad_connect(fault: Fault) -> Refusal {
     let mend = match fault {
         Fault::UnsupportedProtocolLevel(_) => "use MQTT 3.1.1 or 5.0",
-        Fault::PacketTooLarge { .. } => "send a smaller will or password, or raise limits.max_packet_size",
+        Fault::PacketTooLarge { .. } => "send a smaller will or password, or raise limits.max_connect_bytes",
         _ => "look at the client library: its CONNECT breaks the specification",
     };
     Refusal::new(
@@ -116,6 +119,46 @@ pub(super) fn too_many_logins() -> Refusal {
         "too-many-logins",
         "too many passwords wait to be verified",
         "look for a flood of logins in the records around this one; certificates cost the broker less than passwords",
+    )
+}
+
+/// Before a byte was read.
+pub(super) fn turned_away(objection: Objection, peer: IpAddr, limits: &NodeLimits) -> Refusal {
+    let (cause, sentence, mend) = match objection {
+        Objection::Broker => (
+            "too-many-connections",
+            format!("broker has {} connections already", limits.max_connections),
+            "raise limits.max_connections, or find out who connects so often",
+        ),
+        Objection::Address => (
+            "too-many-from-address",
+            format!("{peer} has {} connections already", limits.max_connections_per_address),
+            "raise limits.max_connections_per_address if a gateway or load balancer stands there, else find out what connects so often",
+        ),
+        Objection::Pace => (
+            "connecting-too-fast",
+            format!(
+                "{peer} opens more than {} connections a second",
+                limits.max_connection_rate_per_address
+            ),
+            "raise limits.max_connection_rate_per_address if a gateway or load balancer stands there, else let clients wait longer between attempts",
+        ),
+        Objection::Memory => (
+            "memory-full",
+            "broker has no memory for another connection".into(),
+            "find who fills it with `sealmq status`, or raise limits.max_memory_bytes",
+        ),
+    };
+    Refusal::new(Stage::Tcp, cause, sentence, mend)
+}
+
+/// More than any handshake needs.
+pub(super) fn too_much_handshake(received: usize, limit: u32) -> Refusal {
+    Refusal::new(
+        Stage::Handshake,
+        "handshake-too-large",
+        format!("peer sent {received} bytes and its handshake has not ended; limits.max_handshake_bytes is {limit}"),
+        "a client with a very long certificate chain needs limits.max_handshake_bytes raised; anybody else is no client",
     )
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Each step takes what has arrived and either goes on, waits for more, or ends in a refusal.
 
-use super::causes::{bad_connect, closed_early, defect, internal, unfinished};
+use super::causes::{bad_connect, closed_early, defect, internal, too_much_handshake, unfinished};
 use super::credentials::credentials;
 use super::keys::{NO_KEY_ALERT, accept, from_psk, no_key};
 use super::{Gate, Pending, Step, TlsFacts};
@@ -168,6 +168,13 @@ impl Gate {
         pending.received += outcome.received;
         pending.plain.extend_from_slice(&self.scratch.plain);
         let _ = pending.link.flush();
+        let most = pending.settings.limits.max_handshake_bytes;
+        if pending.step == Step::Handshake
+            && pending.received > most as usize
+            && pending.link.tls.as_ref().is_some_and(Channel::is_handshaking)
+        {
+            return Err(too_much_handshake(pending.received, most));
+        }
         if pending.step == Step::Handshake && pending.link.tls.as_ref().is_some_and(|t| !t.is_handshaking()) {
             self.finish_handshake(key);
         }
@@ -286,7 +293,8 @@ impl Gate {
                 "speak MQTT 3.1.1 or 5.0 on this port, beginning with CONNECT",
             ));
         }
-        match frame(&pending.plain, pending.settings.limits.max_packet_size) {
+        let limits = &pending.settings.limits;
+        match frame(&pending.plain, limits.max_connect_bytes.min(limits.max_packet_size)) {
             Ok(Framed::Need(_)) => Ok(()),
             Ok(Framed::Whole(whole)) => match decoded(whole) {
                 Ok(_) if whole.first & 0x0f != 0 => Err(bad_connect(Fault::BadFixedHeaderFlags {

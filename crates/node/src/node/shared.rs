@@ -5,6 +5,7 @@
 use super::NodeError;
 use crate::config::{Dangerous, ListenerKind, NodeConfig, NodeLimits};
 use crate::event::Events;
+use crate::gate::Addresses;
 use crate::hello::ClientHello;
 use crate::link::SMALLEST_RECORD;
 use crate::psk::PreSharedKeys;
@@ -12,9 +13,10 @@ use crate::recording::{Recorder, ThreadKeyLog};
 use crate::tls::{self, ClientCertificate, Standing};
 use crate::users::Users;
 use rustls::ServerConfig;
+use sealmq_engine::Memory;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// What may change while the node runs; a connection keeps the generation it began with.
@@ -119,7 +121,9 @@ pub struct Shared {
     pub events: Events,
     pub counters: NodeCounters,
     /// Connections from accept to close.
-    pub connections: AtomicUsize,
+    pub addresses: Arc<Addresses>,
+    /// What the engine holds for peers.
+    pub memory: Memory,
     pub stopping: AtomicBool,
     pub recorder: Recorder,
     pub standing: Standing,
@@ -127,11 +131,12 @@ pub struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(settings: Settings, standing: Standing) -> Shared {
+    pub(super) fn new(settings: Settings, standing: Standing, memory: Memory) -> Shared {
         Shared {
             events: Events::default(),
             counters: NodeCounters::default(),
-            connections: AtomicUsize::new(0),
+            addresses: Arc::default(),
+            memory,
             stopping: AtomicBool::new(false),
             recorder: Recorder::default(),
             standing,
@@ -149,6 +154,12 @@ impl Shared {
 
     /// One refused connection: counted by cause, recorded.
     pub fn refused(&self, cause: &'static str, record: Value) {
+        self.count_refused(cause);
+        self.events.push("refused", record);
+    }
+
+    /// One refused connection of many, whose record tells of all of them.
+    pub fn count_refused(&self, cause: &'static str) {
         *self
             .counters
             .refused
@@ -156,6 +167,5 @@ impl Shared {
             .unwrap_or_else(PoisonError::into_inner)
             .entry(cause)
             .or_default() += 1;
-        self.events.push("refused", record);
     }
 }
