@@ -28,6 +28,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 # What goes up and down; every other number of the node only grows.
 GAUGES = frozenset(
     {"connections", "sessions", "subscriptions", "retained", "retained_bytes", "queued", "inflight"}
+    | {"memory_bytes", "memory_bound_bytes"}
     | {"connections_open", "connections_peak", "uptime_s"}
     | {"crl_seconds_left", "certificate_files_unsound"}
 )

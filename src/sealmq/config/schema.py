@@ -176,11 +176,36 @@ class Limits(Table):
     max_connections: int = _setting(
         100_000, "open connections; further ones are refused with a record", unit="connections", bounds=(1, 10_000_000)
     )
+    max_connections_per_address: int = _setting(
+        10_000,
+        "open connections from one address (IPv6: from one /64), so that one cannot take the places of all; 0 means no"
+        " bound, for a broker behind a load balancer",
+        unit="connections",
+        bounds=(0, 10_000_000),
+    )
+    max_connection_rate_per_address: int = _setting(
+        1000,
+        "connections that one address may open in a second; further ones are closed before TLS begins; 0 means no bound",
+        unit="connections a second",
+        bounds=(0, 1_000_000),
+    )
     max_handshakes: int = _setting(
         1000,
         "handshakes going on at once, so that established traffic keeps its share",
         unit="handshakes",
         bounds=(1, 1_000_000),
+    )
+    max_handshake_bytes: int = _setting(
+        65_536,
+        "bytes taken from one peer before its TLS handshake has ended",
+        unit="bytes",
+        bounds=(4096, 16 * MIB),
+    )
+    max_connect_bytes: int = _setting(
+        131_072,
+        "one CONNECT with its will and password, held before anybody is let in; max_packet_size counts too",
+        unit="bytes",
+        bounds=(1024, 256 * MIB),
     )
     receive_maximum: int = _setting(
         1024,
@@ -203,6 +228,12 @@ class Limits(Table):
     max_inflight: int = _setting(
         1024, "QoS 1 and 2 messages sent to one client and not yet acknowledged", unit="messages", bounds=(1, 65_535)
     )
+    max_inflight_bytes: int = _setting(
+        16 * MIB,
+        "the same in bytes; one message may always be in flight",
+        unit="bytes",
+        bounds=(0, 2**40),
+    )
     max_queued_messages: int = _setting(
         10_000, "messages waiting in one session", unit="messages", bounds=(0, 100_000_000)
     )
@@ -216,7 +247,50 @@ class Limits(Table):
     max_subscriptions: int = _setting(
         1000, "subscriptions of one session", unit="subscriptions", bounds=(1, 10_000_000)
     )
+    max_filters: int = _setting(
+        1000,
+        "filters of one SUBSCRIBE; further ones are refused in its SUBACK (0x97; 0x80 in 3.1.1)",
+        unit="filters",
+        bounds=(1, 1_000_000),
+    )
+    max_topic_bytes: int = _setting(
+        4096,
+        "a topic name or filter: each subscription, alias and retained message keeps one",
+        unit="bytes",
+        bounds=(16, 65_535),
+    )
     max_topic_levels: int = _setting(32, "levels of a topic name or filter", unit="levels", bounds=(1, 1024))
+    max_user_properties: int = _setting(
+        100,
+        "user properties of one message or will, which travel on to every receiver; more are refused (0x97)",
+        unit="properties",
+        bounds=(0, 1_000_000),
+    )
+    max_will_bytes: int = _setting(
+        65_536,
+        "a will with its topic and properties, held as long as its session; a larger one is refused at CONNECT (0x97)",
+        unit="bytes",
+        bounds=(0, 256 * MIB),
+    )
+    max_sessions: int = _setting(
+        1_000_000,
+        "sessions in all, with a client and without; a new one beyond it is refused (0x97)",
+        unit="sessions",
+        bounds=(1, 100_000_000),
+    )
+    max_sessions_per_device: int = _setting(
+        1000,
+        "sessions of one device or user, with a client and without; a new one beyond it is refused (0x97)",
+        unit="sessions",
+        bounds=(1, 10_000_000),
+    )
+    max_memory_bytes: int = _setting(
+        0,
+        "held for all clients together: connections, sessions, messages. Each may have a quarter of what is left, so that"
+        " who hoards leaves room for the others; 0 means half of what the machine or its container has",
+        unit="bytes",
+        bounds=(0, 2**50),
+    )
     max_retained_messages: int = _setting(
         1_000_000, "retained messages held by the broker", unit="messages", bounds=(0, 2**31)
     )

@@ -31,6 +31,20 @@ TCP = {
         "broker has as many connections as it may have",
         "raise limits.max_connections, or find out who connects so often",
     ),
+    "too-many-from-address": Refused(
+        "this address has as many connections as it may have",
+        "raise limits.max_connections_per_address if a gateway or load balancer stands there, else find out what"
+        " connects so often",
+    ),
+    "connecting-too-fast": Refused(
+        "this address opens connections faster than it may",
+        "raise limits.max_connection_rate_per_address if a gateway or load balancer stands there, else let clients wait"
+        " longer between attempts",
+    ),
+    "memory-full": Refused(
+        "broker holds as much for its clients as it may",
+        "find who fills its memory with `sealmq status`, or raise limits.max_memory_bytes",
+    ),
     "crowded-out": Refused(
         "peer had sent nothing yet when all places for handshakes were taken and others came",
         "look for a flood of silent connections in the records around this one; a client sends its ClientHello at once",
@@ -103,6 +117,10 @@ HANDSHAKE = {
     "handshake-stalled": Refused(
         "TLS handshake did not end in time",
         "look for packet loss, a path MTU problem, or a device that needs longer: limits.handshake_timeout_ms",
+    ),
+    "handshake-too-large": Refused(
+        "peer sent more than any handshake needs, and its handshake has not ended",
+        "a client with a very long certificate chain needs limits.max_handshake_bytes raised; anybody else is no client",
     ),
     "closed-during-handshake": Refused(
         "peer left during the TLS handshake, without an alert",
@@ -245,8 +263,13 @@ CONNECT = {
         "client takes no packet as large as CONNACK",
         "raise the maximum packet size of the client, or leave it out",
     ),
-    "will-topic-too-deep": Refused(
-        "will topic has too many levels", "use fewer levels, or raise limits.max_topic_levels"
+    "will-topic-too-long": Refused(
+        "will topic is longer than it may be", "use fewer or shorter levels, or raise the limit"
+    ),
+    "will-too-large": Refused("will is larger than it may be", "send a smaller will, or raise limits.max_will_bytes"),
+    "too-many-sessions": Refused(
+        "device, or the whole broker, has as many sessions as it may have",
+        "look for a client that makes up a new identifier each time; else raise limits.max_sessions_per_device",
     ),
     "will-not-authorized": Refused(
         "rules do not allow the client its will",
