@@ -107,6 +107,34 @@ def gnutls(files: Certified, *options: object) -> Iterator[str]:
 
 
 @contextlib.contextmanager
+def mosquitto_psk(directory: Path, line: str) -> Iterator[str]:
+    """Debian's broker with `line` as its `psk_file` on a free port; its `mqtts+psk://` URL."""
+    with socket.create_server((HOST, 0)) as probe:
+        port = probe.getsockname()[1]
+    (directory / "psk").write_text(f"{line}\n")
+    lines = [f"listener {port} {HOST}", f"psk_file {directory / 'psk'}", "psk_hint the plant", "allow_anonymous true"]
+    config = directory / "mosquitto-psk.conf"
+    config.write_text("\n".join([*lines, "user root"]) + "\n")
+    with Program("mosquitto", "-v", "-c", config) as program:
+        program.expect("mosquitto version .* running")
+        yield f"mqtts+psk://{HOST}:{port}"
+
+
+@contextlib.contextmanager
+def gnutls_psk(directory: Path, line: str) -> Iterator[str]:
+    """GnuTLS' server with `line` as its password file and no certificate on a free port; its `tls+psk://` URL."""
+    with socket.create_server((HOST, 0)) as probe:
+        port = probe.getsockname()[1]
+    (directory / "psk").write_text(f"{line}\n")
+    priority = "NORMAL:-KX-ALL:+PSK:+ECDHE-PSK"
+    with Program(
+        "gnutls-serv", "--echo", "--port", port, "--pskpasswd", directory / "psk", "--priority", priority
+    ) as it:
+        it.expect("listening on IPv4")
+        yield f"tls+psk://{HOST}:{port}"
+
+
+@contextlib.contextmanager
 def raw(answer: Callable[[socket.socket], object], *, scheme: str = "mqtts") -> Iterator[str]:
     """A server that hands each connection to `answer` and closes it afterwards; its URL."""
     with socket.create_server((HOST, 0)) as listener:

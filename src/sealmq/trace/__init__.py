@@ -35,6 +35,7 @@ def record(
     ca: StrPath | None = None,
     certificate: StrPath | None = None,
     key: StrPath | None = None,
+    psk: StrPath | None = None,
     tls: TlsVersion = "",
     legacy: bool = False,
     ciphers: str = "",
@@ -44,29 +45,33 @@ def record(
     client_id: str = "",
     topic: str = "",
     protocols: tuple[str, ...] | None = None,
+    post_quantum: bool = False,
     bounds: Bounds | None = None,
 ) -> Trace:
     """Connect to `url`, go through handshake and MQTT session, and return what happened.
 
-    `url` is `mqtts://HOST[:8883]` or `wss://HOST[:8084]/mqtt`; with `https://` or `tls://` the trace ends when the
-    channel stands. `ca` is a PEM file with what to trust, by default the system's; `certificate` and `key` are this
-    client's, PEM, chain leaf first. `tls` is `1.2` or `1.3` to allow that alone; `legacy` also permits what should be
-    spoken no more, for looking only; `ciphers` is an OpenSSL list for TLS 1.2. `resume` makes a second connection with
-    the session of the first; the first is then in `previous`. `server_name` replaces the URL's host in SNI and
-    verification, `protocols` the ALPN offer.
+    `url` is `mqtts://HOST[:8883]`, `wss://HOST[:8084]/mqtt` or `mqtts+psk://HOST[:8884]`; with `https://`, `tls://` or
+    `tls+psk://` the trace ends when the channel stands. `ca` is a PEM file with what to trust, by default the system's;
+    `certificate` and `key` are this client's, PEM, chain leaf first. With `+psk` in the scheme `psk` is a file with one
+    line `identity:hexkey`, and there are no certificates. `tls` is `1.2` or `1.3` to allow that alone; `legacy` also
+    permits what should be spoken no more, for looking only; `ciphers` is an OpenSSL list for TLS 1.2. `resume` makes a
+    second connection with the session of the first; the first is then in `previous`. `server_name` replaces the URL's
+    host in SNI and verification, `protocols` the ALPN offer. `post_quantum` offers X25519MLKEM768.
 
     Whatever server and network do is in the trace: look at `outcome` and `cause`. Raises `UsageError` for words that
     make no sense and `ConfigError` for files that cannot be used. Nothing is written to disk.
     """
     from sealmq.trace import recorder
     from sealmq.trace.build import trace_of
+    from sealmq.trace.identity import SharedKey
     from sealmq.trace.request import Bounds, Identity, Request
     from sealmq.trace.target import Target
 
-    identity = Identity(_path(ca), _path(certificate), _path(key))
+    shared = None if psk is None else SharedKey.read(Path(psk))
+    identity = Identity(_path(ca), _path(certificate), _path(key), shared)
     request = Request(
         Target.parse(url), identity, tls, legacy, ciphers, resume, server_name, mqtt, client_id, topic, protocols,
-        bounds or Bounds(),
+        bounds or Bounds(), post_quantum,
     )  # fmt: skip
     return trace_of(recorder.run(request))
 

@@ -131,6 +131,9 @@ def _evidence(conditions: Conditions, teller: Teller) -> Evidence:
         legacy=conditions.legacy,
         missed=story.missed,
         would_speak=story.would_speak,
+        would_choose=suites.SUITES.get(story.would_choose),
+        to_stranger=story.to_stranger,
+        has_shared_key=target.has_shared_key,
     )
 
 

@@ -43,7 +43,7 @@ class OwnSteps:
             self._check_key(event, facts)
         match message.direction, message.name:
             case "received", "Certificate" if not story.is_broker:
-                self._check_server(at)
+                self._check_server(at, facts)
             case "received", "ServerHello" if facts.is_tls13 and self._logged(at, _HANDSHAKE_SECRET):
                 tracker.derive(HANDSHAKE_SECRETS, origin)
                 exist = "handshake traffic secrets exist"
@@ -62,13 +62,17 @@ class OwnSteps:
                 words, following = f"master secret {origin}", "ChangeCipherSpec and Finished"
                 story.here(event, "session keys", words, "session keys exist, unused so far", following)
 
-    def _check_server(self, at: int) -> None:
+    def _check_server(self, at: int, facts: Facts) -> None:
         """A client looks at the certificate it was shown: what OpenSSL made of the record is the next event of it."""
         story, event = self._story, self._events[at]
         reaction = next((event for event in self._events[at + 1 :] if event.kind in ("tls", "ended")), None)
         failed = reaction is None or reaction.facts.get("state") == "failed"
         code = reaction.number("verify_code") if failed and reaction is not None else 0
-        if failed and reaction is not None and code:
+        if facts.identity and not facts.has_shared_key:
+            told = says.Said("not looked at: the key was to show who it is", "REFUSED: no proof of the key", "an alert")
+            self.refused_at = at
+            story.add(event, "here", "certificate check", told, is_bad=True)
+        elif failed and reaction is not None and code:
             said = f"OpenSSL verify code {code}: {reaction.text('said')[:200]}"
             told = says.Said(said, "REFUSED: this server is not believed", "an alert to the server")
             self.refused_at = at

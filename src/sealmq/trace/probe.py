@@ -1,4 +1,4 @@
-"""Asks a server that refused the offer again, each time with one part of it widened: which did it miss?
+"""Asks a server that refused the offer again, each time with one part of it changed: which did it miss?
 
 It refuses to go on with a handshake: one ClientHello, the ServerHello of the answer, and the connection is closed.
 """
@@ -31,13 +31,13 @@ _SIGNATURES = (
 _VERSIONS = (0x0304, 0x0303, 0x0302, 0x0301)
 _SUPPORTED_GROUPS, _SIGNATURE_ALGORITHMS, _SUPPORTED_VERSIONS, _PRE_SHARED_KEY, _KEY_SHARE = 10, 13, 43, 41, 51
 _HEADERS = 9  # bytes: of the record and of the handshake message
-PARTS = {40: ("suite", "group", "signature", "version"), 70: ("version",)}
-"""What is asked about, by the alert that refused: handshake_failure, protocol_version."""
+HANDSHAKE_FAILURE, ILLEGAL_PARAMETER, DECRYPT_ERROR, PROTOCOL_VERSION = 40, 47, 51, 70
+_WIDENED = ("suite", "group", "signature", "version")
 
 
 def ask(events: list[Event]) -> None:
-    """Add a `probe` event for each part asked about, when what was recorded is such an alert in answer to a
-    ClientHello."""
+    """Add a `probe` event for each part asked about, when what was recorded is an alert in answer to a ClientHello that
+    hides several causes."""
     alert, hello = _refused_hello(events)
     address = next((event.text("address") for event in events if event.kind == "connected"), "")
     host, _, port = address.rpartition(":")
@@ -45,16 +45,32 @@ def ask(events: list[Event]) -> None:
         return
     until = time.monotonic() + SECONDS
     at = events[-1].t_ms
-    for part in PARTS[alert]:
-        chosen = _chosen(host.strip("[]"), int(port), _widened(hello, part), until)
-        if chosen is None:
-            events.append(Event(at, "probe", facts={"part": part, "answered": False}))
+    for part in _parts(alert, hello):
+        answer = _answer(host.strip("[]"), int(port), _changed(hello, part), until)
+        if not isinstance(answer, ServerHello):
+            events.append(Event(at, "probe", facts={"part": part, "answered": False, "alert": answer}))
             continue
         # a server that knows no more than the old field for the version looks at the suites first
-        missed = part if chosen in hello.versions else "version"
-        facts = {"part": missed, "answered": True, "version": names.version(chosen)}
+        is_offered = part in ("identity", "key") or answer.version in hello.versions
+        facts = {
+            "part": part if is_offered else "version",
+            "answered": True,
+            "version": names.version(answer.version),
+            "suite": answer.suite,
+        }
         events.append(Event(at, "probe", facts=facts))
-        return
+        if part != "identity":
+            return
+
+
+def _parts(alert: int, hello: ClientHello) -> tuple[str, ...]:
+    """What is asked about, by the alert that refused."""
+    has_key = hello.external_key is not None
+    if alert == PROTOCOL_VERSION:
+        return ("version",)
+    if alert == HANDSHAKE_FAILURE:
+        return ("identity", *_WIDENED) if has_key else (*_WIDENED, "key")
+    return ("identity",) if has_key else ()
 
 
 def _refused_hello(events: list[Event]) -> tuple[int, ClientHello | None]:
@@ -62,17 +78,29 @@ def _refused_hello(events: list[Event]) -> tuple[int, ClientHello | None]:
     received = [event.data for event in events if event.kind == "received"]
     sent = next((event.data for event in events if event.kind == "sent"), b"")
     answer = received[0] if received else b""
-    if answer[:1] != b"\x15" or len(answer) < 7 or answer[5] != _FATAL or answer[6] not in PARTS or sent[:1] != b"\x16":
+    if answer[:1] != b"\x15" or len(answer) < 7 or answer[5] != _FATAL or sent[:1] != b"\x16":
+        return -1, None
+    if answer[6] not in (HANDSHAKE_FAILURE, ILLEGAL_PARAMETER, DECRYPT_ERROR, PROTOCOL_VERSION):
         return -1, None
     with contextlib.suppress(Malformed):
         return answer[6], ClientHello.parse(sent[_HEADERS : 5 + int.from_bytes(sent[3:5], "big")])[0]
     return -1, None
 
 
-def _widened(hello: ClientHello, part: str) -> bytes:
-    """The same ClientHello as a record, with all there is of one part."""
+def _changed(hello: ClientHello, part: str) -> bytes:
+    """The same ClientHello as a record: with all there is of one part, from an `identity` that nobody has, or with
+    nothing but TLS 1.2 with a pre-shared `key`."""
     extensions = {number: body for number, body in hello.extensions if number != _PRE_SHARED_KEY}
     offered = hello.suites
+    if part == "key":
+        offered = tuple(suite.number for suite in suites.SUITES.values() if suite.has_shared_key)
+        for number in (_SUPPORTED_VERSIONS, _KEY_SHARE, _SIGNATURE_ALGORITHMS):
+            extensions.pop(number, None)
+    elif part == "identity" and (key := hello.external_key) is not None:
+        stranger = b"nobody-" + os.urandom(6).hex().encode()
+        identities = len(stranger).to_bytes(2, "big") + stranger + bytes(4)
+        binder = bytes([len(key.binder)]) + os.urandom(len(key.binder))
+        extensions[_PRE_SHARED_KEY] = b"".join(len(part).to_bytes(2, "big") + part for part in (identities, binder))
     if part in ("suite", "version"):  # another version takes other suites
         offered = tuple(dict.fromkeys((*hello.suites, *suites.SUITES, *othersuites.NAMES)))
     if part == "group":
@@ -107,11 +135,11 @@ def _numbers(values: Iterable[int], *, prefix: int) -> bytes:
     return len(listed).to_bytes(prefix, "big") + listed
 
 
-def _chosen(host: str, port: int, hello: bytes, until: float) -> int | None:
-    """The version that the server goes on with, None when it does not."""
+def _answer(host: str, port: int, hello: bytes, until: float) -> ServerHello | int:
+    """The ServerHello with which the server goes on, the number of the alert with which it does not, -1 for neither."""
     left = until - time.monotonic()
     if left <= 0:
-        return None
+        return -1
     answer = b""
     try:
         with socket.create_connection((host, port), timeout=left) as connection:
@@ -120,12 +148,13 @@ def _chosen(host: str, port: int, hello: bytes, until: float) -> int | None:
                 connection.settimeout(max(0.05, until - time.monotonic()))
                 part = connection.recv(LARGEST)
                 if not part or time.monotonic() > until:
-                    return None
+                    return -1
                 answer += part
     except OSError:
-        return None
-    if answer[:1] != bytes([names.HANDSHAKE]):
-        return None
-    with contextlib.suppress(Malformed):
-        return ServerHello.parse(answer[_HEADERS : _HEADERS + int.from_bytes(answer[6:_HEADERS], "big")])[0].version
-    return None
+        return -1
+    if answer[:1] == bytes([names.ALERT]) and len(answer) >= 7:
+        return answer[6]
+    if answer[:1] == bytes([names.HANDSHAKE]):
+        with contextlib.suppress(Malformed):
+            return ServerHello.parse(answer[_HEADERS : _HEADERS + int.from_bytes(answer[6:_HEADERS], "big")])[0]
+    return -1

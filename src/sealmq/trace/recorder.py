@@ -82,11 +82,11 @@ def _connection(
 ) -> object | None:
     """Run one connection to its end; what a next one can resume. Raises `Stopped`."""
     bounds = request.bounds
+    endpoint = library.endpoint(conditions.server_name, session)
     log.note("phase", name="resolve")
     addresses = _resolve(request.target, log, bounds)
     log.note("phase", name="connect")
     with _connect(addresses, log, bounds) as sock:
-        endpoint = library.endpoint(conditions.server_name, session)
         wire = Wire(sock, endpoint, log, bounds)
         log.note("phase", name="handshake")
         wire.handshake()

@@ -42,7 +42,9 @@ class Event:
       a broker's recording ends with `recorded`, `peer`, `device` and `refusal`, its record of it, empty when it
       accepted
     * `probe`: after a refusal of the offer another ClientHello was tried, with more of one `part` (`suite` | `group` |
-      `signature` | `version`); `answered` is whether the server then went on, `version` in which one
+      `signature` | `version`), with a pre-shared `key` of TLS 1.2 alone, or of an `identity` that nobody has;
+      `answered` is whether the server then went on, with which `version` and `suite` (its number), else `alert` the
+      number of the alert, -1 without one
     """
 
     t_ms: float

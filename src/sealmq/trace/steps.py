@@ -13,6 +13,7 @@ from sealmq.trace.carrier import Carrier
 from sealmq.trace.own import OwnSteps
 from sealmq.trace.story import Story
 from sealmq.trace.target import Target
+from sealmq.trace.tls import names
 from sealmq.trace.tls.decode import RECEIVED, SENT, Decoder, Message
 from sealmq.trace.tls.prove import Outcome
 
@@ -61,8 +62,11 @@ class Teller:
                     self._bytes(event, RECEIVED)
                 case "tls" if event.facts.get("state") == "failed":
                     self.story.verify_code = event.number("verify_code")
+                case "probe" if event.text("part") == "identity":
+                    self._to_stranger(event)
                 case "probe" if event.facts.get("answered"):
                     self.story.missed, self.story.would_speak = event.text("part"), event.text("version")
+                    self.story.would_choose = event.number("suite")
                 case "ended":
                     self._ended(event)
         return self
@@ -114,6 +118,13 @@ class Teller:
             orderly = story.how in ("left", "closed", "failed")
             who: Who = "server" if story.how in ("eof", "reset", "refused") else "here"
             self.story.add(event, who, "close" if orderly else story.how, told, is_bad=not orderly)
+
+    def _to_stranger(self, event: Event) -> None:
+        number = event.number("alert")
+        if event.facts.get("answered"):
+            self.story.to_stranger = "a ServerHello"
+        elif number > 0:
+            self.story.to_stranger = f"alert {number} {names.alert(number)}"
 
     def _verdict(self, event: Event) -> None:
         story, said = self.story, brokerside.verdict(event.facts)

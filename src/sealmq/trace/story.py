@@ -49,6 +49,8 @@ class Story:
     untold: int = 0
     missed: str = ""  # what a server that refused the offer found missing in it
     would_speak: str = ""  # and the version it goes on in once it has that
+    would_choose: int = 0  # with which cipher suite
+    to_stranger: str = ""  # what an identity that nobody has gets from it, in place of the one that was refused
 
     def here(self, event: Event, name: str, words: str, result: str, following: str) -> None:
         """A step of this side, with nothing on the wire."""

@@ -19,15 +19,15 @@ __all__ = ["Diagnosis", "classify"]
 def classify(evidence: Evidence) -> Diagnosis | None:
     """The cause of a failure, None when there was none.
 
-    Rules are asked in the order of certainty: what the peer is, what a certificate has, what an alert says, what the
-    WebSocket and MQTT say, and last how the connection ended.
+    Rules are asked in the order of certainty: what the peer is, what a pre-shared key or a certificate has, what an
+    alert says, what the WebSocket and MQTT say, and last how the connection ended.
     """
-    from sealmq.trace.causes import alerts, certificates, endings, mqtt, transport, websocket
+    from sealmq.trace.causes import alerts, certificates, endings, mqtt, sharedkeys, transport, websocket
 
     if not evidence.failed:
         return None
-    for rule in (transport.find, certificates.find, alerts.find, websocket.find, mqtt.find, endings.find):
-        found = rule(evidence)
+    for stage in (transport, sharedkeys, certificates, alerts, websocket, mqtt, endings):
+        found = stage.find(evidence)
         if found is not None:
             return diagnose(found, evidence)
     return diagnose(Found("unknown", "nothing that is known here fits"), evidence)

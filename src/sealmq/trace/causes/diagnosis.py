@@ -76,7 +76,10 @@ def _facts(evidence: Evidence) -> dict[str, object]:
 
     hello = evidence.tls.client_hello
     offered = [names.version(number).removeprefix("TLS ") for number in hello.versions] if hello is not None else []
+    authority = evidence.url.partition("://")[2].partition("/")[0]
     return {
+        "as_psk": f"mqtts+psk://{authority}",
+        "as_certificate": f"mqtts://{authority}",
         "host": evidence.host,
         "address": evidence.address or evidence.host,
         "server_name": evidence.server_name,

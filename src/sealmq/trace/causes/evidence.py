@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from sealmq.trace.tls.decode import Facts
+    from sealmq.trace.tls.suites import Suite
 
 REFUSED = 0x80  # MQTT 5.0, section 2.4
 
@@ -25,7 +26,9 @@ class Evidence:
     first that came, `not_tls` whether they ended the TLS; `not_mqtt` are the first bytes in the channel when they were
     no MQTT. `connack` and `disconnect` are the codes of those packets from the server, `reason_string` what it said
     with the last of them. `missed` is the part of the offer (`suite`, `group`, `signature`, `version`) with more of
-    which the server would have gone on after its refusal, `would_speak` the version in which.
+    which the server would have gone on after its refusal, or `key`; `would_speak` the version in which, `would_choose`
+    the suite, where it is one that is known here. `has_shared_key` is whether a pre-shared key was to be used, and
+    `to_stranger` what an identity that nobody has gets from the server.
     `websocket_fault` is the slug of what was wrong with the WebSocket, `websocket_said` by what that is known.
     `anchors` are the trusted (subject, key identifier), None for the system's store.
     """
@@ -63,6 +66,9 @@ class Evidence:
     legacy: bool = False
     missed: str = ""
     would_speak: str = ""
+    would_choose: Suite | None = None
+    to_stranger: str = ""
+    has_shared_key: bool = False
 
     @property
     def established(self) -> bool:

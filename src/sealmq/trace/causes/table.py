@@ -121,6 +121,33 @@ CAUSES: dict[str, Cause] = {
         "a proof of the server is wrong: {what}",
         "do not trust this server: it does not hold the key of its certificate",
     ),
+    # --- a key shared beforehand
+    "no-pre-shared-key": Cause(
+        "server wants a pre-shared key, and this client has shown none",
+        "write mqtts+psk:// and give --as ID of a device with a key, or --psk-file; or correct the port",
+        "sealmq trace {as_psk} --psk-file FILE",
+    ),
+    "psk-unknown-identity": Cause(
+        "server knows no pre-shared key of {identity}",
+        "enter the line of psk.txt at the server, or correct the identity: it is what stands before the colon",
+    ),
+    "psk-wrong-key": Cause(
+        "server knows {identity} and has another pre-shared key of it",
+        "copy the line of psk.txt anew; the key is hexadecimal digits, not text",
+    ),
+    "psk-refused": Cause(
+        "server does not take the pre-shared key of {identity}: it knows no such identity, or has another key of it",
+        "which of the two it tells nobody; the log of a sealmq broker does (`sealmq log refusals`), revocation too",
+    ),
+    "certificate-instead-of-key": Cause(
+        "server has not taken the pre-shared key of {identity}, it identifies by a certificate",
+        "name its port for pre-shared keys; if it is a port for both, the server does not know {identity}",
+        "sealmq trace {as_certificate}",
+    ),
+    "server-without-key": Cause(
+        "server does not have the pre-shared key of {identity}",
+        "do not trust this server: it cannot prove itself; if its key was made anew, copy psk.txt from there",
+    ),
     # --- the server's certificate
     "certificate-expired": Cause(
         "certificate of {subject} expired on {date}, {ago} ago",
