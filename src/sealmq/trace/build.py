@@ -12,7 +12,7 @@ from sealmq.trace import brokerside, causes, summary
 from sealmq.trace.causes.evidence import Evidence
 from sealmq.trace.fields import printable
 from sealmq.trace.model import Certificate, Proofs, Tls, Totals, Trace
-from sealmq.trace.steps import Teller, started_at
+from sealmq.trace.steps import Teller, moment, started_at
 from sealmq.trace.target import Target
 from sealmq.trace.tls import certificates, keylog, names, suites
 from sealmq.trace.tls.records import Cutter
@@ -133,6 +133,9 @@ def _evidence(conditions: Conditions, teller: Teller) -> Evidence:
         would_speak=story.would_speak,
         would_choose=suites.SUITES.get(story.would_choose),
         to_stranger=story.to_stranger,
+        times=tuple((what, when) for what, text in conditions.times if (when := moment(text)) is not None),
+        server_time=moment(story.server_time),
+        server_time_by=story.server_time_by,
         has_shared_key=target.has_shared_key,
     )
 

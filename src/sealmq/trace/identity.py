@@ -79,6 +79,19 @@ class Identity:
         _read(self.key or self.certificate, "key file")
         return found
 
+    def times(self) -> tuple[tuple[str, str], ...]:
+        """Signed times in the files that have come already, each with what says so; a clock before one is behind."""
+        from cryptography import x509
+
+        found = [("this client's certificate is valid since", one.not_valid_before_utc) for one in self.chain()[:1]]
+        if self.ca is not None:
+            pem = _read(self.ca, "CA file")
+            anchors = x509.load_pem_x509_certificates(pem)
+            lists = [x509.load_pem_x509_crl(_CRL + part) for part in pem.split(_CRL)[1:]]
+            found += [("a CA that is trusted here exists since", anchor.not_valid_before_utc) for anchor in anchors]
+            found += [("a revocation list here was signed on", one.last_update_utc) for one in lists]
+        return tuple((what, when.isoformat()) for what, when in found)
+
     def trust(self) -> dict[str, Any]:
         """The trust anchors and revocation lists in the shape of `trust` of a `_engine.TlsPeer`."""
         system = ssl.get_default_verify_paths().cafile

@@ -46,7 +46,7 @@ def ask(events: list[Event]) -> None:
     until = time.monotonic() + SECONDS
     at = events[-1].t_ms
     for part in _parts(alert, hello):
-        answer = _answer(host.strip("[]"), int(port), _changed(hello, part), until)
+        answer = answer_to((host.strip("[]"), int(port)), _changed(hello, part), until)
         if not isinstance(answer, ServerHello):
             events.append(Event(at, "probe", facts={"part": part, "answered": False, "alert": answer}))
             continue
@@ -82,20 +82,32 @@ def _refused_hello(events: list[Event]) -> tuple[int, ClientHello | None]:
         return -1, None
     if answer[6] not in (HANDSHAKE_FAILURE, ILLEGAL_PARAMETER, DECRYPT_ERROR, PROTOCOL_VERSION):
         return -1, None
+    hello = _hello(sent)
+    return (answer[6], hello) if hello is not None else (-1, None)
+
+
+def in_tls12(sent: bytes) -> bytes:
+    """The ClientHello in `sent` for TLS 1.2 alone, as a record; empty when there is none."""
+    hello = _hello(sent)
+    return _changed(hello, "1.2") if hello is not None else b""
+
+
+def _hello(sent: bytes) -> ClientHello | None:
     with contextlib.suppress(Malformed):
-        return answer[6], ClientHello.parse(sent[_HEADERS : 5 + int.from_bytes(sent[3:5], "big")])[0]
-    return -1, None
+        return ClientHello.parse(sent[_HEADERS : 5 + int.from_bytes(sent[3:5], "big")])[0]
+    return None
 
 
 def _changed(hello: ClientHello, part: str) -> bytes:
-    """The same ClientHello as a record: with all there is of one part, from an `identity` that nobody has, or with
-    nothing but TLS 1.2 with a pre-shared `key`."""
+    """The same ClientHello as a record: with all there is of one part, from an `identity` that nobody has, for TLS
+    `1.2` alone, or for that with nothing but a pre-shared `key`."""
     extensions = {number: body for number, body in hello.extensions if number != _PRE_SHARED_KEY}
     offered = hello.suites
+    if part in ("1.2", "key"):
+        for number in (_SUPPORTED_VERSIONS, _KEY_SHARE):
+            extensions.pop(number, None)
     if part == "key":
         offered = tuple(suite.number for suite in suites.SUITES.values() if suite.has_shared_key)
-        for number in (_SUPPORTED_VERSIONS, _KEY_SHARE, _SIGNATURE_ALGORITHMS):
-            extensions.pop(number, None)
     elif part == "identity" and (key := hello.external_key) is not None:
         stranger = b"nobody-" + os.urandom(6).hex().encode()
         identities = len(stranger).to_bytes(2, "big") + stranger + bytes(4)
@@ -135,14 +147,14 @@ def _numbers(values: Iterable[int], *, prefix: int) -> bytes:
     return len(listed).to_bytes(prefix, "big") + listed
 
 
-def _answer(host: str, port: int, hello: bytes, until: float) -> ServerHello | int:
+def answer_to(peer: tuple[str, int], hello: bytes, until: float) -> ServerHello | int:
     """The ServerHello with which the server goes on, the number of the alert with which it does not, -1 for neither."""
     left = until - time.monotonic()
     if left <= 0:
         return -1
     answer = b""
     try:
-        with socket.create_connection((host, port), timeout=left) as connection:
+        with socket.create_connection(peer, timeout=left) as connection:
             connection.sendall(hello)
             while (whole := record_length(answer)) is None or 0 < whole > len(answer):
                 connection.settimeout(max(0.05, until - time.monotonic()))

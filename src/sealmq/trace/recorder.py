@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from sealmq.errors import UsageError
-from sealmq.trace import cputime, keyproof, mqtt, probe
+from sealmq.trace import clockprobe, cputime, keyproof, mqtt, probe
 from sealmq.trace.conversation import Conversation
 from sealmq.trace.recording import Conditions, Event, Recording
 from sealmq.trace.request import Request, load
@@ -52,6 +52,7 @@ def run(request: Request) -> Recording:
             if request.identity.psk is not None:
                 keyproof.add(log.events, request.identity.psk.key)
             probe.ask(log.events)
+            clockprobe.ask(log.events, request.target)
             connections.append(tuple(log.events))
             if session is None:
                 break
@@ -74,6 +75,7 @@ def _conditions(request: Request, loaded: Loaded) -> Conditions:
         topic=topic,
         anchors=loaded.anchors,
         identity=loaded.identity,
+        times=loaded.times,
     )
 
 

@@ -44,7 +44,8 @@ class Event:
     * `probe`: after a refusal of the offer another ClientHello was tried, with more of one `part` (`suite` | `group` |
       `signature` | `version`), with a pre-shared `key` of TLS 1.2 alone, or of an `identity` that nobody has;
       `answered` is whether the server then went on, with which `version` and `suite` (its number), else `alert` the
-      number of the alert, -1 without one
+      number of the alert, -1 without one. After a date that did not fit the server was asked for its `clock`: `time`
+      ISO 8601, `by` what told it
     """
 
     t_ms: float
@@ -74,7 +75,8 @@ class Conditions:
 
     `anchors` are the trusted certificates as (subject, key identifier in hexadecimal); None when the system's store was
     used. `identity` are the certificates shown to the server, DER, leaf first. `started` is ISO 8601, UTC. `seat` is
-    where it was recorded, `client` or `broker`; `sent` is what the client sent in either case.
+    where it was recorded, `client` or `broker`; `sent` is what the client sent in either case. `times` are signed times
+    in the files of this side that have come already: what says so, and ISO 8601.
     """
 
     url: str
@@ -89,6 +91,7 @@ class Conditions:
     anchors: tuple[tuple[str, str], ...] | None = None
     identity: tuple[bytes, ...] = ()
     seat: str = "client"
+    times: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +128,7 @@ class Recording:
                 raise _invalid(name, f"it has format {whole['sealmq_recording']!r}, this sealmq knows {FORMAT}")
             conditions = dict(whole["conditions"])
             conditions["identity"] = tuple(bytes.fromhex(der) for der in conditions["identity"])
+            conditions["times"] = tuple((str(what), str(when)) for what, when in conditions.get("times", ()))
             if conditions["anchors"] is not None:
                 conditions["anchors"] = tuple((str(one), str(other)) for one, other in conditions["anchors"])
             connections = tuple(tuple(_event(*event) for event in events) for events in whole["connections"])
@@ -167,7 +171,7 @@ def _check(conditions: Conditions) -> None:
     for known in fields(Conditions):
         value = getattr(conditions, known.name)
         wanted = bool if known.name == "legacy" else str
-        if known.name not in ("anchors", "identity") and not isinstance(value, wanted):
+        if known.name not in ("anchors", "identity", "times") and not isinstance(value, wanted):
             raise TypeError(known.name)
 
 

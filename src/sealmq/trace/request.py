@@ -88,6 +88,7 @@ class Loaded:
     anchors: tuple[tuple[str, str], ...] | None
     identity: tuple[bytes, ...]
     device: str
+    times: tuple[tuple[str, str], ...] = ()
 
 
 def load(request: Request) -> Loaded:
@@ -103,7 +104,7 @@ def load(request: Request) -> Loaded:
 
     anchors, chain = identity.anchors(), identity.chain()
     shown = tuple(certificate.public_bytes(Encoding.DER) for certificate in chain)
-    return Loaded(_library(request), anchors, shown, device_of(chain))
+    return Loaded(_library(request), anchors, shown, device_of(chain), identity.times())
 
 
 def _library(request: Request) -> Library:

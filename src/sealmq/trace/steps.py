@@ -64,6 +64,8 @@ class Teller:
                     self.story.verify_code = event.number("verify_code")
                 case "probe" if event.text("part") == "identity":
                     self._to_stranger(event)
+                case "probe" if event.text("part") == "clock":
+                    self.story.server_time, self.story.server_time_by = event.text("time"), event.text("by")
                 case "probe" if event.facts.get("answered"):
                     self.story.missed, self.story.would_speak = event.text("part"), event.text("version")
                     self.story.would_choose = event.number("suite")
@@ -212,8 +214,13 @@ class Teller:
 
 def started_at(conditions: Conditions) -> datetime:
     """When a recording was begun; the epoch when it does not say."""
+    return moment(conditions.started) or datetime.fromtimestamp(0, UTC)
+
+
+def moment(text: str) -> datetime | None:
+    """A time of ISO 8601, by UTC unless it says otherwise; None when it is none."""
     try:
-        when = datetime.fromisoformat(conditions.started)
+        when = datetime.fromisoformat(text)
     except ValueError:
-        return datetime.fromtimestamp(0, UTC)
+        return None
     return when if when.tzinfo is not None else when.replace(tzinfo=UTC)

@@ -50,6 +50,8 @@ class Story:
     missed: str = ""  # what a server that refused the offer found missing in it
     would_speak: str = ""  # and the version it goes on in once it has that
     would_choose: int = 0  # with which cipher suite
+    server_time: str = ""  # what time the server has, ISO 8601, and what told it
+    server_time_by: str = ""
     to_stranger: str = ""  # what an identity that nobody has gets from it, in place of the one that was refused
 
     def here(self, event: Event, name: str, words: str, result: str, following: str) -> None:

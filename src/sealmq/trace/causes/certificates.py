@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sealmq.trace.causes import clocks
 from sealmq.trace.causes.diagnosis import Found
 from sealmq.trace.tls import certificates
 
 if TYPE_CHECKING:
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
     from cryptography import x509
 
@@ -39,6 +40,7 @@ _BY_CODE = {
     79: "not-a-ca",
 }
 _NO_ISSUER = {2, 20, 21}
+_OF_TIME = {9, 10, 11}  # the last is of a revocation list that is not valid yet
 
 
 def find(evidence: Evidence) -> Found | None:
@@ -57,17 +59,13 @@ def find(evidence: Evidence) -> Found | None:
     values = _values(subject, chain, evidence)
     if subject is not None:
         words.append(_field(slug, subject, values))
+    if subject is not None and code in _OF_TIME:
+        wrong_clock = clocks.find(evidence, subject, chain)
+        if wrong_clock is not None:
+            words.append(wrong_clock.evidence)
+            return Found(wrong_clock.slug, "; ".join(words), "here", values | wrong_clock.values)
+        words.append(clocks.agreement(evidence))
     return Found(slug, "; ".join(word for word in words if word), "here", values | {"code": code})
-
-
-def span(length: timedelta) -> str:
-    """A length of time in its largest unit: `3 days`."""
-    seconds = abs(int(length.total_seconds()))
-    for unit, size in (("year", 31_557_600), ("day", 86_400), ("hour", 3600), ("minute", 60)):
-        if seconds >= size:
-            count = seconds // size
-            return f"{count} {unit}{'s' if count != 1 else ''}"
-    return f"{seconds} second{'s' if seconds != 1 else ''}"
 
 
 def _without_issuer(chain: list[x509.Certificate], evidence: Evidence) -> str:
@@ -119,7 +117,7 @@ def _values(
         "names": ", ".join(certificates.alternative_names(chain[0])) or "no name at all",
         "usages": ", ".join(certificates.usages(certificate)) or "any purpose",
         "date": f"{edge:%Y-%m-%d %H:%M} UTC",
-        "ago": span(evidence.started - edge),
+        "ago": clocks.span(evidence.started - edge),
     }
 
 

@@ -28,7 +28,8 @@ class Evidence:
     with the last of them. `missed` is the part of the offer (`suite`, `group`, `signature`, `version`) with more of
     which the server would have gone on after its refusal, or `key`; `would_speak` the version in which, `would_choose`
     the suite, where it is one that is known here. `has_shared_key` is whether a pre-shared key was to be used, and
-    `to_stranger` what an identity that nobody has gets from the server.
+    `to_stranger` what an identity that nobody has gets from the server. `times` are signed times that have come
+    already, `server_time` is what time the server has.
     `websocket_fault` is the slug of what was wrong with the WebSocket, `websocket_said` by what that is known.
     `anchors` are the trusted (subject, key identifier), None for the system's store.
     """
@@ -68,6 +69,9 @@ class Evidence:
     would_speak: str = ""
     would_choose: Suite | None = None
     to_stranger: str = ""
+    times: tuple[tuple[str, datetime], ...] = ()
+    server_time: datetime | None = None
+    server_time_by: str = ""
     has_shared_key: bool = False
 
     @property

@@ -120,7 +120,8 @@ HANDSHAKE = {
     ),
     "handshake-too-large": Refused(
         "peer sent more than any handshake needs, and its handshake has not ended",
-        "a client with a very long certificate chain needs limits.max_handshake_bytes raised; anybody else is no client",
+        "a client with a very long certificate chain needs limits.max_handshake_bytes raised; anybody else is no"
+        " client",
     ),
     "closed-during-handshake": Refused(
         "peer left during the TLS handshake, without an alert",

@@ -157,6 +157,12 @@ CAUSES: dict[str, Cause] = {
         "certificate of {subject} is valid from {date} only, in {ago}",
         "check this machine's clock ({now}); if it is right, the certificate was issued for later",
     ),
+    "clock-wrong-here": Cause(
+        "clock of this machine is {at_least}{off} {direction} ({now}): the certificate of {subject} is valid",
+        "set the clock, best by a time service: timedatectl set-ntp true; a device without one can keep the last time"
+        " it has seen",
+        "timedatectl",
+    ),
     "wrong-host": Cause(
         "certificate of the server is for {names}, not for {server_name}",
         "use one of these names in the URL, or issue the certificate for {server_name} as well",
