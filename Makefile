@@ -2,11 +2,13 @@
 # Refuses to know how: that stands in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test crash clauses check fmt bench bench-durability constrained docs wheel clean
+.PHONY: help run test crash clauses check fmt bench bench-durability constrained docs wheel clean storm conformance
 
 RUN_ARGS ?=
 TEST_ARGS ?=
 BENCH_ARGS ?=
+STORM_ARGS ?=
+CONFORMANCE_ARGS ?=
 ROUNDS ?= 200
 SEED ?=
 
@@ -54,6 +56,14 @@ bench-durability: ## durable messages beside the disk itself, fifty messages bef
 constrained:    ## what a connection costs a small device, with mbedTLS, wolfSSL and GnuTLS
 	@scripts/prepare.sh test
 	@.venv/bin/python -m bench.constrained $(BENCH_ARGS)
+
+storm:          ## a healthy pair of clients while others misbehave, beside Debian's mosquitto
+	@scripts/prepare.sh test
+	@PATH="$$PATH:/usr/sbin" .venv/bin/python -m bench.storm $(STORM_ARGS)
+
+conformance:    ## suites that are not ours, over TLS; fetched when they are not in target/conformance
+	@scripts/prepare.sh test
+	@.venv/bin/python -m tests.conformance $(CONFORMANCE_ARGS)
 
 docs:           ## settings and causes in docs/reference, the Rust crates in target/doc
 	@scripts/prepare.sh run

@@ -9,7 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 # mosquitto's own defaults, which its tests count on.
-DEFAULTS = {"receive_maximum": 20, "max_inflight": 20, "topic_alias_maximum": 10, "sys_interval_s": 0}
+DEFAULTS = {
+    "receive_maximum": 20,
+    "max_inflight": 20,
+    "topic_alias_maximum": 10,
+    "max_topic_levels": 201,
+    "max_session_expiry_s": 4294967295,
+    "sys_interval_s": 0,
+}
 LIMITS = {
     "max_inflight_messages": ("max_inflight", "receive_maximum"),
     "max_keepalive": ("max_keep_alive_s",),

@@ -45,22 +45,24 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Names (glob patterns) of tests of a suite whose failure has one reason."""
+    """Names (glob patterns) of tests of a suite whose failure has one reason; `said`: and the words it then has."""
 
     suite: str
     tests: tuple[str, ...]
     whose: Whose
     why: str
+    said: str = ""
 
     def covers(self, outcome: Outcome) -> bool:
-        """Whether it is about this test."""
-        return self.suite == outcome.suite and any(fnmatch.fnmatchcase(outcome.name, one) for one in self.tests)
+        """Whether it is about this failure."""
+        is_named = any(fnmatch.fnmatchcase(outcome.name, one) for one in self.tests)
+        return self.suite == outcome.suite and is_named and self.said in outcome.said
 
 
 def verdicts(path: Path = VERDICTS) -> list[Verdict]:
     """The written reasons."""
     found = tomllib.loads(path.read_text(encoding="utf-8")).get("verdict", [])
-    return [Verdict(one["suite"], tuple(one["tests"]), Whose(one["whose"]), one["why"]) for one in found]
+    return [Verdict(**one | {"tests": tuple(one["tests"]), "whose": Whose(one["whose"])}) for one in found]
 
 
 def judged(outcomes: list[Outcome], written: list[Verdict]) -> tuple[list[Outcome], list[Verdict]]:

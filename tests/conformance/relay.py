@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 CHUNK = 65536
 _V5 = b"\x00\x04MQTT\x05"
 _REASON_STRING, _MAXIMUM_PACKET_SIZE = 0x1F, 0x27
-_ORDER = {0x22: 0, 0x21: 2}  # Topic Alias Maximum first, Receive Maximum last, as mosquitto has them
+_ORDER = {0x13: 0, 0x22: 1, 0x21: 3}  # Server Keep Alive and Topic Alias Maximum first, Receive Maximum last, as mosquitto
 _FIXED = {0x11: 4, 0x13: 2, 0x21: 2, 0x22: 2, 0x24: 1, 0x25: 1, 0x27: 4, 0x28: 1, 0x29: 1, 0x2A: 1}
 # Bytes before the properties of the packets that may have a Reason String, and the bytes without which there are none.
 _BEFORE = {2: 2, 4: 3, 5: 3, 6: 3, 7: 3, 9: 2, 11: 2, 14: 1}
@@ -123,7 +123,7 @@ def _plain(packet: bytes, start: int) -> bytes:
     properties, rest = _properties(packet[at : at + length]), packet[at + length :]
     kept = [one for one in properties if one[0] not in {_REASON_STRING, _MAXIMUM_PACKET_SIZE}]
     if kind == 2:
-        kept.sort(key=lambda one: (_ORDER.get(one[0], 1), one[0]))
+        kept.sort(key=lambda one: (_ORDER.get(one[0], 2), one[0]))
     joined = b"".join(kept)
     # An acknowledgement may leave out an empty list of properties (3.4.2.2.1): mosquitto does.
     tail = b"" if not joined and kind in {4, 5, 6, 7, 14} else _encoded(len(joined)) + joined
