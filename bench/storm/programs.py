@@ -1,4 +1,4 @@
-"""Owns the programs in C that storm and measure: built with the system's compiler, started on their own core, read to their end.
+"""Owns the programs in C that storm and measure: built by the system's compiler, started on a core, read to the end.
 
 Refuses to know what a storm is.
 """
@@ -23,7 +23,7 @@ PATIENCE = 60  # seconds
 
 
 def build(folder: Path) -> dict[str, Path]:
-    """The programs by name, in the new `folder`. Raises `subprocess.CalledProcessError`; the compiler's words are on stderr."""
+    """The programs by name, in the new `folder`. Raises `subprocess.CalledProcessError`; the compiler says why."""
     folder.mkdir()
     made = {}
     for name, sources in SOURCES.items():

@@ -25,6 +25,7 @@ PACKETS_PORT = 1888  # it dials that one, whatever port it is given
 BRIDGES = "06-bridge-"
 PATIENCE = 120  # seconds for a file
 LONG = 900  # seconds for all sequences
+_LISTED = re.compile(r"\((\d), '\./(.+?)'\)")  # ports and file
 _COLOURED = re.compile(r"^\x1b\[3([12])m(.*?)\x1b\[0m$", re.MULTILINE)
 
 
@@ -32,10 +33,8 @@ def run(source: Path, root: Path, notes: Path, *, only: str = "", at_once: int =
     """Every file of the suite whose name has `only` in it, so many at a time."""
     folder = source / "test" / "broker"
     _install(source, root)
-    listed = dict(
-        (name, int(count)) for count, name in re.findall(r"\((\d), '\./(.+?)'\)", (folder / "test.py").read_text())
-    )
-    files = sorted(path.name for path in folder.glob("*.py") if re.match(r"\d\d-|msg_sequence_test", path.name))
+    listed = {name: int(count) for count, name in _LISTED.findall((folder / "test.py").read_text())}
+    files = sorted(path.name for path in (*folder.glob("[0-9][0-9]-*.py"), folder / PACKETS))
     files = [name for name in files if not name.endswith(("-helper.py", "-core.py")) and only in name]
     with ThreadPoolExecutor(at_once) as pool:
         found = pool.map(lambda name: _run_file(folder, name, listed.get(name, 1), notes), files)

@@ -1,4 +1,4 @@
-"""Owns the run of the Go client's functional tests against us: what one of the common client libraries expects of a broker.
+"""Owns the run of the Go client's functional tests against us: what a common client library expects of a broker.
 
 Refuses to run its unit tests, which need no broker.
 """

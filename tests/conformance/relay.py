@@ -1,4 +1,4 @@
-"""Owns the way from a foreign test, which speaks MQTT over plain TCP, to our broker, which does not: TLS with a certificate.
+"""Owns the way from a foreign test, which speaks MQTT over plain TCP, to our broker: TLS with a device certificate.
 
 Refuses to touch what the test sends. Of what the broker sends, only what MQTT 5 leaves to the server's taste is put
 into the form that mosquitto's tests compare byte by byte: the order of the properties of CONNACK, the broker's Maximum
@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 CHUNK = 65536
 _V5 = b"\x00\x04MQTT\x05"
 _REASON_STRING, _MAXIMUM_PACKET_SIZE = 0x1F, 0x27
-_ORDER = {0x13: 0, 0x22: 1, 0x21: 3}  # Server Keep Alive and Topic Alias Maximum first, Receive Maximum last, as mosquitto
+_ORDER = {
+    0x13: 0,
+    0x22: 1,
+    0x21: 3,
+}  # Server Keep Alive and Topic Alias Maximum first, Receive Maximum last, as mosquitto
 _FIXED = {0x11: 4, 0x13: 2, 0x21: 2, 0x22: 2, 0x24: 1, 0x25: 1, 0x27: 4, 0x28: 1, 0x29: 1, 0x2A: 1}
 # Bytes before the properties of the packets that may have a Reason String, and the bytes without which there are none.
 _BEFORE = {2: 2, 4: 3, 5: 3, 6: 3, 7: 3, 9: 2, 11: 2, 14: 1}
@@ -32,9 +36,7 @@ class Relay:
 
     async def listen(self, ports: list[int]) -> list[asyncio.Server]:
         """Accept on loopback, both families, as mosquitto does."""
-        return [
-            await asyncio.start_server(self._take, host, port, backlog=1000) for port in ports for host in _HOSTS
-        ]
+        return [await asyncio.start_server(self._take, host, port, backlog=1000) for port in ports for host in _HOSTS]
 
     def opened(self, host: str, port: int, context: ssl.SSLContext) -> None:
         """The broker is there."""

@@ -27,7 +27,8 @@ def mosquitto(cache: Path) -> Path:
     if not (source / "test" / "broker").is_dir():
         if shutil.which("apt-get") is None or not _KEYRING.exists():
             raise SystemExit(
-                f"error: no apt here that knows Debian's keys\nmend: unpack the source of mosquitto {MOSQUITTO} as {source}"
+                "error: no apt here that knows Debian's keys\n"
+                f"mend: unpack the source of mosquitto {MOSQUITTO} as {source}"
             )
         _fetch(cache)
         for archive in cache.glob(f"mosquitto_{MOSQUITTO}*.orig.tar.*"):
@@ -49,7 +50,7 @@ def _fetch(cache: Path) -> None:
 
 
 def paho_go(cache: Path) -> Path:
-    """A folder with a copy of the Go client's tests, ready for `go test`, and the modules it needs in Go's own cache."""
+    """A folder with a copy of the Go client's tests, ready for `go test`; the modules it needs are in Go's cache."""
     name, version = PAHO_GO
     module = cache / f"paho.mqtt.golang-{version}"
     if not module.is_dir():

@@ -1,4 +1,4 @@
-"""Owns the program that mosquitto's tests start in place of mosquitto: our broker behind a relay, configured as they ask.
+"""Owns the program that mosquitto's tests start in its place: our broker behind a relay, configured as they ask.
 
 Refuses what a test configures and we do not have: it ends with status 3 and notes the settings in
 $SEALMQ_CONFORMANCE_NOTES.
@@ -23,10 +23,12 @@ async def stand_in(wanted: Wanted) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
     servers = await relay.listen(wanted.ports)
-    from sealmq.testing import EphemeralBroker  # noqa: PLC0415  heavy, and the ports are to be open first
-    from sealmq.tls import client_context  # noqa: PLC0415
+    from sealmq.testing import EphemeralBroker  # heavy, and the ports are to be open first
+    from sealmq.tls import client_context
 
-    data = Path(os.environ["SEALMQ_CONFORMANCE_NOTES"]) / f"{wanted.ports[0]}-{wanted.kept_as}" if wanted.kept_as else None
+    data = (
+        Path(os.environ["SEALMQ_CONFORMANCE_NOTES"]) / f"{wanted.ports[0]}-{wanted.kept_as}" if wanted.kept_as else None
+    )
     with EphemeralBroker(
         limits=wanted.limits, dangerous={"any_client_id": True, "allow_all": True}, data=data
     ) as broker:
