@@ -1,7 +1,7 @@
 """The hybrid key exchange X25519MLKEM768, spoken live, decoded and proven from both seats.
 
-The OpenSSL of Python's own ssl module may be too old for it; the one that comes with `cryptography` is not, and
-pyOpenSSL drives that.
+By `--post-quantum`, and by a client that others wrote: the OpenSSL of Python's own ssl module may be too old for it,
+the one that comes with `cryptography` is not, and pyOpenSSL drives that.
 """
 
 import contextlib
@@ -10,11 +10,15 @@ import socket
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
+import servers
 from OpenSSL import SSL
 from test_broker_side import armed
 
+from programs import run_sealmq
+from sealmq import trace
 from sealmq.pki.operations import DeviceFiles
-from sealmq.testing import EphemeralBroker
+from sealmq.testing import EphemeralBroker, Fault, ThrowawayCA
 from sealmq.trace import mqtt
 from sealmq.trace.build import trace_of
 from sealmq.trace.model import Trace, from_json
@@ -100,6 +104,66 @@ def test_by_the_client() -> None:
         client = Client(broker, broker.device("sensor-1"))
         assert broker.wait_event("connected")["tls"]["group"] == "X25519MLKEM768"
     hybrid(trace_of(client.recording))
+
+
+def test_by_the_command_and_resumed() -> None:
+    with EphemeralBroker() as broker:
+        broker.device("sensor-1")
+        done = run_sealmq(
+            *("--data", broker.folder.path, "trace", broker.url, "--as", "sensor-1"),
+            *("--post-quantum", "--resume", "--json"),
+        )
+    assert done.returncode == 0, done.stderr
+    again = from_json(json.loads(done.stdout))
+    assert again.previous is not None
+    hybrid(again.previous)
+    assert (again.tls.resumed, again.tls.group, again.tls.key_exchange) == (True, "X25519MLKEM768", "hybrid-pq")
+    assert (again.proofs.right, again.proofs.wrong, again.proofs.unchecked) == (2, 0, 0)
+    assert again.totals.handshake_round_trips == again.previous.totals.handshake_round_trips == 2
+
+
+def test_without_being_asked_for_it_nothing_is_said_of_it() -> None:
+    """Python's OpenSSL of today offers X25519; the closing words claim no more than that."""
+    with EphemeralBroker() as broker:
+        files = broker.device("sensor-1")
+        seen = trace.record(broker.url, ca=files.ca, certificate=files.cert, key=files.key)
+    if seen.tls.group != "X25519MLKEM768":  # a Python with OpenSSL 3.5 offers it by itself
+        assert seen.tls.key_exchange == "key-agreement"
+        assert "quantum" not in seen.summary
+
+
+@pytest.mark.parametrize(
+    ("fault", "cause", "code"),
+    [
+        (Fault.EXPIRED, "certificate-expired", 10),
+        (Fault.NOT_YET_VALID, "certificate-not-yet-valid", 9),
+        (Fault.WRONG_NAME, "wrong-host", 62),
+        (Fault.SELF_SIGNED, "self-signed", 20),
+    ],
+)
+def test_what_its_client_refuses_has_the_causes_of_the_other(
+    tmp_path: Path, fault: Fault, cause: str, code: int
+) -> None:
+    authority = ThrowawayCA()
+    files = authority.issue_server(fault=fault).write(tmp_path / "server")
+    anchors, chain = tmp_path / "root.pem", tmp_path / "chain.pem"
+    anchors.write_bytes(authority.root_pem)
+    chain.write_text(files.cert.read_text().partition("-----END CERTIFICATE-----")[2])
+    with servers.s_server(files, *(("-cert_chain", chain) if chain.read_text().strip() else ())) as (url, _):
+        seen = trace.record(url, ca=anchors, post_quantum=True)
+    assert (seen.outcome, seen.cause, seen.stopped_by) == ("failed", cause, "here"), seen.evidence
+    assert f"verify code {code}" in seen.evidence
+    assert seen.stopped_at == "certificate check"
+    assert seen.tls.certificates
+
+
+def test_a_server_without_it_agrees_on_what_it_has(tmp_path: Path) -> None:
+    files = servers.ecdsa(tmp_path)
+    with servers.s_server(files, "-tls1_3", "-groups", "P-384") as (url, _):
+        seen = trace.record(url, ca=files.ca, post_quantum=True)
+    assert (seen.tls.group, seen.tls.retried) == ("P-384", True), seen.evidence
+    if seen.outcome == "ok":
+        assert seen.tls.key_exchange == "key-agreement"
 
 
 def test_by_the_broker(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from sealmq.testing import EphemeralBroker
 from sealmq.trace import compare, page, pcapng, recorder, render
 from sealmq.trace.build import trace_of
 from sealmq.trace.causes.table import CAUSES, OF_CLIENT
+from sealmq.trace.identity import SharedKey
 from sealmq.trace.model import Trace, from_json, to_json
 from sealmq.trace.recording import Event, Recording
 from sealmq.trace.request import Identity, Request
@@ -29,14 +30,14 @@ from sealmq.trace.tls import protect
 
 COUNT = int(os.environ.get("SEALMQ_MUTATIONS", "40"))
 ODD = (None, [], {}, "\x1b[2J", -1, 1e300, "x" * 10_000, True, {"cause": []}, {"stage": {}, "certificate": 7})
-FORMS = ["mqtts-1.3", "mqtts-1.2", "wss", "key-transport", "resumed", "broker"]
+FORMS = ["mqtts-1.3", "mqtts-1.2", "wss", "key-transport", "resumed", "broker", "psk-1.3", "psk-1.2", "hybrid"]
 
 
 @pytest.fixture(scope="module")
 def recordings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Recording]:
     """One whole connection of each form."""
     made = {}
-    with EphemeralBroker(wss=True) as broker:
+    with EphemeralBroker(wss=True, psk=True) as broker:
         files = broker.device("sensor-1")
         mine = Identity(files.ca, files.cert, files.key)
         for name, url, tls in (
@@ -45,6 +46,14 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Recording]
             ("wss", f"wss://127.0.0.1:{broker.port_of('wss')}", ""),
         ):
             made[name] = recorder.run(Request(Target.parse(url), mine, tls=tls))
+        keys = f"mqtts+psk://127.0.0.1:{broker.port_of('psk')}"
+        broker.device_psk("small-1")
+        shared = Identity(psk=SharedKey.read(broker.folder.devices_dir / "small-1" / "psk.txt"))
+        made["psk-1.3"] = recorder.run(Request(Target.parse(keys), shared, tls="1.3"))
+        made["psk-1.2"] = recorder.run(
+            Request(Target.parse(keys), shared, tls="1.2", ciphers="PSK-AES128-CCM8:@SECLEVEL=0")
+        )
+        made["hybrid"] = recorder.run(Request(Target.parse(broker.url), mine, post_quantum=True))
         made["resumed"] = recorder.run(Request(Target.parse(broker.url), mine, resume=True))
     certified = servers.rsa_2048(tmp_path_factory.mktemp("server"))
     with servers.s_server(certified, "-tls1_2", "-cipher", "AES128-SHA") as (url, _):

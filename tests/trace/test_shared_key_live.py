@@ -352,7 +352,7 @@ def _relay_of(port: int, count: int) -> Callable[[socket.socket], None]:
         (["mqtts+psk://h", "--psk-file", "psk.txt", "--as", "x"], "error: --as and --psk-file name two identities"),
         (["mqtts+psk://h", "--psk-file", "psk.txt", "--resume"], "error: --legacy, --post-quantum and --resume"),
         (["mqtts+psk://h", "--psk-file", "none.txt"], "error: file of a pre-shared key none.txt cannot be read"),
-        (["mqtts+psk://h", "--psk-file", "two.txt"], "error: file of a pre-shared key two.txt holds 2 lines"),
+        (["mqtts+psk://h", "--psk-file", "two.txt"], "error: file of a pre-shared key two.txt holds 2 keys"),
         (["mqtts+psk://h", "--psk-file", "text.txt"], "error: file of a pre-shared key text.txt is not identity:hex"),
         (["mqtts+psk://h/topic", "--psk-file", "psk.txt"], "error: URL 'mqtts+psk://h/topic' has more than"),
         (["mqtts://h", "--post-quantum", "--tls", "1.2"], "error: --post-quantum takes TLS 1.3"),
@@ -383,6 +383,8 @@ def test_a_key_prints_without_itself(tmp_path: Path) -> None:
     found = SharedKey.read(file)
     assert (found.identity, found.key) == ("sensor:1", b"\xab" * 32)
     assert "ab" * 8 not in repr(found)
+    several = key_file(tmp_path, f"# the plant\na:{'11' * 32}\nb:{'22' * 32}")
+    assert SharedKey.read(several, identity="b").key == b"\x22" * 32
     for line in ("", "sensor-1", ":abcd", "sensor-1:", "sensor-1:abc", f"{'x' * 129}:abcd", "a\0b:abcd"):
         with pytest.raises(ConfigError) as caught:
             SharedKey.read(key_file(tmp_path, line))

@@ -49,6 +49,9 @@ def trace(
     psk_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Pre-shared key: one line, identity:hexkey, as in psk.txt.")
     ] = None,
+    psk_identity: Annotated[
+        str, typer.Option(metavar="NAME", help="Which of several in that file, a psk_file of mosquitto's kind.")
+    ] = "",
     explain: Annotated[bool, typer.Option("--explain", help="Say for each step why it is there.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show every field by its name.")] = False,
     resume: Annotated[
@@ -115,8 +118,8 @@ def trace(
     from sealmq.trace.recording import Recording
 
     asked = Asked(
-        ctx.obj, device, cafile, cert, key, psk_file, tls, ciphers, legacy, post_quantum, resume, server_name, alpn,
-        topic, client_id, version, timeout, pid,
+        ctx.obj, device, cafile, cert, key, psk_file, psk_identity, tls, ciphers, legacy, post_quantum, resume,
+        server_name, alpn, topic, client_id, version, timeout, pid,
     )  # fmt: skip
     if compare is not None:
         others = (replay, of_device, page_file, ladder_file)

@@ -43,6 +43,7 @@ class Asked:
     cert: Path | None = None
     key: Path | None = None
     psk_file: Path | None = None
+    psk_identity: str = ""
     tls: str = ""
     ciphers: str = ""
     legacy: bool = False
@@ -95,7 +96,7 @@ class Asked:
                     "a pre-shared key and certificates do not go together", mend="leave --cafile, --cert and --key out"
                 )
             file = self._psk_file()
-            return Identity(psk=None if file is None else SharedKey.read(file))
+            return Identity(psk=None if file is None else SharedKey.read(file, identity=self.psk_identity))
         if self.psk_file is not None and not self.picks:
             raise UsageError(
                 f"pre-shared key does not go with the URL {target}",
@@ -120,18 +121,8 @@ class Asked:
             return None
         from sealmq.datafolder import DataFolder
         from sealmq.pki import psk
-        from sealmq.pki.names import check_device_id
 
-        check_device_id(self.device)
-        folder = DataFolder.open(self.options.data)
-        file = folder.devices_dir / self.device / psk.FILE
-        if not file.exists():
-            raise NotSo(
-                f"device {self.device} has no pre-shared key in {folder.devices_dir}",
-                mend=f"make it with `sealmq device add {self.device} --psk`; for a file elsewhere use --psk-file",
-                code="device-files-missing",
-            )
-        return file
+        return psk.device_file(DataFolder.open(self.options.data), self.device)
 
 
 def next_at_broker(options: Globals, device: str | None, seconds: float) -> Recording:

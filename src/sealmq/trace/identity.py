@@ -27,22 +27,29 @@ class SharedKey:
     key: bytes = field(repr=False)
 
     @classmethod
-    def read(cls, path: Path) -> SharedKey:
-        """From a file with one line `identity:hexkey`, as in mosquitto's `psk_file` and the `psk.txt` of a device.
+    def read(cls, path: Path, *, identity: str = "") -> SharedKey:
+        """From a file with one line `identity:hexkey`, as the `psk.txt` of a device; with several, as mosquitto's
+        `psk_file` has them, `identity` says which.
 
         Raises `ConfigError` with code `psk-invalid`, without the key in its sentence.
         """
-        lines = [line for line in _read(path, "file of a pre-shared key").splitlines() if line.strip()]
+        lines = _read(path, "file of a pre-shared key").splitlines()
+        lines = [line.strip() for line in lines if line.strip() and not line.startswith(b"#")]
+        if identity:
+            lines = [line for line in lines if line.rpartition(b":")[0] == identity.encode()]
         if len(lines) != 1:
-            raise _invalid(path, f"holds {len(lines)} lines", "give a file with one line, identity:hexkey")
-        name, colon, digits = lines[0].strip().rpartition(b":")
+            of = f" of {identity}" if identity else ""
+            raise _invalid(
+                path, f"holds {len(lines)} keys{of}", "it has to be one; --psk-identity chooses among several"
+            )
+        name, colon, digits = lines[0].rpartition(b":")
         try:
-            identity, key = name.decode(), bytes.fromhex(digits.decode())
+            found, key = name.decode(), bytes.fromhex(digits.decode())
         except ValueError:
             raise _invalid(path, "is not identity:hexkey", "write the key in hexadecimal digits") from None
-        if not colon or not key or not 0 < len(name) <= _IDENTITY_BYTES or "\0" in identity:
+        if not colon or not key or not 0 < len(name) <= _IDENTITY_BYTES or "\0" in found:
             raise _invalid(path, "is not identity:hexkey", "give the file that `sealmq device add ID --psk` wrote")
-        return cls(identity, key)
+        return cls(found, key)
 
 
 @dataclass(frozen=True, slots=True)

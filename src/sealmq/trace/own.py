@@ -1,6 +1,6 @@
 """What the side that was traced does by itself after a message: derive keys, check a certificate; told as steps.
 
-It refuses to check and derive anything: OpenSSL or the broker did, and what they made of it is in the events.
+It refuses to check and derive anything: the TLS library or the broker did, and what they made of it is in the events.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ class OwnSteps:
         tracker, origin = story.tracker, key_origin(facts)
         if message.direction == RECEIVED and message.name == "Finished" and tracker.shared_key == "proven":
             self._check_key(event, facts)
+        if message.direction == RECEIVED and message.name == self._checked_at(facts) and not story.is_broker:
+            self._check_server(at, facts)
         match message.direction, message.name:
-            case "received", "Certificate" if not story.is_broker:
-                self._check_server(at, facts)
             case "received", "ServerHello" if facts.is_tls13 and self._logged(at, _HANDSHAKE_SECRET):
                 tracker.derive(HANDSHAKE_SECRETS, origin)
                 exist = "handshake traffic secrets exist"
@@ -62,8 +62,15 @@ class OwnSteps:
                 words, following = f"master secret {origin}", "ChangeCipherSpec and Finished"
                 story.here(event, "session keys", words, "session keys exist, unused so far", following)
 
+    def _checked_at(self, facts: Facts) -> str:
+        """The message with which a client looks at the certificate: OpenSSL as soon as it is there, rustls when it has
+        been proven too, in TLS 1.2 with the end of the flight."""
+        if not self._conditions.post_quantum or not facts.server_chain:
+            return "Certificate"
+        return "CertificateVerify" if facts.is_tls13 else "ServerHelloDone"
+
     def _check_server(self, at: int, facts: Facts) -> None:
-        """A client looks at the certificate it was shown: what OpenSSL made of the record is the next event of it."""
+        """A client looks at the certificate it was shown: what came of the record is the next event of it."""
         story, event = self._story, self._events[at]
         reaction = next((event for event in self._events[at + 1 :] if event.kind in ("tls", "ended")), None)
         failed = reaction is None or reaction.facts.get("state") == "failed"
@@ -73,7 +80,7 @@ class OwnSteps:
             self.refused_at = at
             story.add(event, "here", "certificate check", told, is_bad=True)
         elif failed and reaction is not None and code:
-            said = f"OpenSSL verify code {code}: {reaction.text('said')[:200]}"
+            said = f"verify code {code}: {reaction.text('said')[:200]}"
             told = says.Said(said, "REFUSED: this server is not believed", "an alert to the server")
             self.refused_at = at
             story.add(event, "here", "certificate check", told, is_bad=True)
@@ -83,7 +90,8 @@ class OwnSteps:
         else:
             story.tracker.accepted = True
             words = f"chain leads to a trusted CA, dates are right, {self._conditions.server_name} is in it"
-            story.here(event, "certificate check", words, "accepted", "proof that the server holds the key")
+            following = "" if self._conditions.post_quantum else "proof that the server holds the key"
+            story.here(event, "certificate check", words, "accepted", following)
 
     def _check_key(self, event: Event, facts: Facts) -> None:
         """Nobody showed a certificate: what shows each side to the other is the key."""

@@ -76,6 +76,7 @@ def _conditions(request: Request, loaded: Loaded) -> Conditions:
         anchors=loaded.anchors,
         identity=loaded.identity,
         times=loaded.times,
+        post_quantum=request.post_quantum,
     )
 
 

@@ -76,7 +76,8 @@ class Conditions:
     `anchors` are the trusted certificates as (subject, key identifier in hexadecimal); None when the system's store was
     used. `identity` are the certificates shown to the server, DER, leaf first. `started` is ISO 8601, UTC. `seat` is
     where it was recorded, `client` or `broker`; `sent` is what the client sent in either case. `times` are signed times
-    in the files of this side that have come already: what says so, and ISO 8601.
+    in the files of this side that have come already: what says so, and ISO 8601. `post_quantum` is whether sealmq's own
+    client spoke TLS with certificates, which then offers X25519MLKEM768 and checks them later than OpenSSL.
     """
 
     url: str
@@ -92,6 +93,7 @@ class Conditions:
     identity: tuple[bytes, ...] = ()
     seat: str = "client"
     times: tuple[tuple[str, str], ...] = ()
+    post_quantum: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +172,7 @@ def _event(t_ms: float, kind: Kind, data: str, facts: dict[str, Any]) -> Event:
 def _check(conditions: Conditions) -> None:
     for known in fields(Conditions):
         value = getattr(conditions, known.name)
-        wanted = bool if known.name == "legacy" else str
+        wanted = bool if known.name in ("legacy", "post_quantum") else str
         if known.name not in ("anchors", "identity", "times") and not isinstance(value, wanted):
             raise TypeError(known.name)
 

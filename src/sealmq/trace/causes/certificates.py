@@ -78,6 +78,8 @@ def _without_issuer(chain: list[x509.Certificate], evidence: Evidence) -> str:
     if not chain:
         return "untrusted-issuer"
     last = chain[-1]
+    if len(chain) == 1 and _is_root_like(last):
+        return "self-signed"
     if evidence.anchors is not None:
         issuer = certificates.issuer(last)
         known = {subject for subject, _ in evidence.anchors}
