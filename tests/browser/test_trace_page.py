@@ -26,14 +26,17 @@ def browser() -> Iterator[Chromium]:
 def traces(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trace]:
     """One of each kind of page."""
     ca = ThrowawayCA()
-    with EphemeralBroker(ca=ca, wss=True) as broker:
+    with EphemeralBroker(ca=ca, wss=True, psk=True) as broker:
         mine = broker.device("sensor-1")
         bad = ca.issue_client("sensor-1", fault=Fault.EXPIRED).write(tmp_path_factory.mktemp("bad"))
         known = {"ca": mine.ca, "certificate": mine.cert, "key": mine.key}
         ok = trace.record(broker.url, **known, resume=True)
         framed = trace.record(f"wss://127.0.0.1:{broker.port_of('wss')}", **known)
         failed = trace.record(broker.url, ca=mine.ca, certificate=bad.cert, key=bad.key)
-    assert [one.outcome for one in (ok, framed, failed)] == ["ok", "ok", "failed"]
+        broker.device_psk("small-1")
+        key = broker.folder.devices_dir / "small-1" / "psk.txt"
+        shared = trace.record(f"mqtts+psk://127.0.0.1:{broker.port_of('psk')}", psk=key)
+    assert [one.outcome for one in (ok, framed, shared, failed)] == ["ok", "ok", "ok", "failed"]
     hostile = dataclasses.replace(
         failed,
         url=HOSTILE,
@@ -42,10 +45,10 @@ def traces(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trace]:
         steps=tuple(dataclasses.replace(step, message=HOSTILE, says=HOSTILE, explain=HOSTILE) for step in failed.steps),
     )
     at_broker = dataclasses.replace(ok, seat="broker", previous=None)
-    return {"ok": ok, "framed": framed, "failed": failed, "hostile": hostile, "broker": at_broker}
+    return {"ok": ok, "framed": framed, "shared": shared, "failed": failed, "hostile": hostile, "broker": at_broker}
 
 
-KINDS = ["ok", "framed", "failed", "hostile", "broker"]
+KINDS = ["ok", "framed", "shared", "failed", "hostile", "broker"]
 
 
 def opened(browser: Chromium, tmp_path: Path, seen: Trace, **how: object) -> Page:

@@ -72,6 +72,7 @@ NOISE = random.Random(7).randbytes(4096)  # noqa: S311 - the same noise in every
 TEN_THOUSAND = b"".join(number.to_bytes(2, "big") + b"\x00\x00" for number in range(1000, 11_000))
 
 
+@pytest.mark.parametrize("client", ["python", "compiled", "shared key"])
 @pytest.mark.parametrize(
     "answer",
     [
@@ -100,10 +101,15 @@ TEN_THOUSAND = b"".join(number.to_bytes(2, "big") + b"\x00\x00" for number in ra
     ],
     ids=lambda value: getattr(value, "__qualname__", "")[:8],
 )
-def test_bytes_that_mean_harm(answer: Callable[[socket.socket], object], capsys: pytest.CaptureFixture[str]) -> None:
+def test_bytes_that_mean_harm(
+    answer: Callable[[socket.socket], object], client: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = tmp_path / "psk.txt"
+    key.write_text(f"sensor-1:{'ab' * 32}\n")
+    how = {"python": {}, "compiled": {"post_quantum": True}, "shared key": {"psk": key}}[client]
     started = time.monotonic()
-    with servers.raw(answer) as url:
-        seen = trace.record(url, bounds=QUICK)
+    with servers.raw(answer, scheme="mqtts+psk" if client == "shared key" else "mqtts") as url:
+        seen = trace.record(url, bounds=QUICK, **how)
     assert time.monotonic() - started < 8
     assert seen.outcome == "failed"
     assert seen.cause not in (None, "unknown"), seen.steps[-1]

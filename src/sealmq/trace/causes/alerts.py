@@ -137,4 +137,4 @@ def _sent(evidence: Evidence, number: int) -> Found:
         return _version(evidence, said, "here")
     if evidence.malformed:
         return Found("malformed-tls", f"{said}; {evidence.malformed}", "here")
-    return Found("handshake-broken", said, "here", {"alert": f"{names.alert(number)} ({number})"})
+    return Found("handshake-broken", said, "here", {"how": f"with the alert {names.alert(number)} ({number})"})

@@ -32,6 +32,8 @@ def find(evidence: Evidence) -> Found | None:
 
 
 def _in_handshake(evidence: Evidence, *, answered: bool) -> Found | None:
+    if evidence.how == "failed":
+        return Found("handshake-broken", "no alert before the end", "here", {"how": "without an alert"})
     if evidence.how == "timeout":
         return Found(
             "handshake-stalled", "no byte came" if not answered else "a part of the answer came, and no more", "server"

@@ -110,7 +110,7 @@ CAUSES: dict[str, Cause] = {
         "server ended the connection with the alert {alert}", "look into the server's log at this time"
     ),
     "handshake-broken": Cause(
-        "server broke the TLS handshake, and this side ended it with the alert {alert}",
+        "server broke the TLS handshake, and this side ended it {how}",
         "the step before shows what breaks the protocol; a proxy that alters TLS looks like this",
     ),
     "bad-finished": Cause(
