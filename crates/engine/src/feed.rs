@@ -13,6 +13,8 @@ use sealmq_store::Keeping;
 
 /// Nodes of the retained tree that one session may have looked at in one turn: a fraction of a millisecond.
 const NODES_PER_TURN: usize = 2_000;
+/// Sessions that get such a turn before everybody else has theirs.
+const TURNS: usize = 4;
 /// Bytes found in one page, so that the outbox is looked at again before it is far beyond its bound.
 const BYTES_PER_PAGE: u64 = 64 * 1024;
 
@@ -48,9 +50,9 @@ impl Engine {
         self.line_up(session_index);
     }
 
-    /// Sessions in line, one turn each.
+    /// The first sessions in line, one turn each.
     pub(crate) fn feed_line(&mut self, now: Millis) {
-        for _ in 0..self.feeding.len() {
+        for _ in 0..self.feeding.len().min(TURNS) {
             let Some((index, id)) = self.feeding.pop_front() else {
                 return;
             };

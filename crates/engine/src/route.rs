@@ -58,11 +58,15 @@ impl Engine {
         {
             let chosen = roster.choose(route, turn, publisher);
             roster.check_room(&chosen, content, refusal)?;
-            return Ok(roster.deliver_kept(now, &chosen, content, origin, urgency));
+            let routed = roster.deliver_kept(now, &chosen, content, origin, urgency);
+            // Writing for the log costs more than an outbox does.
+            self.router.work += 4 * routed.reached;
+            return Ok(routed);
         }
         let mut routed = Routed::default();
         if let Some((route, turn)) = route {
             routed.reached = roster.deliver_all(now, route, turn, publisher, content);
+            self.router.work += routed.reached;
         }
         routed.seq = self.forget_origin(origin);
         Ok(routed)

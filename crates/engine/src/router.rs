@@ -75,6 +75,8 @@ pub(crate) struct Router {
     targets: usize,
     epoch: u32,
     turn: usize,
+    /// Units of work since the engine last set it back: a node looked at, or a target found.
+    pub work: usize,
 }
 
 impl Router {
@@ -86,6 +88,7 @@ impl Router {
             targets: 0,
             epoch: 0,
             turn: 0,
+            work: 0,
         };
         router.forget();
         router
@@ -125,7 +128,7 @@ impl Router {
 
     fn work_out(&mut self, index: u32, topic: &str) {
         let mut collector = Collector::default();
-        self.tree.matches(topic, &mut collector);
+        self.work += self.tree.matches(topic, &mut collector);
         let Some(route) = self.routes.get_mut(index as usize) else {
             return;
         };
@@ -134,6 +137,7 @@ impl Router {
         route.groups = collector.groups.into_iter().map(merge).collect();
         route.generation = self.tree.generation();
         self.targets += route.size();
+        self.work += route.size();
     }
 
     fn remember(&mut self, topic: &str) -> u32 {
@@ -174,7 +178,6 @@ impl Found for Collector {
     }
 }
 
-/// One target per session: the highest QoS, all identifiers (section 3.3.4).
 /// One target for each session: the highest QoS of its subscriptions, and all their identifiers [MQTT-3.3.4-2],
 /// [MQTT-3.3.4-3], [MQTT-3.3.4-4].
 fn merge(mut entries: Vec<Entry>) -> Vec<Target> {

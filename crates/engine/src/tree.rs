@@ -124,10 +124,15 @@ impl Tree {
                 }
             }
         };
-        match entries.iter_mut().find(|e| e.session == entry.session) {
-            Some(present) => *present = entry,
-            None => {
-                entries.push(entry);
+        // Sorted, so that a filter that everybody has costs no look at everybody.
+        match entries.binary_search_by_key(&entry.session, |e| e.session) {
+            Ok(at) => {
+                if let Some(present) = entries.get_mut(at) {
+                    *present = entry;
+                }
+            }
+            Err(at) => {
+                entries.insert(at, entry);
                 self.count += 1;
             }
         }
@@ -145,31 +150,36 @@ impl Tree {
         let Some(node) = self.nodes.get_mut(at as usize) else {
             return;
         };
-        let before = node.entries.len() + node.groups.iter().map(|g| g.members.len()).sum::<usize>();
-        match group {
-            None => node.entries.retain(|e| e.session != session),
-            Some(name) => {
-                for g in node.groups.iter_mut().filter(|g| &*g.name == name) {
-                    g.members.retain(|e| e.session != session);
-                }
-                node.groups.retain(|g| !g.members.is_empty());
-            }
+        let entries = match group {
+            None => Some(&mut node.entries),
+            Some(name) => node
+                .groups
+                .iter_mut()
+                .find(|g| &*g.name == name)
+                .map(|g| &mut g.members),
+        };
+        if let Some(entries) = entries
+            && let Ok(at) = entries.binary_search_by_key(&session, |e| e.session)
+        {
+            entries.remove(at);
+            self.count -= 1;
         }
-        let after = node.entries.len() + node.groups.iter().map(|g| g.members.len()).sum::<usize>();
-        self.count -= before - after;
+        node.groups.retain(|g| !g.members.is_empty());
         self.generation += 1;
         self.prune(at);
     }
 
-    /// Report everything that matches `name`. Work is bounded by the nodes of the tree and by the levels of `name`.
-    /// [MQTT-3.3.2-3], [MQTT-4.7.3-4].
-    pub fn matches(&mut self, name: &str, found: &mut impl Found) {
+    /// Report everything that matches `name` [MQTT-3.3.2-3], [MQTT-4.7.3-4]; how many nodes were looked at, which the
+    /// nodes of the tree and the levels of `name` bound.
+    pub fn matches(&mut self, name: &str, found: &mut impl Found) -> usize {
         let levels: Vec<&str> = name.split('/').collect();
         let is_dollar = name.starts_with('$');
         let mut stack = core::mem::take(&mut self.stack);
         stack.clear();
         stack.push((ROOT, 0));
+        let mut visited = 0;
         while let Some((at, depth)) = stack.pop() {
+            visited += 1;
             let Some(node) = self.nodes.get(at as usize) else {
                 continue;
             };
@@ -193,6 +203,7 @@ impl Tree {
             }
         }
         self.stack = stack;
+        visited
     }
 
     fn report(&self, at: u32, found: &mut impl Found) {

@@ -14,6 +14,8 @@ use crate::shard::{Arrival, Command, ShardHandle};
 use crate::users::{Answer, Logins};
 use mio::net::TcpListener;
 use mio::{Events as Ready, Interest, Poll, Token};
+use rustix::process::setpriority_process;
+use rustix::thread::gettid;
 use rustls::HandshakeKind;
 use serde_json::{Value, json};
 use slab::Slab;
@@ -39,6 +41,8 @@ pub const WAKE: Token = Token(usize::MAX);
 const LINGER: Duration = Duration::from_secs(2);
 /// How often deadlines are looked at while somebody is in the gate.
 const PATROL: Duration = Duration::from_millis(50);
+/// How much the gate's thread gives way: half the weight of a shard's.
+const YIELDING: i32 = 3;
 
 pub struct Listener {
     pub socket: TcpListener,
@@ -105,6 +109,8 @@ struct Pending {
     listener: usize,
     /// When it was accepted.
     since: Instant,
+    /// When something last came from it, or it was accepted.
+    heard: Instant,
     deadline: Instant,
     step: Step,
     hello: Option<Box<ClientHello>>,
@@ -121,6 +127,15 @@ struct Pending {
     /// A refusal that waits for the CONNECT, to be answered with a reason instead of a bare close.
     verdict: Option<Refusal>,
     settings: Arc<Settings>,
+}
+
+impl Pending {
+    fn hear(&mut self, received: usize) {
+        if received > 0 {
+            self.received += received;
+            self.heard = Instant::now();
+        }
+    }
 }
 
 pub struct Gate {
@@ -172,6 +187,8 @@ impl Gate {
 
     /// Run until the node stops.
     pub fn run(mut self) {
+        // Established traffic comes before newcomers, also where there are fewer processors than threads.
+        let _ = setpriority_process(Some(gettid()), YIELDING);
         let mut ready = Ready::with_capacity(256);
         while !self.shared.stopping.load(Ordering::Acquire) {
             let is_busy = !self.pending.is_empty() || self.accept_after.is_some();

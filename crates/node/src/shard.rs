@@ -33,6 +33,10 @@ pub use command::{Command, ShardHandle};
 pub const WAKE: Token = Token(usize::MAX);
 /// Socket reads of one connection in one turn; whoever has more waits for its next turn.
 const READS_PER_TURN: usize = 4;
+/// Units of work for all connections that have something to read, and what each of them gets at least and at most: a round
+/// is over in milliseconds, whatever some of them ask for.
+const ROUND: usize = 16_000;
+const TURNS: std::ops::RangeInclusive<usize> = 100..=4_000;
 /// How long a closed connection may take to read our last words.
 const LINGER: Duration = Duration::from_secs(2);
 /// How often those who leave are looked at.
@@ -47,6 +51,8 @@ struct Seat {
     partial: Vec<u8>,
     /// `partial` must be this long before the engine is asked again.
     need: usize,
+    /// There are whole packets in `partial`: its turn was over.
+    is_cut_short: bool,
     peer: String,
     listener: Arc<str>,
     tls: Option<TlsFacts>,
@@ -150,6 +156,8 @@ impl Shard {
                     }
                 }
             }
+            let turn = ROUND / self.ready.len().max(1);
+            self.engine.set_turn(turn.clamp(*TURNS.start(), *TURNS.end()));
             for _ in 0..self.ready.len() {
                 let Some(index) = self.ready.pop_front() else { break };
                 self.read(index);
@@ -223,11 +231,17 @@ impl Shard {
     fn read(&mut self, index: u32) {
         let Some(seat) = self.seat_mut(index) else { return };
         seat.is_ready = false;
+        if seat.is_cut_short {
+            self.consume_partial(index);
+        }
         for _ in 0..READS_PER_TURN {
             let now = self.now();
             let Some(seat) = self.seats.get_mut(index as usize).and_then(Option::as_deref_mut) else {
                 return;
             };
+            if seat.is_cut_short {
+                return self.mark_ready(index);
+            }
             self.scratch.plain.clear();
             let outcome = seat.link.read(&mut self.scratch);
             let id = seat.id;
@@ -237,6 +251,7 @@ impl Shard {
                     let rest = self.scratch.plain.get(intake.consumed..).unwrap_or_default();
                     seat.partial.extend_from_slice(rest);
                     seat.need = intake.need;
+                    seat.is_cut_short = intake.is_cut_short;
                 } else {
                     seat.partial.extend_from_slice(&self.scratch.plain);
                     self.consume_partial(index);
@@ -245,6 +260,7 @@ impl Shard {
             match outcome {
                 Ok(outcome) => {
                     if let Some(how) = outcome.ended {
+                        self.consume_all(index);
                         let sentence = match how {
                             Ended::Cleanly => "client closed the connection without DISCONNECT",
                             Ended::Abruptly => "network connection ended without a word",
@@ -252,7 +268,8 @@ impl Shard {
                         self.engine.handle_closed(now, id, sentence);
                         return;
                     }
-                    if !outcome.more {
+                    let seat = self.seat_mut(index);
+                    if !outcome.more && !seat.is_some_and(|seat| seat.is_cut_short) {
                         return;
                     }
                 }
@@ -276,6 +293,7 @@ impl Shard {
         }
         let intake = self.engine.handle_bytes(now, seat.id, &seat.partial);
         seat.need = intake.need;
+        seat.is_cut_short = intake.is_cut_short;
         if intake.consumed == seat.partial.len() {
             seat.partial = Vec::new();
         } else {
@@ -283,7 +301,15 @@ impl Shard {
         }
     }
 
+    /// There will be no further turn: what has arrived counts.
+    fn consume_all(&mut self, index: u32) {
+        while self.seat_mut(index).is_some_and(|seat| seat.is_cut_short) {
+            self.consume_partial(index);
+        }
+    }
+
     fn broken(&mut self, index: u32, id: ConnId, fault: &LinkFault) {
+        self.consume_all(index);
         let now = self.now();
         if let Some(seat) = self.seat_mut(index) {
             let _ = seat.link.flush();

@@ -371,3 +371,62 @@ fn rules_that_end_a_subscription_give_its_memory_back() {
     bench.drive(|engine, _| engine.set_rules(allowing(&["z"])));
     assert_eq!(memory.used(), before + client.outbox() as u64);
 }
+
+// A connection has its turn, then the others have theirs; nothing is lost over it
+#[test]
+fn what_one_call_may_do_is_bounded_in_work() {
+    let bench = bench(quiet());
+    let readers: Vec<Client> = (0..10).map(|n| bench.connect(&format!("r{n}")).go()).collect();
+    let mut readers = readers;
+    for reader in &mut readers {
+        reader.subscribe("t", 0);
+    }
+    let p = bench.connect("p").go();
+    let mut bytes = Vec::new();
+    for n in 0..100 {
+        message("t", format!("{n}")).packet().encode(p.version, &mut bytes);
+    }
+    bench.drive(|engine, _| engine.set_turn(50));
+    let (mut at, mut calls) = (0, 0);
+    loop {
+        let intake = bench.drive(|engine, now| engine.handle_bytes(now, p.id, &bytes[at..]));
+        at += intake.consumed;
+        calls += 1;
+        assert!(intake.consumed > 0, "each turn carries out something");
+        if !intake.is_cut_short {
+            break;
+        }
+    }
+    assert_eq!(at, bytes.len());
+    assert!(
+        (20..40).contains(&calls),
+        "{calls} calls for 1,000 deliveries of 50 each"
+    );
+    let all: Vec<String> = (0..100).map(|n| format!("{n}")).collect();
+    for reader in readers {
+        assert_eq!(reader.payloads(), all);
+    }
+}
+
+// 2^10 filters of {a, +} match one name: looking at them is work
+#[test]
+fn a_wildcard_bomb_uses_up_a_turn() {
+    let bench = bench(Limits {
+        max_subscriptions: 2_000,
+        ..quiet()
+    });
+    let mut bomber = bench.connect("b").go();
+    for n in 0..1024u32 {
+        let levels: Vec<&str> = (0..10).map(|bit| if n >> bit & 1 == 1 { "a" } else { "+" }).collect();
+        bomber.subscribe(&levels.join("/"), 0);
+    }
+    let p = bench.connect("p").go();
+    let mut bytes = Vec::new();
+    for n in 0..10 {
+        let topic = format!("a/a/a/a/a/a/a/a/a/{n}");
+        message(&topic, "x").packet().encode(p.version, &mut bytes);
+    }
+    bench.drive(|engine, _| engine.set_turn(100));
+    let intake = bench.drive(|engine, now| engine.handle_bytes(now, p.id, &bytes));
+    assert!(intake.is_cut_short && intake.consumed == bytes.len() / 10, "{intake:?}");
+}

@@ -162,12 +162,14 @@ pub(super) fn too_much_handshake(received: usize, limit: u32) -> Refusal {
     )
 }
 
-/// Not a byte so far, and others wait.
-pub(super) fn crowded_out() -> Refusal {
+/// It got no further, and others wait.
+pub(super) fn crowded_out(received: usize) -> Refusal {
     Refusal::new(
         Stage::ClientHello,
         "crowded-out",
-        "peer had sent nothing yet when limits.max_handshakes was reached and others came",
-        "look for a flood of silent connections in the records around this one; a client sends its ClientHello at once",
+        format!(
+            "peer had sent {received} bytes and then nothing when limits.max_handshakes was reached and others came"
+        ),
+        "look for a flood of such connections in the records around this one; a client goes on at once",
     )
 }

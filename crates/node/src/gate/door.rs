@@ -26,8 +26,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Silence after which TCP asks whether the peer is still there, and the pause between two questions.
 const TCP_IDLE: Duration = Duration::from_secs(300);
 const TCP_PROBE: Duration = Duration::from_secs(30);
-/// How long a silent connection keeps its place when others wait for one.
+/// How long a connection that gets no further keeps its place when others wait for one.
 const SILENCE: Duration = Duration::from_millis(250);
+/// The same for one that gets further and further and never to the end.
+const DAWDLING: Duration = Duration::from_secs(2);
 /// Accepted in one turn, so that handshakes under way get theirs.
 const ACCEPT_BATCH: usize = 32;
 /// What a connection needs until it has come through the gate: TLS with both certificate chains.
@@ -103,6 +105,7 @@ impl Gate {
             peer,
             listener,
             since: now,
+            heard: now,
             deadline: now + Duration::from_millis(u64::from(timeout)),
             step,
             hello: None,
@@ -139,25 +142,25 @@ impl Gate {
         self.shared.refused(refusal.cause, record);
     }
 
-    /// Everybody's place is taken: of the address that has the most silent or refused connections, the oldest one gives up
-    /// its place. `false` when all of them are new or at work.
+    /// Everybody's place is taken: of the address that has the most connections that get no further, the one that has
+    /// been silent longest gives up its place. `false` when all of them are new or at work.
     fn make_room(&mut self) -> bool {
-        let idle = |p: &&Pending| p.step == Step::Leaving || (p.step == Step::Hello && p.received == 0);
+        let idle = |p: &&Pending| {
+            matches!(p.step, Step::Leaving | Step::Hello | Step::Handshake)
+                && (p.heard.elapsed() >= SILENCE || p.since.elapsed() >= DAWDLING)
+        };
         let mut crowds: HashMap<IpAddr, usize> = HashMap::new();
         for pending in self.pending.iter().map(|(_, p)| p).filter(idle) {
             *crowds.entry(site_of(pending.peer.ip())).or_default() += 1;
         }
         let crowd = |p: &Pending| crowds.get(&site_of(p.peer.ip())).copied().unwrap_or_default();
-        let all = self
-            .pending
-            .iter()
-            .filter(|(_, p)| idle(p) && p.since.elapsed() >= SILENCE);
-        let oldest = all.min_by_key(|(_, p)| (Reverse(crowd(p)), p.since));
-        let Some((key, step)) = oldest.map(|(key, p)| (key, p.step)) else {
+        let all = self.pending.iter().filter(|(_, p)| idle(p));
+        let oldest = all.min_by_key(|(_, p)| (Reverse(crowd(p)), p.heard));
+        let Some((key, step, received)) = oldest.map(|(key, p)| (key, p.step, p.received)) else {
             return false;
         };
-        if step == Step::Hello {
-            self.refuse(key, crowded_out());
+        if step != Step::Leaving {
+            self.refuse(key, crowded_out(received));
         }
         self.drop_pending(key);
         true

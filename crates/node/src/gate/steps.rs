@@ -72,7 +72,7 @@ impl Gate {
             .link
             .read_raw(&mut self.scratch, limits.total)
             .map_err(|e| closed_early(&LinkFault::Io(e).sentence(), pending.link.incoming().len()))?;
-        pending.received += outcome.received;
+        pending.hear(outcome.received);
         match sniff(pending.link.incoming(), limits) {
             Sniff::NeedMore if outcome.ended.is_some() => Err(closed_early(
                 "peer closed the connection",
@@ -165,7 +165,7 @@ impl Gate {
             Err(LinkFault::Panicked) => return Err(defect(&LinkFault::Panicked.sentence())),
             Err(other) => return Err(unfinished(pending.step, &other.sentence(), pending.received)),
         };
-        pending.received += outcome.received;
+        pending.hear(outcome.received);
         pending.plain.extend_from_slice(&self.scratch.plain);
         let _ = pending.link.flush();
         let most = pending.settings.limits.max_handshake_bytes;

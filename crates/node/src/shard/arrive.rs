@@ -96,6 +96,7 @@ impl Shard {
             link,
             partial,
             need: 0,
+            is_cut_short: false,
             peer,
             listener,
             tls,

@@ -46,8 +46,8 @@ TCP = {
         "find who fills its memory with `sealmq status`, or raise limits.max_memory_bytes",
     ),
     "crowded-out": Refused(
-        "peer had sent nothing yet when all places for handshakes were taken and others came",
-        "look for a flood of silent connections in the records around this one; a client sends its ClientHello at once",
+        "peer got no further with its handshake when all places for handshakes were taken and others came",
+        "look for a flood of such connections in the records around this one; a client goes on at once",
     ),
     "internal": Refused("broker made a mistake", "report this as a defect, with this record"),
 }

@@ -1,0 +1,150 @@
+//! Bytes in: whole packets to whoever carries them out, what breaks the encoding to the end of its connection.
+//!
+//! Refuses to know how a packet is carried out, and keeps no byte: the rest is the caller's.
+
+use crate::conn::ConnId;
+use crate::engine::Engine;
+use crate::event::EndCause;
+use crate::time::Millis;
+use alloc::string::ToString;
+use sealmq_codec::{Fault, Framed, Packet, ReasonCode, frame};
+
+/// Bytes of a packet that is taken in however little memory is left.
+const SMALL_PACKET: usize = 64 * 1024;
+
+/// How much of the bytes handed in was used, and how many are worth another call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Intake {
+    pub consumed: usize,
+    /// The rest must be at least this long before a packet in it can be whole.
+    pub need: usize,
+    /// The connection has had its turn, and there is more in the rest: the others come first.
+    pub is_cut_short: bool,
+}
+
+impl Intake {
+    fn up_to(consumed: usize, need: usize) -> Intake {
+        Intake {
+            consumed,
+            need,
+            is_cut_short: false,
+        }
+    }
+}
+
+impl Engine {
+    /// How much one call of [`Engine::handle_bytes`] may do from now on, in units of about a tenth of a microsecond to one: a
+    /// packet, a node of the subscription tree looked at, a delivery. One packet is always carried out as a whole.
+    pub fn set_turn(&mut self, units: usize) {
+        self.turn = units;
+    }
+
+    /// Bytes arrived. Whole packets at the start of `bytes` are carried out; the rest is the caller's to keep.
+    pub fn handle_bytes(&mut self, now: Millis, id: ConnId, bytes: &[u8]) -> Intake {
+        let max = self.roster.limits.max_packet_size;
+        // Messages fill the outbox to its bound and one packet more; the rest is room for answers.
+        let bound = self.roster.limits.max_outbox_bytes as usize;
+        let unread = bound.saturating_mul(2).saturating_add(max as usize);
+        let mut consumed = 0;
+        self.router.work = 0;
+        loop {
+            let rest = bytes.get(consumed..).unwrap_or_default();
+            let Some(conn) = self
+                .roster
+                .conns
+                .get_mut(id.index as usize)
+                .filter(|c| c.id == id && !c.is_closing)
+            else {
+                return Intake::up_to(bytes.len(), 0);
+            };
+            // Answers are not dropped like messages, so whoever asks without ever reading has to go.
+            if conn.out.len() > unread {
+                let sentence = "client leaves more unread than the outbox holds";
+                self.violation(now, id.index, ReasonCode::QuotaExceeded, "slow-reader", sentence);
+                continue;
+            }
+            match frame(rest, max) {
+                Ok(Framed::Whole(_)) if self.router.work >= self.turn => {
+                    conn.waiting = rest.len();
+                    conn.weigh();
+                    return Intake {
+                        is_cut_short: true,
+                        ..Intake::up_to(consumed, 0)
+                    };
+                }
+                Ok(Framed::Whole(frame)) => {
+                    self.router.work += 1;
+                    conn.last_seen = now;
+                    consumed += frame.size;
+                    self.roster.counters.bytes_received += frame.size as u64;
+                    match Packet::decode(conn.version, frame) {
+                        Ok(packet) => self.dispatch(now, id.index, packet),
+                        Err(fault) => self.fault(now, id.index, fault),
+                    }
+                }
+                Ok(Framed::Need(need)) => {
+                    if need > SMALL_PACKET && !self.roster.memory.allows(0, need as u64) {
+                        let sentence = "there is no memory for a packet of this size now";
+                        self.violation(now, id.index, ReasonCode::QuotaExceeded, "memory-full", sentence);
+                        continue;
+                    }
+                    conn.waiting = if rest.is_empty() { 0 } else { need };
+                    conn.weigh();
+                    return Intake::up_to(consumed, need);
+                }
+                Err(fault) => self.fault(now, id.index, fault),
+            }
+        }
+    }
+
+    /// Whatever the window towards this client is [MQTT-4.9.0-3].
+    #[inline]
+    fn dispatch(&mut self, now: Millis, index: u32, packet: Packet<'_>) {
+        match packet {
+            Packet::Publish(publish) => self.handle_publish(now, index, &publish),
+            Packet::Puback(ack) => self.handle_puback(now, index, ack),
+            Packet::Pubrec(ack) => self.handle_pubrec(now, index, ack),
+            Packet::Pubrel(ack) => self.handle_pubrel(index, ack),
+            Packet::Pubcomp(ack) => self.handle_pubcomp(now, index, ack),
+            Packet::Subscribe(subscribe) => self.handle_subscribe(now, index, &subscribe),
+            Packet::Unsubscribe(unsubscribe) => self.handle_unsubscribe(now, index, &unsubscribe),
+            // [MQTT-3.12.4-1]
+            Packet::Pingreq => self.roster.send(index, &Packet::Pingresp),
+            Packet::Disconnect(disconnect) => self.handle_disconnect(now, index, &disconnect),
+            // [MQTT-3.1.0-2]
+            Packet::Connect(_) => self.protocol_error(now, index, "second CONNECT on one connection"),
+            // [MQTT-4.12.0-7]
+            Packet::Auth(_) => self.protocol_error(now, index, "AUTH without an authentication method in CONNECT"),
+            Packet::Connack(_) | Packet::Suback(_) | Packet::Unsuback(_) | Packet::Pingresp => {
+                self.protocol_error(now, index, "packet that only a server sends");
+            }
+        }
+    }
+
+    /// The peer broke the encoding: say so where the version can, and close [MQTT-4.13.1-1].
+    fn fault(&mut self, now: Millis, index: u32, fault: Fault) {
+        self.roster.counters.protocol_faults += 1;
+        self.end(
+            now,
+            index,
+            fault.reason_code(),
+            EndCause::PeerFault(fault.slug(), fault.to_string()),
+        );
+    }
+
+    pub(crate) fn protocol_error(&mut self, now: Millis, index: u32, sentence: &str) {
+        self.violation(now, index, ReasonCode::ProtocolError, "protocol-error", sentence);
+    }
+
+    pub(crate) fn violation(
+        &mut self,
+        now: Millis,
+        index: u32,
+        reason: ReasonCode,
+        slug: &'static str,
+        sentence: &str,
+    ) {
+        self.roster.counters.protocol_faults += 1;
+        self.end(now, index, reason, EndCause::PeerFault(slug, sentence.into()));
+    }
+}
