@@ -13,6 +13,7 @@ from sealmq.trace.causes.table import CAUSES, OF_CLIENT
 ROOT = Path(__file__).parents[2]
 CRATES = ROOT / "crates"
 NODE = CRATES / "node" / "src"
+BUDGETS = CRATES / "engine" / "src" / "budgets.rs"
 LITERAL = r'"((?:[^"\\]|\\.)*)"'
 SLUG = r"[a-z0-9]+(?:-[a-z0-9]+)+|internal|revoked"
 Causes = dict[str, set[str]]
@@ -74,6 +75,8 @@ def broker_causes() -> Causes:
         called(upgrade, r"bad\("),
         called(upgrade, r"\bcause:"),
         called(source(CRATES / "engine" / "src" / "connect.rs"), r"ReasonCode::\w+,"),
+        called(source(BUDGETS), r"Some\(\("),
+        called(source(NODE / "gate" / "causes.rs"), r"=> \("),
         {slug: set() for slug in re.findall(rf'=> "({SLUG})"', codec)},
         named(NODE / "certificate.rs", "IdentityFault"),
         *(named(NODE / "hello" / "words.rs", kind) for kind in ("FirstBytes", "HelloFault", "Verdict")),
@@ -102,7 +105,7 @@ def test_a_mend_in_the_table_is_what_the_broker_says() -> None:
         if mends:
             assert REFUSALS[slug].mend in mends, slug
     for slug in REFUSALS.keys() - own_words:  # chosen among several: each of them is in one of the sources
-        assert any(REFUSALS[slug].mend in source(path) for path in (NODE / "gate").glob("*.rs")), slug
+        assert any(REFUSALS[slug].mend in source(path) for path in (BUDGETS, *(NODE / "gate").glob("*.rs"))), slug
 
 
 def test_no_cause_has_two_names() -> None:

@@ -43,7 +43,7 @@ TCP = {
     ),
     "memory-full": Refused(
         "broker holds as much for its clients as it may",
-        "find who fills its memory with `sealmq status`, or raise limits.max_memory_bytes",
+        "find who fills it with `sealmq status`, or raise limits.max_memory_bytes",
     ),
     "crowded-out": Refused(
         "peer got no further with its handshake when all places for handshakes were taken and others came",
@@ -239,7 +239,7 @@ CONNECT = {
     ),
     "unsupported-protocol-version": Refused("CONNECT is of another MQTT version", "use MQTT 3.1.1 or 5.0"),
     "packet-too-large": Refused(
-        "CONNECT is larger than it may be", "send a smaller will or password, or raise limits.max_packet_size"
+        "CONNECT is larger than it may be", "send a smaller will or password, or raise limits.max_connect_bytes"
     ),
     "bad-protocol-name": Refused("protocol name in the CONNECT is not MQTT", _LIBRARY),
     "bad-utf8": Refused("CONNECT has a string that is no UTF-8 or holds U+0000", _LIBRARY),

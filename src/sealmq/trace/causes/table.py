@@ -118,8 +118,8 @@ CAUSES: dict[str, Cause] = {
         "somebody changed a message on the way, or the server is broken",
     ),
     "bad-proof": Cause(
-        "a proof of the server is wrong: {what}",
-        "do not trust this server: it does not hold the key of its certificate",
+        "a proof in the handshake is wrong: {what}",
+        "do not trust this server: it does not hold the key of its certificate, or has another pre-shared key",
     ),
     # --- a key shared beforehand
     "no-pre-shared-key": Cause(
