@@ -25,7 +25,7 @@ from sealmq.client.target import Target
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
     from multiprocessing.sharedctypes import Synchronized as Progress
     from multiprocessing.synchronize import Event
 
@@ -130,6 +130,15 @@ def paho_send(place: Place, qos: int, count: int, measure: Measure) -> dict[str,
     return found
 
 
+async def counted(messages: AsyncIterator[object], count: int, measure: Measure) -> dict[str, float]:
+    """Take so many messages."""
+    async for _ in messages:
+        measure.one()
+        if measure.seen == count:
+            break
+    return measure.result(count)
+
+
 def aiomqtt_client(place: Place) -> aiomqtt.Client:
     import aiomqtt
 
@@ -150,11 +159,7 @@ def aiomqtt_receive(place: Place, qos: int, count: int, measure: Measure) -> dic
         async with aiomqtt_client(place) as client:
             await client.subscribe(place.topic, qos=qos)
             measure.ready.set()
-            async for _ in client.messages:
-                measure.one()
-                if measure.seen == count:
-                    break
-            return measure.result(count)
+            return await counted(client.messages, count, measure)
 
     return asyncio.run(main())
 
@@ -170,27 +175,23 @@ def aiomqtt_send(place: Place, qos: int, count: int, measure: Measure) -> dict[s
     return asyncio.run(main())
 
 
+def sealmq_client(place: Place) -> Client:
+    return Client(f"mqtts://localhost:{place.port}", identity=place.folder, client_id=f"{DEVICE}:own")
+
+
 def sealmq_receive(place: Place, qos: int, count: int, measure: Measure) -> dict[str, float]:
     async def main() -> dict[str, float]:
-        async with Client(
-            f"mqtts://localhost:{place.port}", identity=place.folder, client_id=f"{DEVICE}:own"
-        ) as client:
+        async with sealmq_client(place) as client:
             await client.subscribe(place.topic, qos=qos)
             measure.ready.set()
-            async for _ in client.messages:
-                measure.one()
-                if measure.seen == count:
-                    break
-            return measure.result(count)
+            return await counted(client.messages, count, measure)
 
     return asyncio.run(main())
 
 
 def sealmq_send(place: Place, qos: int, count: int, measure: Measure) -> dict[str, float]:
     async def main() -> dict[str, float]:
-        async with Client(
-            f"mqtts://localhost:{place.port}", identity=place.folder, client_id=f"{DEVICE}:own"
-        ) as client:
+        async with sealmq_client(place) as client:
             measure.start()
             await client.publish_many(((place.topic, PAYLOAD) for _ in range(count)), qos=qos)
         return measure.result(count)  # all of it has left by now

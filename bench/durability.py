@@ -9,7 +9,6 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable
@@ -17,7 +16,8 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bench.__main__ import DEVICE, LOAD, Peer, build_load, mosquitto_broker, sealmq_broker
+from bench import generator
+from bench.peers import Peer, mosquitto, sealmq
 
 SYNC_SECONDS = 1.0
 BLOCK = 4096
@@ -74,7 +74,6 @@ def measure(name: str, broker: Broker, *, publishers: int, window: int, count: i
     with tempfile.TemporaryDirectory(prefix="sealmq-bench-") as folder, broker(Path(folder)) as peer:
         syncs = disk(Path(folder))
         before = written(peer.pid)
-        words = [LOAD, "durable", peer.address, str(peer.pid), peer.ca, peer.certificate, peer.key, DEVICE]
         options = {
             "publishers": publishers,
             "count": max(count // publishers, 1),
@@ -82,8 +81,7 @@ def measure(name: str, broker: Broker, *, publishers: int, window: int, count: i
             "sessions": 1,
             "attend": int(attend),
         }
-        words += [word for option, value in options.items() for word in (f"--{option}", str(value))]
-        found = json.loads(subprocess.run(words, check=True, stdout=subprocess.PIPE).stdout)
+        found = generator.load(peer, "durable", options)
         spent = written(peer.pid) - before
     return Figures(
         name,
@@ -91,10 +89,10 @@ def measure(name: str, broker: Broker, *, publishers: int, window: int, count: i
         publishers,
         window,
         found["messages_per_second"],
-        found["puback_us_p50"],
-        found["puback_us_p99"],
+        round(found["p50_us"]),
+        round(found["p99_us"]),
         spent / found["messages"],
-        found["broker_cpu_us_per_message"],
+        found["cpu_us_per_message"],
         *syncs,
     )
 
@@ -103,7 +101,7 @@ def plan(count: int) -> list[tuple[str, Broker, dict[str, int]]]:
     """What is measured: the name of the row, the broker, and the load on it."""
 
     def ours(mode: str) -> Broker:
-        return lambda folder: sealmq_broker(folder, f'{ROOM}[durability]\ndefault = "{mode}"\n')
+        return lambda folder: sealmq.run(folder, f'{ROOM}[durability]\ndefault = "{mode}"\n')
 
     rows: list[tuple[str, Broker, dict[str, int]]] = []
     for mode in MODES:
@@ -116,7 +114,7 @@ def plan(count: int) -> list[tuple[str, Broker, dict[str, int]]]:
     for publishers in PUBLISHERS:
         # it writes its whole file for every change, and the file grows with the queue
         load = {"publishers": publishers, "count": min(count, 2000), "window": 1, "attend": 0}
-        rows.append(("mosquitto safest", lambda folder: mosquitto_broker(folder, SAFEST.format(folder)), load))
+        rows.append(("mosquitto safest", lambda folder: mosquitto.run(folder, SAFEST.format(folder)), load))
     return rows
 
 
@@ -126,7 +124,7 @@ def main() -> None:
     parser.add_argument("--only", help="rows whose name begins so")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    build_load()
+    generator.build("load")
     results = []
     if not options.json:
         print(

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from bench.__main__ import DEVICE, Peer, mosquitto_broker, sealmq_broker
+from bench.peers import DEVICE, Peer, mosquitto, sealmq
 
 from sealmq.client.connection import Connection, Identity
 from sealmq.client.target import Target
@@ -33,10 +33,10 @@ Broker = Callable[[Path], AbstractContextManager[Peer]]
 def brokers() -> dict[str, Broker]:
     """What is compared, by the name in the table; each starts on a folder that may have been used."""
     return {
-        "sealmq, as it is": sealmq_broker,
-        'sealmq, durability "memory"': lambda folder: sealmq_broker(folder, '[durability]\ndefault = "memory"\n'),
-        "mosquitto, safest settings": lambda folder: mosquitto_broker(folder, SAFEST.format(folder)),
-        "mosquitto, persistence true": lambda folder: mosquitto_broker(folder, USUAL.format(folder)),
+        "sealmq, as it is": sealmq.run,
+        'sealmq, durability "memory"': lambda folder: sealmq.run(folder, '[durability]\ndefault = "memory"\n'),
+        "mosquitto, safest settings": lambda folder: mosquitto.run(folder, SAFEST.format(folder)),
+        "mosquitto, persistence true": lambda folder: mosquitto.run(folder, USUAL.format(folder)),
     }
 
 

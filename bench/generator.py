@@ -14,7 +14,7 @@ from bench.peers import DEVICE, Peer
 ROOT = Path(__file__).resolve().parent.parent
 
 
-class LoadFailed(RuntimeError):
+class LoadError(RuntimeError):
     """A load that came to no figure; the text says how it ended."""
 
 
@@ -35,16 +35,16 @@ def build(example: str) -> Path:
 
 
 def load(peer: Peer, mode: str, options: dict[str, int], *, seconds: float = 180.0) -> dict[str, Any]:
-    """Run one load; its figures by name. Raises `LoadFailed`, also after so many seconds."""
+    """Run one load; its figures by name. Raises `LoadError`, also after so many seconds."""
     words = [build("load"), mode, peer.address, str(peer.pid), peer.ca, peer.certificate, peer.key, DEVICE]
     words += [word for option, value in options.items() for word in (f"--{option}", str(value))]
     if peer.is_bare:
         words += ["--bare", "1"]
     try:
-        done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False, timeout=seconds)
+        done = subprocess.run(words, capture_output=True, check=False, timeout=seconds)
     except subprocess.TimeoutExpired as error:
-        raise LoadFailed(f"no end after {seconds:.0f} s") from error
+        raise LoadError(f"no end after {seconds:.0f} s") from error
     if done.returncode:
-        raise LoadFailed(done.stderr.decode().strip().removeprefix("Error: ").strip('"'))
+        raise LoadError(done.stderr.decode().strip().removeprefix("Error: ").strip('"'))
     found: dict[str, Any] = json.loads(done.stdout)
     return found

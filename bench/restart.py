@@ -10,31 +10,29 @@ import json
 import os
 import resource
 import signal
-import subprocess
 import tempfile
 import time
 from pathlib import Path
 
-from bench.__main__ import DEVICE, LOAD, Peer, build_load, sealmq_broker
+from bench import generator
 from bench.fifty import connect
+from bench.peers import DEVICE, Peer, sealmq
 
 FIRST = 100_000  # the load generator numbers kept sessions from here
 # The load generator opens all its connections at once.
-ROOM = "[limits]\nmax_handshakes = 20000\nhandshake_timeout_ms = 60000\nconnect_timeout_ms = 60000\n"
+ROOM = f"{sealmq.LIMITS}max_handshakes = 20000\nhandshake_timeout_ms = 60000\nconnect_timeout_ms = 60000\n"
 
 
 def fill(peer: Peer, sessions: int, messages: int) -> None:
     """So many sessions that are away, each with so many messages waiting."""
-    words = [LOAD, "durable", peer.address, str(peer.pid), peer.ca, peer.certificate, peer.key, DEVICE]
     options = {"publishers": 1, "count": messages, "window": 10, "sessions": sessions, "attend": 0}
-    words += [word for option, value in options.items() for word in (f"--{option}", str(value))]
-    subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+    generator.load(peer, "durable", options)
 
 
 def restarted(folder: Path) -> dict[str, object]:
     """Seconds from the start of the program to its `ready` line, and to the CONNACK of a session that was kept."""
     began = time.perf_counter()
-    with sealmq_broker(folder, ROOM) as peer:
+    with sealmq.run(folder, ROOM) as peer:
         ready = time.perf_counter() - began
         with connect(peer, f"{DEVICE}:{FIRST}", clean_start=False) as one:
             is_there = one.connack()["session_present"]
@@ -60,10 +58,10 @@ def main() -> None:
     options = parser.parse_args()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    build_load()
+    generator.build("load")
     with tempfile.TemporaryDirectory(prefix="sealmq-restart-") as name:
         folder = Path(name)
-        with sealmq_broker(folder, ROOM) as peer:
+        with sealmq.run(folder, ROOM) as peer:
             fill(peer, options.sessions, options.messages)
         size = sum(path.stat().st_size for path in (folder / "data").glob("store.sqlite3*"))
         print(

@@ -32,7 +32,7 @@ Row = tuple[str | int, ...]
 class Case(NamedTuple):
     """One line of the table: the client's options, and which of its connections counts."""
 
-    library: str
+    stack: str
     version: str
     secret: str
     options: dict[str, Any]
@@ -40,18 +40,18 @@ class Case(NamedTuple):
 
 
 def cases() -> Iterator[Case]:
-    for library, (ecdhe, plain) in SUITES.items():
-        yield Case(library, "1.2", "certificates", {})
-        yield Case(library, "1.2", "certificates, resumed", {"again": 1})
-        yield Case(library, "1.2", f"certificates, records of {SMALL}", {"fragment": SMALL})
-        yield Case(library, "1.2", "ECDHE and key", {"suite": ecdhe}, is_psk=True)
-        yield Case(library, "1.2", "key alone", {"suite": plain}, is_psk=True)
-        if library == "gnutls":
-            yield Case(library, "1.3", "certificates", {})
-            yield Case(library, "1.3", "certificates, resumed", {"again": 1})
-            yield Case(library, "1.3", f"certificates, records of {SMALL}", {"fragment": SMALL})
-        if library != "mbedtls":
-            yield Case(library, "1.3", "ECDHE and key", {}, is_psk=True)
+    for stack, (ecdhe, plain) in SUITES.items():
+        yield Case(stack, "1.2", "certificates", {})
+        yield Case(stack, "1.2", "certificates, resumed", {"again": 1})
+        yield Case(stack, "1.2", f"certificates, records of {SMALL}", {"fragment": SMALL})
+        yield Case(stack, "1.2", "ECDHE and key", {"suite": ecdhe}, is_psk=True)
+        yield Case(stack, "1.2", "key alone", {"suite": plain}, is_psk=True)
+        if stack == "gnutls":
+            yield Case(stack, "1.3", "certificates", {})
+            yield Case(stack, "1.3", "certificates, resumed", {"again": 1})
+            yield Case(stack, "1.3", f"certificates, records of {SMALL}", {"fragment": SMALL})
+        if stack != "mbedtls":
+            yield Case(stack, "1.3", "ECDHE and key", {}, is_psk=True)
 
 
 def measure(broker: EphemeralBroker, program: Path, case: Case, *, rounds: int) -> Row:
@@ -69,7 +69,7 @@ def measure(broker: EphemeralBroker, program: Path, case: Case, *, rounds: int) 
             program, port=port, device=device, version=case.version, payload=2000, **who, **case.options
         )
         if done.fault:
-            raise SystemExit(f"{case.library}, {case.secret}: {done.fault}")
+            raise SystemExit(f"{case.stack}, {case.secret}: {done.fault}")
         found.append(done.connections[-1])
 
     def median(of: str, name: str) -> int:
@@ -80,7 +80,7 @@ def measure(broker: EphemeralBroker, program: Path, case: Case, *, rounds: int) 
     in_all = median("session", "sent") + median("session", "received")
     heap = round(statistics.median(one["heap_peak"] for one in found) / 1024)
     trips, largest = median("handshake", "round_trips"), median("session", "largest_record")
-    return (NAMES[case.library], case.version, case.secret, sent, received, trips, records, in_all, largest, heap)
+    return (NAMES[case.stack], case.version, case.secret, sent, received, trips, records, in_all, largest, heap)
 
 
 def main() -> None:
@@ -90,7 +90,7 @@ def main() -> None:
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, EphemeralBroker(psk=True) as broker:
         programs = constrained.build(Path(folder))
-        rows = [measure(broker, programs[case.library], case, rounds=chosen.rounds) for case in cases()]
+        rows = [measure(broker, programs[case.stack], case, rounds=chosen.rounds) for case in cases()]
     if chosen.json:
         print(json.dumps([dict(zip(COLUMNS, row, strict=True)) for row in rows], indent=2))
         return

@@ -1,7 +1,7 @@
 """Owns what all brokers of the comparison have in common: how one is named, installed, started, and reached.
 
-Refuses to know any of them: each has a module here, whose docstring says which configuration is its best, and why. FlashMQ
-and EMQX are in no package registry, so they are not among them.
+Refuses to know any of them: each has a module here, whose docstring says which configuration is its best, and why.
+FlashMQ and EMQX are in no package registry, so they are not among them.
 """
 
 import importlib
@@ -21,7 +21,7 @@ NAMES = ("sealmq", "mosquitto", "rumqttd", "mochi", "nats", "hivemq", "aedes", "
 CACHE = Path(os.environ.get("BENCH_CACHE") or Path(__file__).resolve().parents[2] / "target" / "bench")
 
 
-class NotHere(RuntimeError):
+class NotHereError(RuntimeError):
     """A broker cannot be installed or started here; the text says why."""
 
 
@@ -47,11 +47,15 @@ class Broker:
 
     name: str
     install: Callable[[], str]
-    """Make it runnable, and tell its version; raises `NotHere`."""
+    """Make it runnable, and tell its version; raises `NotHereError`."""
     run: Callable[[Path], AbstractContextManager[Peer]]
     """On a folder, which may hold what an earlier run left."""
     cannot: Mapping[str, str] = field(default_factory=dict)
     """Loads by name, and why not."""
+    rounds: int = 5
+    """At most: fewer for the slowest."""
+    is_compiled_late: bool = False
+    """It is fast only after a while under load."""
 
 
 def broker(name: str) -> Broker:
@@ -89,10 +93,16 @@ def free_port() -> int:
 
 @contextmanager
 def started(
-    command: Sequence[str | Path], port: int, folder: Path, *, env: Mapping[str, str] | None = None, patience: float = 60.0
+    command: Sequence[str | Path],
+    port: int,
+    folder: Path,
+    *,
+    env: Mapping[str, str] | None = None,
+    patience: float = 60.0,
 ) -> Iterator[tuple[int, float]]:
-    """The process behind `command`, once it accepts on `port`: its id, and how many seconds that took. What it prints goes
-    to `folder/log`. Raises `NotHere` when it ends before.
+    """The process behind `command`, once it accepts on `port`: its id, and how many seconds that took.
+
+    What it prints goes to `folder/log`. Raises `NotHereError` when it ends before.
     """
     began = time.perf_counter()
     with (folder / "log").open("wb") as log:
@@ -100,7 +110,7 @@ def started(
     try:
         while not _accepts(port):
             if process.poll() is not None or time.perf_counter() - began > patience:
-                raise NotHere((folder / "log").read_text(errors="replace")[-2000:] or "it did not start")
+                raise NotHereError((folder / "log").read_text(errors="replace")[-2000:] or "it did not start")
             time.sleep(0.002)
         yield process.pid, time.perf_counter() - began
     finally:
@@ -123,21 +133,21 @@ def reached(name: str, port: int, files: Files, process: tuple[int, float]) -> P
 
 
 def version_of(*command: str | Path) -> str:
-    """The first line that a program prints about itself; raises `NotHere` when it is not installed."""
+    """The first line that a program prints about itself; raises `NotHereError` when it is not installed."""
     try:
         done = subprocess.run(command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     except FileNotFoundError as error:
-        raise NotHere(f"{command[0]} is not installed") from error
+        raise NotHereError(f"{command[0]} is not installed") from error
     lines = done.stdout.decode(errors="replace").strip().splitlines()
     return lines[0] if lines else ""
 
 
 def fetched(command: Sequence[str | Path], folder: Path) -> None:
-    """Run the client of a package registry in `folder`; raises `NotHere` with the end of what it said."""
+    """Run the client of a package registry in `folder`; raises `NotHereError` with the end of what it said."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
         done = subprocess.run(command, check=False, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     except FileNotFoundError as error:
-        raise NotHere(f"{command[0]} is not installed") from error
+        raise NotHereError(f"{command[0]} is not installed") from error
     if done.returncode:
-        raise NotHere(f"{command[0]} failed: {done.stdout.decode(errors='replace')[-500:]}")
+        raise NotHereError(f"{command[0]} failed: {done.stdout.decode(errors='replace')[-500:]}")

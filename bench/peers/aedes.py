@@ -34,4 +34,10 @@ def run(folder: Path) -> Iterator[Peer]:
         yield reached("aedes", port, files, process)
 
 
-BROKER = Broker("aedes", install, run)
+BROKER = Broker(
+    "aedes",
+    install,
+    run,
+    cannot={"sparse-5000": "minutes of handshakes", "idle-15000": "minutes of handshakes"},
+    rounds=3,
+)

@@ -22,7 +22,13 @@ def install() -> str:
 def run(folder: Path) -> Iterator[Peer]:
     """The relay."""
     files, port = Files.make(folder), free_port()
-    command = [generator.build("floor"), f"127.0.0.1:{port}", files.client_ca, files.server_certificate, files.server_key]
+    command = [
+        generator.build("floor"),
+        f"127.0.0.1:{port}",
+        files.client_ca,
+        files.server_certificate,
+        files.server_key,
+    ]
     with started(command, port, folder) as process:
         yield replace(reached("floor", port, files, process), is_bare=True)
 

@@ -11,10 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bench.peers import CACHE, Broker, Files, Peer, fetched, free_port, reached, started, version_of
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, load_pem_private_key, pkcs12
-
-from bench.peers import CACHE, Broker, Files, Peer, fetched, free_port, reached, started, version_of
 
 VERSION = "2025.5"
 SOURCE = Path(__file__).with_name("HiveMq.java")
@@ -90,4 +89,11 @@ def run(folder: Path) -> Iterator[Peer]:
         yield reached("hivemq", port, files, process)
 
 
-BROKER = Broker("hivemq", install, run)
+BROKER = Broker(
+    "hivemq",
+    install,
+    run,
+    cannot={"sparse-5000": "minutes of handshakes", "idle-15000": "minutes of handshakes"},
+    rounds=3,
+    is_compiled_late=True,
+)

@@ -25,6 +25,7 @@ def install() -> str:
         if not (FOLDER / "go.mod").exists():
             fetched(["go", "mod", "init", "bench/mochi"], FOLDER)
         fetched(["go", "get", f"github.com/mochi-mqtt/server/v2@{VERSION}"], FOLDER)
+        fetched(["go", "mod", "tidy"], FOLDER)
         fetched(["go", "build", "-o", "mochi", "."], FOLDER)
     return f"mochi {VERSION.removeprefix('v')}"
 

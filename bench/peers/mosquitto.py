@@ -1,7 +1,7 @@
 """Owns Debian's mosquitto among the brokers.
 
-It refuses to tune what a user would not: its best for these loads is TLS 1.3 alone, no log, no limit that drops, no delay
-of small segments, and nothing kept on disk.
+It refuses to tune what a user would not: its best for these loads is TLS 1.3 alone, no log, no limit that drops, no
+delay of small segments, and nothing kept on disk.
 """
 
 import os
@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.peers import Broker, Files, NotHere, Peer, free_port, reached, started, version_of
+from bench.peers import Broker, Files, NotHereError, Peer, free_port, reached, started, version_of
 
 
 def program() -> str:
     found = shutil.which("mosquitto", path=os.environ["PATH"] + ":/usr/sbin")
     if found is None:
-        raise NotHere("mosquitto is not installed; apt-get install mosquitto")
+        raise NotHereError("mosquitto is not installed; apt-get install mosquitto")
     return found
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.peers import Broker, Files, NotHere, Peer, free_port, reached, started, version_of
+from bench.peers import Broker, Files, NotHereError, Peer, free_port, reached, started, version_of
 
 CONFIGURATION = """
 server_name: bench
@@ -35,7 +35,7 @@ mqtt {{
 def program() -> str:
     found = shutil.which("nats-server", path=os.environ["PATH"] + ":/usr/sbin")
     if found is None:
-        raise NotHere("nats-server is not installed; apt-get install nats-server")
+        raise NotHereError("nats-server is not installed; apt-get install nats-server")
     return found
 
 

@@ -1,7 +1,7 @@
 """Owns rumqttd among the brokers, from crates.io, with certificates of clients verified (a feature of its build).
 
-It refuses to compare what rumqttd does not finish; `cannot` names it. Its best: many messages to a connection at once, and no
-pause between two accepted connections.
+It refuses to compare what rumqttd does not finish; `cannot` names it. Its best: many messages to a connection at once,
+and no pause between two accepted connections.
 """
 
 from collections.abc import Iterator
@@ -39,7 +39,16 @@ dynamic_filters = true
 def install() -> str:
     """Built once, which takes minutes."""
     if not PROGRAM.exists():
-        words = ["cargo", "install", "--version", VERSION, "--features", "verify-client-cert", "--root", PROGRAM.parents[1]]
+        words = [
+            "cargo",
+            "install",
+            "--version",
+            VERSION,
+            "--features",
+            "verify-client-cert",
+            "--root",
+            PROGRAM.parents[1],
+        ]
         fetched([*words, "rumqttd"], CACHE)
     return version_of(PROGRAM, "--version")
 

@@ -1,6 +1,7 @@
 """Owns sealmq among the brokers: as its users run it, with rules, metrics and durable storage on.
 
-It refuses to tune anything: mutual TLS is the default, and so are the limits.
+It refuses to tune anything: mutual TLS is the default, and so are the limits but one. The generator has one certificate
+for all its clients, so that one device has as many sessions here as a fleet has elsewhere.
 """
 
 import subprocess
@@ -12,6 +13,8 @@ from pathlib import Path
 
 from bench.peers import DEVICE, Broker, Files, Peer, free_port, reached, started
 
+LIMITS = "[limits]\nmax_sessions_per_device = 1000000\n"
+
 
 def install() -> str:
     """It is this checkout."""
@@ -19,7 +22,7 @@ def install() -> str:
 
 
 @contextmanager
-def run(folder: Path, settings: str = "") -> Iterator[Peer]:
+def run(folder: Path, settings: str = LIMITS) -> Iterator[Peer]:
     """`sealmq up` on `folder`; `settings` is its configuration."""
     data = folder / "data"
     program = [sys.executable, "-m", "sealmq", "--data", str(data)]
@@ -28,7 +31,12 @@ def run(folder: Path, settings: str = "") -> Iterator[Peer]:
     (data / "sealmq.toml").write_text(settings)
     port, device, server = free_port(), data / "devices" / DEVICE, data / "server"
     files = Files(
-        device / "ca.pem", data / "ca" / "devices.pem", server / "cert.pem", server / "key.pem", device / "cert.pem", device / "key.pem"
+        device / "ca.pem",
+        data / "ca" / "devices.pem",
+        server / "cert.pem",
+        server / "key.pem",
+        device / "cert.pem",
+        device / "key.pem",
     )
     command = [*program, "up", "--mqtts", f"127.0.0.1:{port}", "--https", f"127.0.0.1:{free_port()}"]
     with started(command, port, folder) as process:

@@ -102,7 +102,7 @@ impl Client {
             client.say(&Packet::Connect(Connect {
                 version: Version::V311,
                 clean_start: session == Session::Clean,
-                keep_alive: options.number("keep-alive", 0) as u16,
+                keep_alive: options.number("keep-alive", 600) as u16,
                 properties: Properties::EMPTY,
                 client_id: &name,
                 will: None,

@@ -9,15 +9,16 @@ use crate::crowd::{Crowd, Shape};
 use crate::options::Options;
 use sealmq_codec::QoS;
 use serde_json::{Value, json};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Names of the clients that are only there.
 const BYSTANDERS: usize = 1_000_000;
 /// Filters in one SUBSCRIBE.
 const FILTERS: usize = 100;
 
-/// `--count` messages of each sender. `--window` are under way per sender, in batches of half a window, as a busy gateway
-/// would; with `--window 1` each waits for the one before it. `--warm N` messages of each go before.
+/// `--count` messages of each sender, or what begins within `--ms` milliseconds. `--window` are under way per sender, in
+/// batches of half a window, as a busy gateway would; with `--window 1` each waits for the one before it. `--warm` is as
+/// `--ms`, for messages that go before and are not counted.
 pub fn run(options: &Options, shape: Shape) -> Outcome<Value> {
     let qos = options.qos()?;
     let broker = Broker::new(options.pid)?;
@@ -25,14 +26,22 @@ pub fn run(options: &Options, shape: Shape) -> Outcome<Value> {
     bystanders(options, &mut crowd)?;
     let first = crowd.clients.len();
     crowd.arrange(options, shape, qos)?;
-    let window = options.number("window", 1000);
-    let warm = options.number("warm", 0);
-    if warm > 0 {
-        drive(options, &mut crowd, (first, shape), (qos, window, warm))?;
+    let rules = |ms, count| Rules {
+        qos,
+        window: options.number("window", 1000),
+        count: options.number("count", count),
+        time: Duration::from_millis(options.number(ms, 0) as u64),
+    };
+    if options.number("warm", 0) > 0 {
+        drive(options, &mut crowd, (first, shape), &rules("warm", usize::MAX))?;
     }
-    let count = options.number("count", 50_000);
     let (cpu, began) = (broker.cpu()?, Instant::now());
-    drive(options, &mut crowd, (first, shape), (qos, window, count))?;
+    let default = if options.number("ms", 0) > 0 {
+        usize::MAX
+    } else {
+        50_000
+    };
+    let sent = drive(options, &mut crowd, (first, shape), &rules("ms", default))?;
     let (seconds, used) = (began.elapsed().as_secs_f64(), broker.cpu()? - cpu);
     let delivered = crowd.tally.received;
     if delivered == 0 {
@@ -40,7 +49,7 @@ pub fn run(options: &Options, shape: Shape) -> Outcome<Value> {
     }
     Ok(json!({
         "delivered": delivered,
-        "lost": (shape.senders * count * shape.fan()).saturating_sub(delivered),
+        "lost": (sent * shape.fan()).saturating_sub(delivered),
         "seconds": seconds,
         "cpu_us_per_message": used / delivered as f64,
         "messages_per_second": delivered as f64 / seconds,
@@ -78,26 +87,34 @@ fn bystanders(options: &Options, crowd: &mut Crowd) -> Outcome<()> {
     Ok(())
 }
 
-fn drive(
-    options: &Options,
-    crowd: &mut Crowd,
-    (first, shape): (usize, Shape),
-    (qos, window, count): (QoS, usize, usize),
-) -> Outcome<()> {
+/// What is sent, and when it is enough.
+struct Rules {
+    qos: QoS,
+    window: usize,
+    /// Of each sender.
+    count: usize,
+    /// Nothing is sent after it, unless it is zero.
+    time: Duration,
+}
+
+/// Send by the rules until everything has arrived; how many messages were sent.
+fn drive(options: &Options, crowd: &mut Crowd, (first, shape): (usize, Shape), rules: &Rules) -> Outcome<usize> {
+    let &Rules {
+        qos,
+        window,
+        count,
+        time,
+    } = rules;
     let payload = vec![b'x'; options.number("size", 64)];
     let topics: Vec<String> = (0..shape.senders).map(|sender| shape.topic(sender)).collect();
     let mut sent = vec![0usize; shape.senders];
     let mut total = 0;
+    let began = Instant::now();
     crowd.reset();
-    let want = shape.senders * count * shape.fan();
-    let acknowledged_wanted = if qos == QoS::AtMostOnce {
-        0
-    } else {
-        shape.senders * count
-    };
     crowd.until(|crowd| {
+        let is_time_left = time.is_zero() || began.elapsed() < time;
         let arrived = crowd.tally.received / shape.fan();
-        for sender in 0..shape.senders {
+        for sender in 0..if is_time_left { shape.senders } else { 0 } {
             // Where all speak to one, nobody knows whose message arrived: the window is of all together.
             let mut open = if shape.is_paired() {
                 let receiver = &crowd.clients[first + shape.senders + sender];
@@ -118,7 +135,10 @@ fn drive(
                 total += batch;
             }
         }
-        let is_done = crowd.tally.received >= want && crowd.tally.acknowledged >= acknowledged_wanted;
-        Ok(is_done || crowd.is_stalled())
-    })
+        let is_sent = !is_time_left || total == shape.senders.saturating_mul(count);
+        let is_there = crowd.tally.received >= total * shape.fan();
+        let is_acknowledged = qos == QoS::AtMostOnce || crowd.tally.acknowledged >= total;
+        Ok((is_sent && is_there && is_acknowledged) || crowd.is_stalled())
+    })?;
+    Ok(total)
 }
