@@ -43,8 +43,9 @@ fmt:            ## format both languages
 	@.venv/bin/ruff format .
 	@cargo fmt --all
 
-bench:          ## measure beside Debian's mosquitto
+bench:          ## measure beside seven brokers and the floor; docs/benchmarks.md from what came out
 	@scripts/prepare.sh test
+	@.venv/bin/python -c 'import matplotlib' 2>/dev/null || .venv/bin/pip install --quiet 'matplotlib>=3.9'
 	@PATH="$$PATH:/usr/sbin" .venv/bin/python -m bench $(BENCH_ARGS)
 
 bench-durability: ## durable messages beside the disk itself, fifty messages before a kill, a restart

@@ -36,7 +36,16 @@ def build(example: str) -> Path:
 
 def load(peer: Peer, mode: str, options: dict[str, int], *, seconds: float = 180.0) -> dict[str, Any]:
     """Run one load; its figures by name. Raises `LoadError`, also after so many seconds."""
-    words = [build("load"), mode, peer.address, str(peer.pid), peer.ca, peer.certificate, peer.key, DEVICE]
+    words: list[str | Path] = [
+        build("load"),
+        mode,
+        peer.address,
+        str(peer.pid),
+        peer.ca,
+        peer.certificate,
+        peer.key,
+        DEVICE,
+    ]
     words += [word for option, value in options.items() for word in (f"--{option}", str(value))]
     if peer.is_bare:
         words += ["--bare", "1"]

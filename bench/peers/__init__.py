@@ -6,6 +6,7 @@ FlashMQ and EMQX are in no package registry, so they are not among them.
 
 import importlib
 import os
+import shutil
 import socket
 import subprocess
 import time
@@ -130,6 +131,17 @@ def _accepts(port: int) -> bool:
 def reached(name: str, port: int, files: Files, process: tuple[int, float]) -> Peer:
     """A `Peer` on this machine's `port`."""
     return Peer(name, f"127.0.0.1:{port}", process[0], files.ca, files.certificate, files.key, process[1])
+
+
+def program(name: str, package: str) -> str:
+    """The path of a program of Debian's; installed where that may be done, else raises `NotHereError`."""
+    path = os.environ["PATH"] + ":/usr/sbin"
+    if shutil.which(name, path=path) is None and os.geteuid() == 0 and shutil.which("apt-get"):
+        fetched(["apt-get", "install", "-y", "--no-install-recommends", package], CACHE)
+    found = shutil.which(name, path=path)
+    if found is None:
+        raise NotHereError(f"{name} is not installed; apt-get install {package}")
+    return found
 
 
 def version_of(*command: str | Path) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.peers import CACHE, Broker, Files, Peer, fetched, free_port, reached, started, version_of
+from bench.peers import CACHE, Broker, Files, Peer, fetched, free_port, program, reached, started, version_of
 
 VERSION = "1.2.0"
 SOURCE = Path(__file__).with_suffix(".mjs")
@@ -20,7 +20,10 @@ def install() -> str:
     """By npm."""
     package = FOLDER / "node_modules" / "aedes" / "package.json"
     if not package.exists():
-        fetched(["npm", "install", "--no-audit", "--no-fund", "--prefix", FOLDER, f"aedes@{VERSION}"], FOLDER)
+        fetched(
+            [program("npm", "npm"), "install", "--no-audit", "--no-fund", "--prefix", FOLDER, f"aedes@{VERSION}"],
+            FOLDER,
+        )
     shutil.copy(SOURCE, FOLDER / SOURCE.name)
     return f"aedes {json.loads(package.read_text())['version']} on Node {version_of('node', '--version')}"
 
@@ -29,7 +32,14 @@ def install() -> str:
 def run(folder: Path) -> Iterator[Peer]:
     """aedes; it keeps nothing."""
     files, port = Files.make(folder), free_port()
-    command = ["node", FOLDER / SOURCE.name, str(port), files.client_ca, files.server_certificate, files.server_key]
+    command: list[str | Path] = [
+        "node",
+        FOLDER / SOURCE.name,
+        str(port),
+        files.client_ca,
+        files.server_certificate,
+        files.server_key,
+    ]
     with started(command, port, folder) as process:
         yield reached("aedes", port, files, process)
 

@@ -55,7 +55,7 @@ def run(folder: Path) -> Iterator[Peer]:
     """amqtt; it keeps nothing."""
     files, port = Files.make(folder), free_port()
     (folder / "amqtt.yaml").write_text(CONFIGURATION.format(port=port, files=files))
-    command = [FOLDER / "bin" / "python", "-c", PROGRAM, folder / "amqtt.yaml"]
+    command: list[str | Path] = [FOLDER / "bin" / "python", "-c", PROGRAM, folder / "amqtt.yaml"]
     with started(command, port, folder) as process:
         yield reached("amqtt", port, files, process)
 

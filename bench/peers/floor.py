@@ -22,7 +22,7 @@ def install() -> str:
 def run(folder: Path) -> Iterator[Peer]:
     """The relay."""
     files, port = Files.make(folder), free_port()
-    command = [
+    command: list[str | Path] = [
         generator.build("floor"),
         f"127.0.0.1:{port}",
         files.client_ca,

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.peers import CACHE, Broker, Files, Peer, fetched, free_port, reached, started, version_of
+from bench.peers import CACHE, Broker, Files, Peer, fetched, free_port, program, reached, started, version_of
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, load_pem_private_key, pkcs12
 
@@ -55,10 +55,10 @@ def install() -> str:
     if not (FOLDER / "jars").exists():
         FOLDER.mkdir(parents=True, exist_ok=True)
         (FOLDER / "pom.xml").write_text(PROJECT)
-        fetched(["mvn", "-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory=jars"], FOLDER)
+        fetched([program("mvn", "maven"), "-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory=jars"], FOLDER)
     built = FOLDER / "HiveMq.class"
     if not built.exists() or built.stat().st_mtime < SOURCE.stat().st_mtime:
-        fetched(["javac", "-cp", "jars/*", "-d", FOLDER, SOURCE], FOLDER)
+        fetched([program("javac", "default-jdk-headless"), "-cp", "jars/*", "-d", FOLDER, SOURCE], FOLDER)
     return f"HiveMQ CE {VERSION} on {version_of('java', '-version')}"
 
 
@@ -76,7 +76,7 @@ def run(folder: Path) -> Iterator[Peer]:
     trust.unlink(missing_ok=True)
     # One made by another tool lacks the mark by which Java tells a trusted certificate.
     for number, certificate in enumerate(files.client_ca.read_text().split("-----END CERTIFICATE-----")[:-1]):
-        words = ["keytool", "-importcert", "-noprompt", "-storetype", "PKCS12", "-keystore", trust]
+        words: list[str | Path] = ["keytool", "-importcert", "-noprompt", "-storetype", "PKCS12", "-keystore", trust]
         words += ["-storepass", PASSWORD, "-alias", f"ca-{number}"]
         text = f"{certificate}-----END CERTIFICATE-----\n"
         subprocess.run(words, input=text.encode(), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.peers import CACHE, Broker, Files, Peer, fetched, free_port, reached, started
+from bench.peers import CACHE, Broker, Files, Peer, fetched, free_port, program, reached, started
 
 VERSION = "v2.7.9"
 SOURCE = Path(__file__).with_suffix(".go")
@@ -18,15 +18,16 @@ FOLDER = CACHE / "mochi"
 
 def install() -> str:
     """Built by the go tool, from the module proxy."""
+    go = program("go", "golang-go")
     FOLDER.mkdir(parents=True, exist_ok=True)
     built = FOLDER / "mochi"
     if not built.exists() or built.stat().st_mtime < SOURCE.stat().st_mtime:
         shutil.copy(SOURCE, FOLDER / "main.go")
         if not (FOLDER / "go.mod").exists():
-            fetched(["go", "mod", "init", "bench/mochi"], FOLDER)
-        fetched(["go", "get", f"github.com/mochi-mqtt/server/v2@{VERSION}"], FOLDER)
-        fetched(["go", "mod", "tidy"], FOLDER)
-        fetched(["go", "build", "-o", "mochi", "."], FOLDER)
+            fetched([go, "mod", "init", "bench/mochi"], FOLDER)
+        fetched([go, "get", f"github.com/mochi-mqtt/server/v2@{VERSION}"], FOLDER)
+        fetched([go, "mod", "tidy"], FOLDER)
+        fetched([go, "build", "-o", "mochi", "."], FOLDER)
     return f"mochi {VERSION.removeprefix('v')}"
 
 
@@ -34,7 +35,13 @@ def install() -> str:
 def run(folder: Path) -> Iterator[Peer]:
     """mochi; it keeps nothing."""
     files, port = Files.make(folder), free_port()
-    command = [FOLDER / "mochi", f"127.0.0.1:{port}", files.client_ca, files.server_certificate, files.server_key]
+    command: list[str | Path] = [
+        FOLDER / "mochi",
+        f"127.0.0.1:{port}",
+        files.client_ca,
+        files.server_certificate,
+        files.server_key,
+    ]
     with started(command, port, folder) as process:
         yield reached("mochi", port, files, process)
 

@@ -4,25 +4,16 @@ It refuses to tune what a user would not: its best for these loads is TLS 1.3 al
 delay of small segments, and nothing kept on disk.
 """
 
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.peers import Broker, Files, NotHereError, Peer, free_port, reached, started, version_of
-
-
-def program() -> str:
-    found = shutil.which("mosquitto", path=os.environ["PATH"] + ":/usr/sbin")
-    if found is None:
-        raise NotHereError("mosquitto is not installed; apt-get install mosquitto")
-    return found
+from bench.peers import Broker, Files, Peer, free_port, program, reached, started, version_of
 
 
 def install() -> str:
     """From Debian."""
-    return version_of(program(), "-h")
+    return version_of(program("mosquitto", "mosquitto"), "-h")
 
 
 @contextmanager
@@ -36,7 +27,7 @@ def run(folder: Path, settings: str = "persistence false\n") -> Iterator[Peer]:
         "max_queued_messages 0\nmax_inflight_messages 1000\nset_tcp_nodelay true\nlog_type error\nuser root\n"
         "tls_version tlsv1.3\n"
     )
-    with started([program(), "-c", folder / "mosquitto.conf"], port, folder) as process:
+    with started([program("mosquitto", "mosquitto"), "-c", folder / "mosquitto.conf"], port, folder) as process:
         yield reached("mosquitto", port, files, process)
 
 

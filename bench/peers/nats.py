@@ -4,13 +4,11 @@ It refuses to compare what 2.9 lacks: QoS 2 came with 2.10. Its best: streams an
 server allows, no log, and room for handshakes that wait.
 """
 
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.peers import Broker, Files, NotHereError, Peer, free_port, reached, started, version_of
+from bench.peers import Broker, Files, Peer, free_port, program, reached, started, version_of
 
 CONFIGURATION = """
 server_name: bench
@@ -32,16 +30,9 @@ mqtt {{
 """
 
 
-def program() -> str:
-    found = shutil.which("nats-server", path=os.environ["PATH"] + ":/usr/sbin")
-    if found is None:
-        raise NotHereError("nats-server is not installed; apt-get install nats-server")
-    return found
-
-
 def install() -> str:
     """From Debian."""
-    return version_of(program(), "--version")
+    return version_of(program("nats-server", "nats-server"), "--version")
 
 
 @contextmanager
@@ -50,7 +41,7 @@ def run(folder: Path) -> Iterator[Peer]:
     files, port = Files.make(folder), free_port()
     configuration = folder / "nats.conf"
     configuration.write_text(CONFIGURATION.format(folder=folder, files=files, port=port, inner=free_port()))
-    with started([program(), "-c", configuration], port, folder) as process:
+    with started([program("nats-server", "nats-server"), "-c", configuration], port, folder) as process:
         yield reached("nats", port, files, process)
 
 

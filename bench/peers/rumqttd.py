@@ -39,7 +39,7 @@ dynamic_filters = true
 def install() -> str:
     """Built once, which takes minutes."""
     if not PROGRAM.exists():
-        words = [
+        words: list[str | Path] = [
             "cargo",
             "install",
             "--version",
