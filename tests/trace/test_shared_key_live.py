@@ -20,6 +20,7 @@ from sealmq.testing import EphemeralBroker
 from sealmq.trace.identity import SharedKey
 from sealmq.trace.model import Trace, from_json
 from sealmq.trace.request import Bounds
+from sealmq.trace.tls import keylog
 from sealmq.trace.tls.records import record_length
 
 VERSIONS = ("1.2", "1.3")
@@ -112,7 +113,9 @@ def test_by_the_command_of_a_device_kept_replayed_and_drawn(broker: EphemeralBro
     key = line.partition(":")[2]
     for text in (done.stdout, done.stderr, *(path.read_bytes().decode("latin-1") for path in kept.values())):
         assert key not in text
-    assert bytes.fromhex(key) not in kept["kept.pcapng"].read_bytes()
+    captured = kept["kept.pcapng"].read_bytes()
+    assert bytes.fromhex(key) not in captured
+    assert not any(label.encode() in captured for label in keylog.OWN)
     assert (kept["kept.json"].stat().st_mode & 0o777) == 0o600
 
 

@@ -98,7 +98,7 @@ class OwnSteps:
         who = printable(facts.identity)
         by = "binder" if facts.is_tls13 else "Finished"
         words = f"no certificate: it took the key of {who} to make this Finished, and the client's {by} before"
-        result = "both sides are proven by the key alone; no name is, and a copy of the key is as good"
+        result = "both are proven by the key, and by nothing else"
         following = "the client's Finished" if facts.is_tls13 else ""
         self._story.here(event, "shared key check", words, result, following)
 

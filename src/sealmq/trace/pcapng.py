@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from sealmq.trace.steps import started_at
+from sealmq.trace.tls import keylog
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +44,9 @@ def to_bytes(recording: Recording) -> bytes:
         _block(_SECTION, struct.pack("<IHHq", 0x1A2B3C4D, 1, 0, -1)),
         _block(_INTERFACE, struct.pack("<HHI", _LINK_RAW, 0, 0)),
     ]
-    key_log = recording.key_log
+    # what nobody else can read is left out (RFC 9850 leaves labels open)
+    lines = recording.key_log.splitlines(keepends=True)
+    key_log = b"".join(line for line in lines if keylog.label_of(line) not in keylog.OWN)
     if key_log:
         blocks.append(_block(_SECRETS, struct.pack("<II", _TLS_KEY_LOG, len(key_log)) + _padded(key_log)))
     offset = 0.0
