@@ -2,7 +2,7 @@
 # Refuses to know how: that stands in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test crash clauses check fmt bench bench-durability constrained docs wheel clean storm conformance
+.PHONY: help run test crash clauses check fmt bench bench-durability bench-counts constrained docs wheel clean storm conformance
 
 RUN_ARGS ?=
 TEST_ARGS ?=
@@ -53,6 +53,10 @@ bench-durability: ## durable messages beside the disk itself, fifty messages bef
 	@PATH="$$PATH:/usr/sbin" .venv/bin/python -m bench.durability $(BENCH_ARGS)
 	@PATH="$$PATH:/usr/sbin" .venv/bin/python -m bench.fifty
 	@.venv/bin/python -m bench.restart
+
+bench-counts:   ## instructions of codec and engine beside the record; fails when one grew by more than a tenth
+	@scripts/prepare.sh test
+	@.venv/bin/python -m bench.counts $(BENCH_ARGS)
 
 constrained:    ## what a connection costs a small device, with mbedTLS, wolfSSL and GnuTLS
 	@scripts/prepare.sh test
