@@ -1,6 +1,7 @@
 """Two handshakes side by side: what each took, and what the second saved."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,30 @@ def test_versions_by_the_command(tmp_path: Path) -> None:
     trips = next(row for row in found["rows"] if row["name"].startswith("round trips"))
     assert trips["difference"] == 1  # RFC 8446, section 1.2: one less than RFC 5246
     assert "1 round trip more" in found["summary"]
+
+
+@pytest.mark.parametrize(
+    ("forms", "words"),
+    [
+        (("full", "resumed"), "It resumed a session"),
+        (("1.2", "1.3"), "1 round trip less"),
+        (("full", "post-quantum"), "bytes more"),
+    ],
+)
+def test_forms_of_one_broker_with_the_cpu_of_both_sides(forms: tuple[str, str], words: str) -> None:
+    with EphemeralBroker() as broker:
+        broker.device("sensor-1")
+        command = ["--data", broker.folder.path, "trace", broker.url, "--as", "sensor-1", "--compare", *forms]
+        done = run_sealmq(*command, "--pid", os.getpid(), "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    found = json.loads(done.stdout)
+    rows = {row["name"]: row for row in found["rows"]}
+    assert words in found["summary"]
+    assert found["second"]["resumed"] == (forms[1] == "resumed")
+    assert found["second"]["group"] == ("X25519MLKEM768" if forms[1] == "post-quantum" else found["first"]["group"])
+    for name in ("CPU of TLS in it, this side", "CPU of the server, in all"):
+        assert min(rows[name]["first"], rows[name]["second"]) > 0
+        assert rows[name]["unit"] == "ms CPU"
 
 
 def test_two_recordings_and_a_table(tmp_path: Path) -> None:

@@ -151,6 +151,24 @@ def test_the_broker_tells_the_same_handshake(broker: EphemeralBroker, url: str, 
     assert "it proved to have the pre-shared key of small-1" in seen.summary
 
 
+def test_the_broker_says_which_it_was(broker: EphemeralBroker, url: str, tmp_path: Path) -> None:
+    """What nobody can tell from outside stands in its own trace."""
+    from test_broker_side import armed
+
+    known = of_broker(broker).read_text().strip()
+    for line, cause in (
+        (f"stranger:{secrets.token_hex(32)}", "psk-unknown-identity"),
+        (f"small-1:{secrets.token_hex(32)}", "psk-wrong-key"),
+    ):
+        with armed(broker, broker.folder.path, "--next", "--json") as waiting:
+            while waiting.poll() is None:
+                trace.record(url, psk=key_file(tmp_path, line), tls="1.2")
+            seen = from_json(json.loads(waiting.out))
+        assert (seen.outcome, seen.cause, seen.stopped_by, seen.seat) == ("failed", cause, "here", "broker")
+        assert seen.tls.psk_identity == line.partition(":")[0]
+        assert known.partition(":")[2] not in waiting.out
+
+
 def test_beside_a_certificate(broker: EphemeralBroker, url: str) -> None:
     broker.device("sensor-1")
     words = ["--compare", broker.url, url, "--as", "sensor-1", "--psk-file", of_broker(broker), "--json"]

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 RECORDED = "recorded"
 """How a recording of the broker ends: with its verdict, not with the connection."""
+_FINISHED = 2  # of them in each handshake
 _SCHEMES = {"mqtts": "mqtts", "wss": "wss", "psk": "mqtts+psk", "plaintext": "mqtt"}
 
 
@@ -160,8 +161,11 @@ def _shown(tls: Tls) -> str:
     return "It showed no certificate."
 
 
-PROOFS = {False: "signatures and Finished", True: "Finished and what follows from the key"}
-"""What is proven in a handshake, by whether it is one with a pre-shared key."""
+def kinds(tls: Tls, proofs: Proofs) -> str:
+    """What was proven in a handshake."""
+    if not tls.has_shared_key:
+        return "signatures and Finished"
+    return "Finished and what follows from the key" if proofs.right > _FINISHED else "the two Finished"
 
 
 def cost(tls: Tls, totals: Totals, proofs: Proofs) -> str:
@@ -169,4 +173,5 @@ def cost(tls: Tls, totals: Totals, proofs: Proofs) -> str:
     words = f"The handshake took {totals.handshake_bytes} bytes and {totals.handshake_ms:.1f} ms, seen from the broker."
     if proofs.wrong or proofs.unchecked:
         return words
-    return f"{words} All {proofs.right} proofs in it, {PROOFS[tls.has_shared_key]}, were recomputed here and are right."
+    count = "Both" if proofs.right == _FINISHED else f"All {proofs.right}"
+    return f"{words} {count} proofs in it, {kinds(tls, proofs)}, were recomputed here and are right."

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sealmq.trace.model import Seat, Step
     from sealmq.trace.recording import Conditions, Event, Recording
 
-_CHANGE_CIPHER_SPEC = bytes([names.CHANGE_CIPHER_SPEC])
+_CHANGE_CIPHER_SPEC = bytes([names.CHANGE_CIPHER_SPEC, 3, 3, 0, 1, 1])
 
 
 def trace_of(recording: Recording) -> Trace:
@@ -179,7 +179,7 @@ def _totals(events: tuple[Event, ...], channel_at: int) -> Totals:
         received = sum(len(event.data) for event in part if event.kind == "received")
         trips, asked = 0, False
         for event in part:
-            if event.kind == "sent" and event.data[:1] != _CHANGE_CIPHER_SPEC:  # alone, it waits for nothing
+            if event.kind == "sent" and event.data != _CHANGE_CIPHER_SPEC:  # alone, it waits for nothing
                 asked = True
             elif event.kind == "connected" or (event.kind == "received" and asked):
                 trips, asked = trips + 1, False

@@ -167,6 +167,6 @@ def _proofs(tls: Tls, proofs: Proofs) -> str:
     count = {1: "The one proof", 2: "Both proofs"}.get(proofs.right, f"All {proofs.right} proofs")
     verb = "was" if proofs.right == 1 else "were"
     return (
-        f"{count} in it, {brokerside.PROOFS[tls.has_shared_key]}, {verb} recomputed here and"
+        f"{count} in it, {brokerside.kinds(tls, proofs)}, {verb} recomputed here and"
         f" {'is' if verb == 'was' else 'are'} right."
     )
