@@ -95,16 +95,8 @@ def https(files: Issued, *, date: datetime) -> Iterator[str]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(files.cert, files.key)
 
-    class Server(http.server.ThreadingHTTPServer):
-        def get_request(self):
-            connection, address = super().get_request()
-            connection.settimeout(5)
-            return context.wrap_socket(connection, server_side=True), address
-
-        def handle_error(self, *args: object) -> None:
-            pass
-
-    with Server(("127.0.0.1", 0), Answer) as server:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
         serving = threading.Thread(target=server.serve_forever, args=(0.05,))
         serving.start()
         try:
