@@ -46,7 +46,7 @@ CONNECT = (
 MEMORY = (Figure("kib_per_connection", "memory per idle connection", "KiB"),)
 
 LOADS = (
-    Load("idle-1000", "idle", {"count": 1000, "settle": 2000}, MEMORY, rounds=3),
+    Load("idle-1000", "idle", {"count": 1000, "parallel": 8, "settle": 2000}, MEMORY, rounds=3),
     Load("pairs-qos0", "pairs", {"qos": 0, "ms": MS}, (CPU,)),
     Load("pairs-qos1", "pairs", {"qos": 1, "ms": MS}, (CPU,)),
     Load("pairs-qos2", "pairs", {"qos": 2, "ms": MS}, (CPU,)),
@@ -63,5 +63,5 @@ LOADS = (
     Load("handshakes-resumed", "handshakes", {"count": 300, "parallel": 8, "resume": 1}, CONNECT),
     Load("storm", "storm", {"count": 500, "rate": 1000}, LATENCY, rounds=3),
     Load("sparse-5000", "sparse", {"pairs": 5000, "rate": 1, "seconds": 3}, (CPU, *LATENCY), 1, is_optional=True),
-    Load("idle-15000", "idle", {"count": 15_000, "settle": 2000}, MEMORY, rounds=1, is_optional=True),
+    Load("idle-15000", "idle", {"count": 15_000, "parallel": 8, "settle": 2000}, MEMORY, rounds=1, is_optional=True),
 )

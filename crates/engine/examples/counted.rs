@@ -20,11 +20,11 @@ const NOW: Millis = Millis(1_000_000);
 
 struct World {
     engine: Engine,
+    said: Vec<u8>,
     heard: Vec<u8>,
 }
 
-fn publish(qos: QoS, packet_id: u16) -> Vec<u8> {
-    let mut bytes = Vec::new();
+fn publish(qos: QoS, packet_id: u16) -> Packet<'static> {
     Packet::Publish(Publish {
         dup: false,
         qos,
@@ -34,8 +34,6 @@ fn publish(qos: QoS, packet_id: u16) -> Vec<u8> {
         properties: Properties::EMPTY,
         payload: &[b'x'; 64],
     })
-    .encode(V, &mut bytes);
-    bytes
 }
 
 fn ack(packet_id: u16) -> Ack<'static> {
@@ -44,12 +42,6 @@ fn ack(packet_id: u16) -> Ack<'static> {
         reason: 0,
         properties: Properties::EMPTY,
     }
-}
-
-fn encoded(packet: &Packet<'_>) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    packet.encode(V, &mut bytes);
-    bytes
 }
 
 /// A device's own topics, and one rule before them that does not match.
@@ -85,6 +77,7 @@ impl World {
         engine.handle_tick(NOW);
         Ok(World {
             engine,
+            said: Vec::new(),
             heard: Vec::new(),
         })
     }
@@ -119,7 +112,7 @@ impl World {
             properties: Properties::EMPTY,
             filters: filters.as_filters(V),
         });
-        self.say(id, &encoded(&packet), id);
+        self.say(id, &packet, id);
         Ok(id)
     }
 
@@ -141,8 +134,10 @@ impl World {
         while self.engine.poll_event().is_some() {}
     }
 
-    fn say(&mut self, from: ConnId, bytes: &[u8], of: ConnId) {
-        self.engine.handle_bytes(NOW, from, bytes);
+    fn say(&mut self, from: ConnId, packet: &Packet<'_>, of: ConnId) {
+        self.said.clear();
+        packet.encode(V, &mut self.said);
+        self.engine.handle_bytes(NOW, from, &self.said);
         self.settle(of);
     }
 
@@ -178,14 +173,14 @@ fn route(qos: QoS, times: usize) -> Outcome<()> {
             QoS::AtMostOnce => assert!(!world.heard.is_empty(), "a message is delivered"),
             QoS::AtLeastOnce => {
                 let heard = ack(world.heard_id()?);
-                world.say(subscriber, &encoded(&Packet::Puback(heard)), subscriber);
+                world.say(subscriber, &Packet::Puback(heard), subscriber);
             }
             QoS::ExactlyOnce => {
                 let heard = ack(world.heard_id()?);
-                world.say(publisher, &encoded(&Packet::Pubrel(ack(packet_id))), publisher);
-                world.say(subscriber, &encoded(&Packet::Pubrec(heard)), subscriber);
+                world.say(publisher, &Packet::Pubrel(ack(packet_id)), publisher);
+                world.say(subscriber, &Packet::Pubrec(heard), subscriber);
                 let heard = ack(world.heard_id()?);
-                world.say(subscriber, &encoded(&Packet::Pubcomp(heard)), subscriber);
+                world.say(subscriber, &Packet::Pubcomp(heard), subscriber);
             }
         }
     }
@@ -217,7 +212,8 @@ fn connect(times: usize) -> Outcome<()> {
 }
 
 fn decode(times: usize) -> Outcome<()> {
-    let bytes = publish(QoS::AtLeastOnce, 7);
+    let mut bytes = Vec::new();
+    publish(QoS::AtLeastOnce, 7).encode(V, &mut bytes);
     for _ in 0..times {
         let Framed::Whole(whole) = frame(black_box(&bytes), u32::MAX)? else {
             return Err("a packet is cut".into());

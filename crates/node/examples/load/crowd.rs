@@ -9,8 +9,6 @@ use mio::{Events, Poll};
 use sealmq_codec::QoS;
 use std::time::{Duration, Instant};
 
-/// Connections under way at a time.
-const DIALLED: usize = 64;
 /// The groups of who speaks to nobody and hears nobody.
 pub const NOBODY: (u16, u16) = (u16::MAX, u16::MAX);
 /// Without an arrival for so long, what is missing counts as lost.
@@ -57,6 +55,8 @@ pub struct Crowd {
     pub tally: Tally,
     events: Events,
     patience: Duration,
+    /// Connections under way at a time.
+    parallel: usize,
     heard: Instant,
     arrived: usize,
 }
@@ -69,6 +69,7 @@ impl Crowd {
             tally: Tally::new(),
             events: Events::with_capacity(1024),
             patience: options.patience(),
+            parallel: options.number("parallel", 64),
             heard: Instant::now(),
             arrived: 0,
         })
@@ -89,7 +90,7 @@ impl Crowd {
         let (before, mut dialled) = (self.tally.connected, 0);
         self.until(|crowd| {
             let standing = crowd.tally.connected - before;
-            while dialled < count && dialled - standing < DIALLED {
+            while dialled < count && dialled - standing < crowd.parallel {
                 let at = (crowd.poll.registry(), crowd.clients.len());
                 let client = Client::dial(options, (first + dialled, session), groups(dialled), at)?;
                 crowd.clients.push(client);
