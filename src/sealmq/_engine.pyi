@@ -57,8 +57,9 @@ class Node:
          "users": [{"name": str, "hash": "$argon2id$..."}, ...],  # clients without certificate that give user name and password in CONNECT;
                                             # a listener with users asks for a client certificate and does not demand one. A user's client
                                             # identifier is user:NAME, or begins with user:NAME:, or is assigned
-         "psk": [{"device": str, "key": hex}, ...],  # pre-shared keys of 16 to 64 bytes, for listeners of the kind `psk`, which ask for
-                                            # nothing else; the identity in the handshake is the device id. A connection whose key is gone is closed
+         "psk": [{"device": str, "identity": str, "key": hex}, ...],  # pre-shared keys of 16 to 64 bytes, for listeners of the kind `psk`,
+                                            # which ask for nothing else; `identity` is what the handshake says, the device id where there is none; a
+                                            # device may have several. A connection of a device that has no key any more is closed
          "origins": [str, ...],             # of web pages (https://host[:port]) that may open a WebSocket, besides the broker's own host
          "rules": [{"name": str,            # named in denial records
                     "effect": "allow" | "deny",
@@ -93,7 +94,8 @@ class Node:
           `hello` {`versions`, `ciphers`, `groups`, `alpn`, `server_name`}, `client_id`
         * `connected`: `peer`, `listener`, `client_id`, `device`, `user` (name or null), `certificate` {`sha256`, `serial`, `not_before`,
           `not_after` (seconds since the epoch), `issuer_key_id` (hex or null)} or null, `protocol` (`3.1.1`|`5.0`), `keep_alive`,
-          `clean_start`, `session_present`, `tls` {`version`, `cipher`, `group`, `resumed`} or null
+          `clean_start`, `session_present`, `tls` {`version`, `cipher`, `group`, `resumed`, `psk` (the identity of the pre-shared
+          key, or null)} or null
         * `disconnected`: `peer`, `client_id`, `device`, `cause` (slug; `revoked`, `certificate-expired`, ...), `summary`
         * `denied`: `client_id`, `device`, `action` (`publish`|`subscribe`|`will`), `topic`, `rule` (which rule said no, or that none
           said yes), `mend`

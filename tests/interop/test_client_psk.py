@@ -92,6 +92,38 @@ def test_a_revoked_device_is_closed_and_does_not_come_back(broker, url, device):
     assert broker.wait_event("refused", cause="revoked")
 
 
+def test_a_new_key_takes_over_when_it_is_seen_and_the_session_lives(broker, url, device):
+    """By the command line, with the broker running; the old line is a copy that somebody kept."""
+    topic, kept = f"devices/{device}/t", broker.device_psk(device)
+    folder = broker.folder.devices_dir / device
+
+    async def main() -> None:
+        async with sealmq.Client(url, identity=sealmq.Psk.parse(kept), client_id=f"{device}:old") as old:
+            await old.subscribe(topic)
+            done = await asyncio.to_thread(run_sealmq, "--data", broker.folder.path, "device", "renew", device)
+            assert (done.returncode, f"{device}~2" in done.stdout) == (0, True)
+            assert sealmq.Psk.read(folder / "psk.txt").key.hex() not in done.stdout
+            async with sealmq.Client(url, identity=sealmq.Psk.parse(kept), client_id=f"{device}:older"):
+                pass  # until then both are good
+            async with sealmq.Client(url, identity=folder, client_id=f"{device}:new") as new:
+                replaced = await asyncio.to_thread(broker.wait_event, "key-replaced", device=device)
+                assert replaced["identity"] == f"{device}~2"
+                with pytest.raises(NotSo) as refused:
+                    async with sealmq.Client(url, identity=sealmq.Psk.parse(kept), client_id=f"{device}:late"):
+                        pass
+                assert refused.value.code == "tls-psk-refused"
+                await new.publish(topic, "both live", qos=1)
+                assert (await anext(old.messages)).text == "both live"
+            await asyncio.to_thread(run_sealmq, "--data", broker.folder.path, "device", "revoke", device)
+            with pytest.raises(NotSo):
+                async with sealmq.Client(url, identity=folder, client_id=f"{device}:new"):
+                    pass
+
+    run(main())
+    seen = broker.wait_event("connected", client_id=f"{device}:new")
+    assert (seen["device"], seen["tls"]["psk"]) == (device, f"{device}~2")
+
+
 def test_who_is_unknown_and_who_has_another_key_read_the_same(broker, url, device):
     def words(identity: str) -> str:
         with pytest.raises(NotSo) as refused:

@@ -79,6 +79,9 @@ pub struct TicketKeyConfig {
 #[serde(deny_unknown_fields)]
 pub struct PskConfig {
     pub device: String,
+    /// What the handshake says; empty: the device id. While a key is replaced there are two, each with its own.
+    #[serde(default)]
+    pub identity: String,
     /// 32 to 128 hexadecimal digits, secret.
     pub key: String,
 }

@@ -58,11 +58,20 @@ pub struct TlsFacts {
     pub cipher: String,
     pub group: String,
     pub resumed: bool,
+    /// The identity of the pre-shared key.
+    pub psk: Option<String>,
 }
 
 impl TlsFacts {
     pub fn to_json(&self) -> Value {
-        json!({"version": self.version, "cipher": self.cipher, "group": self.group, "resumed": self.resumed})
+        let TlsFacts {
+            version,
+            cipher,
+            group,
+            resumed,
+            psk,
+        } = self;
+        json!({"version": version, "cipher": cipher, "group": group, "resumed": resumed, "psk": psk})
     }
 
     fn of(tls: &Channel) -> TlsFacts {
@@ -79,12 +88,14 @@ impl TlsFacts {
                     .negotiated_key_exchange_group()
                     .map_or_else(String::new, |g| format!("{:?}", g.name())),
                 resumed: tls.handshake_kind() == Some(HandshakeKind::Resumed),
+                psk: None,
             },
             Channel::PreSharedKey(psk) => TlsFacts {
                 version: psk.version(),
                 cipher: psk.cipher().to_owned(),
                 group: psk.group().to_owned(),
                 resumed: false,
+                psk: psk.identity().map(str::to_owned),
             },
         }
     }

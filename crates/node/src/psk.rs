@@ -18,7 +18,7 @@ use openssl::ssl::{
 };
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 use zeroize::Zeroizing;
 
@@ -34,6 +34,14 @@ pub use policy::{offers_psk, policy};
 const MQTT: &[u8] = b"\x04mqtt";
 /// Bytes of a key: below 16 it could be guessed (RFC 9257 section 6), beyond 64 no peer keeps it.
 const KEY_BYTES: std::ops::RangeInclusive<usize> = 16..=64;
+
+/// RFC 4279 section 5.3 has all implementations take as many.
+const IDENTITY_BYTES: usize = 128;
+
+/// The library keeps identities as C strings.
+fn is_sendable(identity: &str) -> bool {
+    !identity.is_empty() && identity.len() <= IDENTITY_BYTES && !identity.contains('\0')
+}
 
 /// A key; it prints as nothing, and its memory is cleared.
 #[derive(Clone)]
@@ -91,9 +99,16 @@ pub enum KeyLogging {
     Recorded,
 }
 
-/// The keys in force, and who may not use his.
+/// One key, and whose it is.
+struct Holder {
+    device: Arc<str>,
+    key: Secret,
+}
+
+/// The keys in force by the identity that names them, and who may not use his.
 struct Holders {
-    keys: HashMap<String, Secret>,
+    keys: HashMap<String, Holder>,
+    devices: HashSet<Arc<str>>,
     decoys: Arc<Decoys>,
     denylist: Arc<Denylist>,
 }
@@ -105,9 +120,10 @@ impl Holders {
         let decoy = self.decoys.key(identity);
         let name = std::str::from_utf8(identity).unwrap_or_default();
         let own = self.keys.get(name);
+        let device = own.map_or(name, |holder| &holder.device);
         let (key, claimant) = match own {
-            _ if self.denylist.names(Some(name), None) => (decoy.as_ref(), Claimant::Revoked),
-            Some(Secret(key)) => (key.as_slice(), Claimant::Known),
+            _ if self.denylist.names(Some(device), None) => (decoy.as_ref(), Claimant::Revoked),
+            Some(holder) => (holder.key.0.as_slice(), Claimant::Known(Arc::clone(&holder.device))),
             None => (decoy.as_ref(), Claimant::Unknown),
         };
         match out.get_mut(..key.len()) {
@@ -125,14 +141,15 @@ pub struct PreSharedKeys {
 }
 
 impl PreSharedKeys {
-    /// Raises `psk-invalid` for a device that cannot have that name, one with two keys, and a key of another shape.
+    /// Raises `psk-invalid` for a device that cannot have that name, an identity that cannot be sent or has two keys, and
+    /// a key of another shape.
     pub fn new(
         config: &[PskConfig],
         decoys: &Arc<Decoys>,
         denylist: &Arc<Denylist>,
     ) -> Result<PreSharedKeys, TlsFault> {
-        let mut keys = HashMap::new();
-        for PskConfig { device, key } in config {
+        let (mut keys, mut devices) = (HashMap::new(), HashSet::new());
+        for PskConfig { device, identity, key } in config {
             let wrong = |what: String| {
                 fault(
                     "psk-invalid",
@@ -143,13 +160,20 @@ impl PreSharedKeys {
             if !is_fit(device) {
                 return Err(wrong("belongs to a name that no device can have".into()));
             }
+            let identity = if identity.is_empty() { device } else { identity };
+            if !is_sendable(identity) {
+                return Err(wrong(format!("has the identity {identity:?}, which cannot be sent")));
+            }
             let key = Secret::from_hex(key).map_err(wrong)?;
-            if keys.insert(device.clone(), key).is_some() {
+            let device: Arc<str> = Arc::from(device.as_str());
+            devices.insert(Arc::clone(&device));
+            if keys.insert(identity.clone(), Holder { device, key }).is_some() {
                 return Err(wrong("stands there twice".into()));
             }
         }
         let holders = Arc::new(Holders {
             keys,
+            devices,
             decoys: Arc::clone(decoys),
             denylist: Arc::clone(denylist),
         });
@@ -160,7 +184,7 @@ impl PreSharedKeys {
 
     /// Whether the device has a key.
     pub fn knows(&self, device: &str) -> bool {
-        self.holders.keys.contains_key(device)
+        self.holders.devices.contains(device)
     }
 
     /// The server's side of a connection that opens with this ClientHello.

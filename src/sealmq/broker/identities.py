@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 
+from sealmq.broker.newkeys import NewKeys
 from sealmq.broker.sightings import Sightings
 from sealmq.config.duration import parse_duration
-from sealmq.errors import ConfigError, LocalMisuse
-from sealmq.pki import revocation, signing
+from sealmq.errors import ConfigError, LocalMisuse, SealmqError
+from sealmq.pki import psk, revocation, signing
 from sealmq.pki.malformed import MALFORMED, whole
 from sealmq.pki.operations import OPERATIONS
 from sealmq.pki.renewal import Incident
@@ -68,6 +69,8 @@ class Identities:
         self._reconfigure = reconfigure
         self._counts: Counter[str] = Counter(certificates_issued=0, certificates_cloned=0, devices_revoked=0)
         self._broker: Broker | None = None
+        self._new_keys = NewKeys(self._key_seen)
+        self._new_keys.expect(set(psk.awaited(folder)))
         self._sightings = Sightings(
             registry,
             tell=self._note_own,
@@ -78,6 +81,7 @@ class Identities:
     def note(self, event: Event) -> None:
         """Take an event of the data plane."""
         self._sightings.note(event)
+        self._new_keys.note(event)
 
     def serve(self, broker: Broker) -> None:
         """From here on sightings are written and connections can be closed."""
@@ -87,6 +91,7 @@ class Identities:
 
     def stop(self) -> None:
         """Write what is left of the sightings."""
+        self._new_keys.stop()
         self._sightings.stop()
 
     def counts(self) -> dict[str, int]:
@@ -139,6 +144,7 @@ class Identities:
         return {
             "device-add": lambda args: self._entered("device-add", args),
             "device-add-psk": lambda args: self._changed("device-add-psk", args),
+            "device-renew": self._renewed,
             "device-token": lambda args: self._entered("device-token", args),
             "device-approve": lambda args: self._entered("device-approve", args),
             "device-revoke": lambda args: self._ended("device-revoke", args),
@@ -153,6 +159,27 @@ class Identities:
             result = OPERATIONS[verb](self._folder, self._authority, self._registry, **args)
             self._reconfigure()
         return result
+
+    def _renewed(self, args: dict[str, Any]) -> dict[str, Any]:
+        with self._changing:
+            result = OPERATIONS["device-renew"](self._folder, self._authority, self._registry, **args)
+            if "identity" in result:
+                self._reconfigure()
+                self._new_keys.expect(set(psk.awaited(self._folder)))
+        return result
+
+    def _key_seen(self, identity: str) -> None:
+        """The new key of a device was seen: the old one is dropped. Connections that it opened stay."""
+        try:
+            with self._changing:
+                old = psk.settle(self._folder, identity)
+                self._reconfigure()
+        except SealmqError as error:  # a full disk: the old key stays until the new one is seen again after a start
+            self._note_own({"event": "key-kept", "identity": identity, "summary": error.message, "mend": error.mend})
+            return
+        if old is not None:
+            summary = f"device {old.device} uses its new pre-shared key {identity}; {old.identity} is gone"
+            self._note_own({"event": "key-replaced", "device": old.device, "identity": identity, "summary": summary})
 
     def _entered(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:
         result = OPERATIONS[verb](self._folder, self._authority, self._registry, **args)

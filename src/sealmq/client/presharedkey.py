@@ -70,8 +70,8 @@ class Psk:
 
     @property
     def device(self) -> str:
-        """The device id: for a sealmq broker the identity is one."""
-        return self.identity
+        """The device id: for a sealmq broker the identity is one, with `~2` and so on for keys that replaced others."""
+        return self.identity.partition("~")[0]
 
     def as_config(self) -> dict[str, Any]:
         """Its part of the configuration that `_engine.Client.open` takes."""

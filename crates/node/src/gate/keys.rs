@@ -41,7 +41,7 @@ pub(super) fn no_key() -> Refusal {
 pub(super) fn from_psk(fault: &PskFault) -> Refusal {
     match fault {
         PskFault::DifferentKeys(Claim { identity, claimant }) => match claimant {
-            Claimant::Known => Refusal::new(
+            Claimant::Known(_) => Refusal::new(
                 Stage::Handshake,
                 "psk-wrong-key",
                 format!("client says it is {identity} and has another key than that device"),

@@ -216,7 +216,7 @@ impl Gate {
                 }
             }
             Channel::PreSharedKey(psk) => {
-                pending.device = psk.device().map(Arc::from);
+                pending.device = psk.device().map(Arc::clone);
                 // Revoked since the key was looked up.
                 let denied = |id: &&Arc<str>| self.shared.standing.denylist.names(Some(id), None);
                 pending.verdict = pending

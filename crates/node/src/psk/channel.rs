@@ -9,6 +9,7 @@ use openssl::nid::Nid;
 use openssl::pkey::Id;
 use openssl::ssl::{Error, ErrorCode, Ssl, SslStream, SslVersion};
 use std::io::{self, Read, Write};
+use std::sync::Arc;
 
 /// A TLS record holds at most this much plaintext.
 const RECORD: usize = 16 * 1024;
@@ -24,9 +25,10 @@ const CERTIFICATE_REFUSED: i32 = 134;
 const ALERTS: i32 = 1000;
 
 /// What a claimed identity is to this broker. The peer cannot tell them apart unless it has the key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Claimant {
-    Known,
+    /// With the device whose key it is.
+    Known(Arc<str>),
     Unknown,
     Revoked,
 }
@@ -34,7 +36,7 @@ pub enum Claimant {
 /// Who a peer says it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
-    /// Printable; the device id when it is `Known`.
+    /// Printable.
     pub identity: String,
     pub claimant: Claimant,
 }
@@ -136,9 +138,16 @@ impl PskChannel {
     }
 
     /// Who the peer is; nobody before the handshake is over, and on the client's side.
-    pub fn device(&self) -> Option<&str> {
-        let claim = self.claim().filter(|claim| claim.claimant == Claimant::Known)?;
-        (!self.is_handshaking).then_some(&claim.identity)
+    pub fn device(&self) -> Option<&Arc<str>> {
+        match &self.claim()?.claimant {
+            Claimant::Known(device) if !self.is_handshaking => Some(device),
+            _ => None,
+        }
+    }
+
+    /// The identity that the peer gave; none on the client's side.
+    pub fn identity(&self) -> Option<&str> {
+        self.claim().map(|claim| claim.identity.as_str())
     }
 
     pub fn version(&self) -> &'static str {

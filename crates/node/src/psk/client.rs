@@ -3,7 +3,7 @@
 //! Refuses to know where they were kept. The handshake proves both sides to each other: a server without the key is
 //! nobody, one that shows a certificate in its place too, and nothing of MQTT is sent to either.
 
-use super::{KeyLogging, PskChannel, Secret, context};
+use super::{KeyLogging, PskChannel, Secret, context, is_sendable};
 use crate::client::TlsVersions;
 use crate::recording::keep_key_line;
 use crate::tls::{TlsFault, fault};
@@ -11,9 +11,6 @@ use openssl::error::ErrorStack;
 use openssl::ssl::{Ssl, SslMethod, SslVerifyMode, SslVersion};
 use serde::Deserialize;
 use std::net::IpAddr;
-
-/// RFC 4279 section 5.3 has all implementations take as many.
-const IDENTITY_BYTES: usize = 128;
 
 /// Who a client is, and how it proves it.
 #[derive(Clone, Debug, Deserialize)]
@@ -46,8 +43,7 @@ impl PskIdentity {
     ///
     /// Raises `psk-invalid` for an identity that cannot be sent, `config-invalid` for suites that are none.
     pub fn connect(&self, offer: &PskOffer<'_>) -> Result<PskChannel, TlsFault> {
-        // The library keeps identities as C strings.
-        if self.identity.is_empty() || self.identity.len() > IDENTITY_BYTES || self.identity.contains('\0') {
+        if !is_sendable(&self.identity) {
             return Err(fault(
                 "psk-invalid",
                 "identity of the pre-shared key does not have 1 to 128 bytes, none of them zero",

@@ -12,6 +12,7 @@ fn keys(entries: &[(&str, &str)]) -> Result<PreSharedKeys, TlsFault> {
         .iter()
         .map(|&(device, key)| PskConfig {
             device: device.to_owned(),
+            identity: String::new(),
             key: key.to_owned(),
         })
         .collect();
@@ -80,7 +81,7 @@ fn both_sides_prove_the_key_and_speak() {
     let keys = keys(&[("a", &key("1")), ("b", &key("2"))]).unwrap();
     let (mut client, mut server, met) = call(&keys, &format!("b:{}", key("2")));
     assert_eq!(met, (Ok(()), Ok(())));
-    assert_eq!((server.device(), client.device()), (Some("b"), None));
+    assert_eq!((server.device().map(AsRef::as_ref), client.device()), (Some("b"), None));
     assert_eq!(
         (server.version(), server.cipher(), server.group()),
         ("TLS 1.3", "TLS_AES_128_GCM_SHA256", "secp256r1")
@@ -101,7 +102,7 @@ fn both_sides_prove_the_key_and_speak() {
 fn a_wrong_key_and_an_unknown_identity_differ_in_the_record_alone() {
     let keys = keys(&[("a", &key("1"))]).unwrap();
     for (line, claimant) in [
-        (format!("a:{}", key("2")), Claimant::Known),
+        (format!("a:{}", key("2")), Claimant::Known("a".into())),
         (format!("b:{}", key("1")), Claimant::Unknown),
     ] {
         let (_, server, (ours, theirs)) = call(&keys, &line);
@@ -228,5 +229,34 @@ fn each_version_by_itself() {
         let mut server = keys.accept(&offered, KeyLogging::Off).unwrap();
         assert_eq!(meet(&mut client, &mut server), (Ok(()), Ok(())));
         assert_eq!((client.version(), client.alpn().as_deref()), (version, Some("mqtt")));
+    }
+}
+
+#[test]
+fn a_device_has_two_keys_while_one_is_replaced() {
+    let entry = |identity: &str, digit: &str| PskConfig {
+        device: "a".into(),
+        identity: identity.into(),
+        key: key(digit),
+    };
+    let decoys = Arc::new(Decoys::new().unwrap());
+    let both = [entry("", "1"), entry("a~2", "2")];
+    let keys = PreSharedKeys::new(&both, &decoys, &Arc::default()).unwrap();
+    assert!(keys.knows("a") && !keys.knows("a~2"));
+    for (line, identity) in [(format!("a:{}", key("1")), "a"), (format!("a~2:{}", key("2")), "a~2")] {
+        let (_, server, met) = call(&keys, &line);
+        assert_eq!(met, (Ok(()), Ok(())));
+        assert_eq!(
+            (server.device().map(AsRef::as_ref), server.identity()),
+            (Some("a"), Some(identity))
+        );
+    }
+    let (_, _, (ours, _)) = call(&keys, &format!("a~2:{}", key("1")));
+    assert_eq!(ours, Err(PskFault::Alert(47)));
+    for bad in [entry("a\0", "1"), entry(&"a".repeat(129), "1"), entry("a", "3")] {
+        let fault = PreSharedKeys::new(&[entry("", "1"), bad], &decoys, &Arc::default())
+            .err()
+            .unwrap();
+        assert_eq!(fault.code, "psk-invalid");
     }
 }

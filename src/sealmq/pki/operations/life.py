@@ -16,6 +16,7 @@ from sealmq.pki.devicefiles import DeviceFiles
 from sealmq.pki.fingerprints import spki_sha256
 from sealmq.pki.names import check_device_id
 from sealmq.pki.operations.devices import enter_device
+from sealmq.pki.operations.presharedkeys import device_renew_psk
 from sealmq.pki.operations.results import Result, certificate, iso
 from sealmq.pki.registry import DeviceStatus, TokenRecord
 from sealmq.secretfiles import write_public
@@ -93,13 +94,16 @@ def device_renew(
     out: str | Path | None = None,
     now: datetime | None = None,
 ) -> Result:
-    """A new key and certificate for a device whose files lie here, in `out`/`id` or the folder's `devices`.
+    """A new key and certificate for a device whose files lie here, in `out`/`id` or the folder's `devices`; for one
+    with a pre-shared key, what `device_renew_psk` does.
 
     The old pair is replaced once the new one is recorded and written whole; the CA file gets the present roots. The
     result is that of `device_add`. Raises `NotSo` with code `device-unknown`, `device-revoked`, `device-retired` or
     `device-files-missing`, `Environment` when a file cannot be written; then the old pair is as it was.
     """
     now = now or signing.utc_now()
+    if psk.of_device(folder, id):
+        return device_renew_psk(folder, authority, registry, id=id, out=out, now=now)
     files = DeviceFiles.inside(
         Path(out).absolute() / check_device_id(id) if out else folder.devices_dir / check_device_id(id)
     )
