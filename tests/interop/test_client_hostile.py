@@ -6,6 +6,8 @@ The packets are those of tests/vectors, good and bad ones alike.
 from __future__ import annotations
 
 import contextlib
+import json
+import select
 import socket
 import ssl
 import threading
@@ -16,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from sealmq import _engine
 from sealmq.client.connection import Connection, Identity
 from sealmq.client.target import Target
 from sealmq.errors import NotSo, PeerFault, SealmqError
@@ -245,3 +248,30 @@ def test_topic_aliases_that_were_not_offered_or_not_set(ca, serve):
         with pytest.raises(PeerFault) as ended:
             connect(ca, serve(play)).next_message(timeout=3)
         assert words in ended.value.message
+
+
+def test_an_end_that_comes_together_with_a_result_is_told_too():
+    """Or whoever watches the descriptor never hears of it: the data plane itself, so that both are there at once."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def play() -> None:
+            peer, _ = listening.accept()
+            with peer:
+                peer.recv(4096)
+                peer.sendall(CONNACK["5.0"])
+                peer.recv(4096)
+                peer.sendall(bytes.fromhex("40020001"))  # PUBACK
+
+        threading.Thread(target=play, daemon=True).start()
+        config = {"scheme": "mqtt", "allow_plaintext": True, "host": "127.0.0.1", "port": listening.getsockname()[1]}
+        config |= {"version": "5.0", "client_id": "x", "keep_alive": 60, "clean_start": True, "timeout_ms": 5000}
+        engine = _engine.Client.open(json.dumps(config), None)
+        assert engine.connack(5000)
+        ticket = engine.publish("t", b"x", 1, False, None)
+        engine.flush()
+        while engine.closing() is None:
+            select.select([engine.fileno()], [], [], 5)
+        assert engine.poll(0, 0) == ([], [(ticket, b"\0")])
+        assert select.select([engine.fileno()], [], [], 0)[0]
+        with pytest.raises(_engine.EngineError, match="closed"):
+            engine.poll(0, 0)

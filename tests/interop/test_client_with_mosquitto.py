@@ -216,13 +216,13 @@ def test_publishes_under_way_when_the_connection_is_cut_arrive(client, broker, t
     run(main())
 
 
-def test_with_a_pre_shared_key_every_handshake_is_whole(client, broker, topic):
+def test_fifty_losses_and_with_a_pre_shared_key_every_handshake_is_whole(client, broker, topic):
     """And with certificates a ticket of mosquitto is used, or a whole handshake follows: never a failure."""
 
     async def main() -> None:
         async with relayed(broker) as relay, client("again", port=relay.port, clean_start=True) as again:
             await again.subscribe(topic)
-            for _ in range(3):
+            for _ in range(50):
                 relay.cut()
                 await again.publish(topic, "x", qos=1)
                 if broker.scheme == "mqtts+psk":

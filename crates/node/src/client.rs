@@ -231,6 +231,10 @@ impl Client {
                 let _ = (&self.bell).read(&mut [0; 8]);
             }
             if let Some(value) = found(&mut state) {
+                // The end is news too, and whoever takes this has not heard of it.
+                if state.session.closing().is_some() {
+                    self.shared.tell(&mut state);
+                }
                 return Ok(Some(value));
             }
             if let Some(closing) = state.session.closing() {

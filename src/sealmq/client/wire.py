@@ -37,6 +37,7 @@ class Wire:
         self.lost: asyncio.Future[None] | None = None
         self.over: SealmqError | None = None
         self._engine: _engine.Client | None = None
+        self._is_opening = False
         self._connack: dict[str, Any] | None = None
         self._pending: dict[int, Publish | asyncio.Future[bytes]] = {}
         self._waiters: list[asyncio.Future[None]] = []
@@ -71,6 +72,7 @@ class Wire:
         except _engine.EngineError as error:
             raise from_engine(*error.args) from None
         self._engine = engine
+        self._is_opening = True
         rung = asyncio.Event()
         loop.add_reader(engine.fileno(), rung.set)
         try:
@@ -83,6 +85,7 @@ class Wire:
             engine.disconnect(0)
             raise
         finally:
+            self._is_opening = False
             loop.remove_reader(engine.fileno())
         self._connack = json.loads(answer)
         self.lost = loop.create_future()
@@ -204,7 +207,8 @@ class Wire:
         """
         from sealmq import _engine
 
-        if self._engine is None:
+        # while it opens its news are for `connect`: whoever took them would leave that waiting
+        if self._engine is None or self._is_opening:
             return []
         try:
             messages, results = self._engine.poll(most, 0)

@@ -95,7 +95,8 @@ impl Shared {
         }
     }
 
-    fn tell(&self, state: &mut State) {
+    /// Let whoever waits look at the session.
+    pub(super) fn tell(&self, state: &mut State) {
         self.news.notify_all();
         if !state.is_rung {
             state.is_rung = true;
