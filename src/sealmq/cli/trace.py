@@ -105,6 +105,9 @@ def trace(
             help="Two side by side, URLs or recordings; after a URL two of full, resumed, 1.2, 1.3, post-quantum.",
         ),
     ] = None,
+    rounds: Annotated[
+        int, typer.Option(min=1, max=1000, metavar="N", help="Connect so often for --compare; times are medians.")
+    ] = 5,
     pid: Annotated[
         int | None, typer.Option(min=1, metavar="PID", help="The broker, a process of this machine: measure its CPU.")
     ] = None,
@@ -128,7 +131,7 @@ def trace(
                 "--compare goes with none of --replay, --device, --next, --save, --html, --svg and --resume",
                 mend="save both with --save and compare the recordings; `URL --compare full resumed` connects anew",
             )
-        if not both_came_about(asked, url, compare):
+        if not both_came_about(asked, url, compare, rounds=rounds):
             raise typer.Exit(1)
         return
     if sum((url is not None, replay is not None, of_device is not None, of_anyone)) != 1:

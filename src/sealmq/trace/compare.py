@@ -5,6 +5,8 @@ It refuses to know how they were made and how they are shown.
 
 from __future__ import annotations
 
+import dataclasses
+import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     from sealmq.trace.model import Trace
 
 SCHEMA = 1
+_TIMES = ("handshake_ms", "handshake_cpu_ms", "server_cpu_ms", "duration_ms")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,16 @@ def compare(first: Trace, second: Trace) -> Comparison:
     one, other = handshake_messages(first), handshake_messages(second)
     only_first, only_second = _without(one, other), _without(other, one)
     return Comparison(first, second, rows, only_first, only_second, _summary(first, second, rows, only_first))
+
+
+def median(rounds: list[Trace]) -> Trace:
+    """The last of several traces of the same form, with the medians of what they took in time; a failed one first."""
+    failed = next((one for one in rounds if one.outcome == "failed"), None)
+    if failed is not None:
+        return failed
+    totals = [one.totals for one in rounds]
+    typical = {name: statistics.median(getattr(one, name) for one in totals) for name in _TIMES}
+    return dataclasses.replace(rounds[-1], totals=dataclasses.replace(totals[-1], **typical))
 
 
 def to_json(comparison: Comparison) -> dict[str, object]:
