@@ -13,7 +13,7 @@ from sealmq.client.wire import Wire
 
 
 class Played:
-    """A connection whose CONNACK and first message come together; whoever asks for either makes the descriptor silent."""
+    """A connection whose CONNACK and first message come together; asking for either makes the descriptor silent."""
 
     def __init__(self):
         self._bell, self._ringer = socket.socketpair()
