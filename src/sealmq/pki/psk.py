@@ -134,7 +134,9 @@ def for_engine(folder: DataFolder, registry: Registry) -> list[dict[str, str]]:
     """The keys of active devices in the shape of `psk` of a `NodeConfig`."""
     active = set(registry.ids(DeviceStatus.ACTIVE))
     return [
-        {"device": one.device, "identity": one.identity, "key": one.key} for one in load(folder) if one.device in active
+        {"device": one.device, "key": one.key} | ({} if one.number == 1 else {"identity": one.identity})
+        for one in load(folder)
+        if one.device in active
     ]
 
 
