@@ -50,7 +50,7 @@ def test_the_handshake_is_the_sum_of_both_ways() -> None:
 def test_versions_by_the_command(tmp_path: Path) -> None:
     files = servers.ecdsa(tmp_path)
     with servers.s_server(files) as (url, _):
-        done = run_sealmq("trace", url, "--cafile", files.ca, "--compare", "1.3", "1.2", "--json")
+        done = run_sealmq("trace", url, "--cafile", files.ca, "--compare", "1.3", "1.2", "--rounds", "1", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     found = json.loads(done.stdout)
     assert (found["first"]["version"], found["second"]["version"]) == ("TLS 1.3", "TLS 1.2")
@@ -71,7 +71,7 @@ def test_forms_of_one_broker_with_the_cpu_of_both_sides(forms: tuple[str, str], 
     with EphemeralBroker() as broker:
         broker.device("sensor-1")
         command = ["--data", broker.folder.path, "trace", broker.url, "--as", "sensor-1", "--compare", *forms]
-        done = run_sealmq(*command, "--pid", os.getpid(), "--json")
+        done = run_sealmq(*command, "--pid", os.getpid(), "--rounds", "2", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     found = json.loads(done.stdout)
     rows = {row["name"]: row for row in found["rows"]}

@@ -71,6 +71,17 @@ def test_a_whole_session_with_our_broker(broker: EphemeralBroker, url: str, vers
     assert "a message was published and came back" in seen.summary
 
 
+def test_a_key_that_was_made_anew_is_of_the_same_device(url: str, broker: EphemeralBroker) -> None:
+    of_broker(broker, "small-2")
+    renewed = run_sealmq("--data", broker.folder.path, "device", "renew", "small-2")
+    assert renewed.returncode == 0, renewed.stderr
+    done = run_sealmq("--data", broker.folder.path, "trace", url, "--as", "small-2", "--json")
+    assert done.returncode == 0, done.stderr
+    seen = from_json(json.loads(done.stdout))
+    assert seen.tls.psk_identity == "small-2~2"
+    assert any("client id small-2:trace" in step.says for step in seen.steps)
+
+
 @pytest.mark.parametrize("suite", ["PSK-AES128-CCM8", "ECDHE-PSK-CHACHA20-POLY1305"])
 def test_suites_can_be_chosen(broker: EphemeralBroker, url: str, suite: str) -> None:
     seen = trace.record(url, psk=of_broker(broker), tls="1.2", ciphers=f"{suite}:@SECLEVEL=0")

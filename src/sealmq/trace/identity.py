@@ -26,6 +26,11 @@ class SharedKey:
     identity: str
     key: bytes = field(repr=False)
 
+    @property
+    def device(self) -> str:
+        """The device id: for a sealmq broker the identity is one, with `~2` and so on for keys that replaced others."""
+        return self.identity.partition("~")[0]
+
     @classmethod
     def read(cls, path: Path, *, identity: str = "") -> SharedKey:
         """From a file with one line `identity:hexkey`, as the `psk.txt` of a device; with several, as mosquitto's

@@ -99,7 +99,7 @@ def load(request: Request) -> Loaded:
     _check(request)
     identity = request.identity
     if identity.psk is not None:
-        return Loaded(_library(request), (), (), identity.psk.identity)
+        return Loaded(_library(request), (), (), identity.psk.device)
     from cryptography.hazmat.primitives.serialization import Encoding
 
     anchors, chain = identity.anchors(), identity.chain()
