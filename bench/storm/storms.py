@@ -34,7 +34,9 @@ class Storm:
     steps: tuple[Step, ...]
 
 
-NEWCOMER = Step("--names fresh --devices 200 --after again --redial-ms 200")  # someone who just wants to connect
+NEWCOMER = Step(
+    "--spread --names fresh --devices 200 --after again --redial-ms 200"
+)  # someone who just wants to connect
 DEEP = "/".join("a" * 14)
 FLEET = "--clients 500 --devices 200 --spread --dialling 500"
 

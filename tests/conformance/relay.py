@@ -43,7 +43,7 @@ class Relay:
         self._broker.set_result((host, port, context))
 
     async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, asyncio.CancelledError):
             host, port, context = await self._broker
             onward_reader, onward = await asyncio.open_connection(host, port, ssl=context)
             one = _Conversation(writer, onward)
