@@ -178,13 +178,7 @@ impl Engine {
         }
         let session = conn.session;
         let (dropped, client_id) = (core::mem::take(&mut conn.dropped_since), Arc::clone(&conn.client_id));
-        if dropped > 0 {
-            self.roster.observe(Event::Dropped {
-                client_id,
-                cause: "slow-reader",
-                count: dropped,
-            });
-        }
+        self.roster.observe_dropped(&client_id, dropped);
         if self.roster.conns.get(id.index as usize).is_some_and(|c| !c.is_closing) {
             self.pump(now, session);
         }

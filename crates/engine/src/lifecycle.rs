@@ -105,6 +105,7 @@ impl Engine {
             return;
         };
         conn.is_closing = true;
+        let dropped = core::mem::take(&mut conn.dropped_since);
         conn.held_acks.clear();
         if conn.sealed.take().is_some() {
             // The CONNACK was not to leave, and nothing may go before it [MQTT-3.14.0-1].
@@ -112,6 +113,7 @@ impl Engine {
         }
         let (id, session_index, client_id) = (conn.id, conn.session, Arc::clone(&conn.client_id));
         self.roster.mark_dirty(index);
+        self.roster.observe_dropped(&client_id, dropped);
         self.roster.observe(Event::Disconnected {
             conn: id,
             client_id,

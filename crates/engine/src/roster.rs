@@ -73,6 +73,17 @@ impl Roster {
         self.events.push_back(event);
     }
 
+    /// Messages that a connection was too slow for, if there were any.
+    pub fn observe_dropped(&mut self, client_id: &Arc<str>, count: u64) {
+        if count > 0 {
+            self.observe(Event::Dropped {
+                client_id: Arc::clone(client_id),
+                cause: "slow-reader",
+                count,
+            });
+        }
+    }
+
     pub fn next_event(&mut self) -> Option<Event> {
         self.events.pop_front()
     }

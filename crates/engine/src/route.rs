@@ -13,7 +13,7 @@ use alloc::borrow::Cow;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use sealmq_codec::{QoS, ReasonCode};
+use sealmq_codec::{QoS, ReasonCode, Version};
 use sealmq_store::{Change, Delivery, Keeping, Origin, Receiver, Seq, Slot, Urgency};
 
 /// How a message fared.
@@ -57,7 +57,7 @@ impl Engine {
             && roster.reaches_kept(route)
         {
             let chosen = roster.choose(route, turn, publisher);
-            roster.check_room(&chosen, content, refusal)?;
+            roster.check_room(&chosen, publisher, content, refusal)?;
             let routed = roster.deliver_kept(now, &chosen, content, origin, urgency);
             // Writing for the log costs more than an outbox does.
             self.router.work += 4 * routed.reached;
@@ -93,6 +93,12 @@ impl Engine {
 }
 
 impl Roster {
+    fn speaks_v311(&self, session: u32) -> bool {
+        let conn = self.sessions.get(session as usize).and_then(|s| s.conn);
+        conn.and_then(|index| self.conns.get(index as usize))
+            .is_some_and(|c| c.version == Version::V311)
+    }
+
     fn is_kept(&self, target: &Target) -> bool {
         target.qos != QoS::AtMostOnce && self.sessions.get(target.session as usize).is_some_and(|s| s.is_kept)
     }
@@ -131,7 +137,16 @@ impl Roster {
     }
 
     /// Whether every kept session among them can take the message, before any of them does.
-    fn check_room(&self, chosen: &[&Target], content: &Content<'_>, refusal: Option<NoPlace>) -> Result<(), NoPlace> {
+    ///
+    /// The publisher's own session is left out in MQTT 3.1.1, which has no word for a refusal: its connection would end,
+    /// the client would come back, send the message again before it could empty its queue, and so on for ever.
+    fn check_room(
+        &self,
+        chosen: &[&Target],
+        publisher: Option<u32>,
+        content: &Content<'_>,
+        refusal: Option<NoPlace>,
+    ) -> Result<(), NoPlace> {
         let mut kept = chosen.iter().filter(|target| self.is_kept(target));
         if let Some(refusal) = refusal {
             return kept.next().map_or(Ok(()), |_| Err(refusal));
@@ -140,9 +155,21 @@ impl Roster {
             return Ok(());
         }
         let size = content.size();
-        let mut sessions = kept.filter_map(|target| self.sessions.get(target.session as usize));
-        sessions
-            .find(|session| session.is_full(size, &self.limits))
+        // One by its own subscription; each turn of a shared one is another copy.
+        let copies = |session: u32| {
+            chosen
+                .iter()
+                .filter(|t| t.session == session && self.is_kept(t))
+                .count()
+        };
+        let is_full = |target: &&&Target| {
+            let session = self.sessions.get(target.session as usize)?;
+            let count = if target.is_member { copies(target.session) } else { 1 };
+            session.is_full(count, size, &self.limits).then_some(session)
+        };
+        let forgiven = publisher.filter(|&index| self.speaks_v311(index));
+        kept.filter(|target| Some(target.session) != forgiven)
+            .find_map(|target| is_full(&target))
             .map_or(Ok(()), |full| {
                 let sentence = format!("the queue of session {} is full", full.client_id);
                 Err(NoPlace(ReasonCode::QuotaExceeded, "queue-full", sentence))

@@ -13,6 +13,8 @@ use sealmq_codec::QoS;
 #[derive(Debug)]
 pub(crate) struct Target {
     pub session: SessionIndex,
+    /// Of a shared subscription; its session may be reached by its own subscriptions as well.
+    pub is_member: bool,
     pub qos: QoS,
     pub own: Own,
     pub retain_as_published: bool,
@@ -134,7 +136,12 @@ impl Router {
         };
         self.targets -= route.size();
         route.targets = merge(collector.entries);
-        route.groups = collector.groups.into_iter().map(merge).collect();
+        let as_member = |target| Target {
+            is_member: true,
+            ..target
+        };
+        let groups = collector.groups.into_iter().map(merge);
+        route.groups = groups.map(|group| group.into_iter().map(as_member).collect()).collect();
         route.generation = self.tree.generation();
         self.targets += route.size();
         self.work += route.size();
@@ -198,6 +205,7 @@ fn merge(mut entries: Vec<Entry>) -> Vec<Target> {
 fn together<'a>(entries: impl Iterator<Item = &'a Entry> + Clone) -> Option<Target> {
     Some(Target {
         session: entries.clone().next()?.session,
+        is_member: false,
         qos: entries.clone().map(|e| e.qos).max()?,
         own: Own::Same,
         retain_as_published: entries.clone().any(|e| e.retain_as_published),

@@ -146,10 +146,11 @@ impl Session {
         self.sent.unwrap_or_default()
     }
 
-    /// Whether another message of `size` bytes is more than the budget.
-    pub fn is_full(&self, size: u64, limits: &Limits) -> bool {
+    /// Whether `count` more messages of `size` bytes are more than the budget.
+    pub fn is_full(&self, count: usize, size: u64, limits: &Limits) -> bool {
         let bytes = self.queued_bytes + self.spill.map_or(0, |s| s.bytes);
-        self.queued() >= limits.max_queued_messages as usize || bytes + size > limits.max_queued_bytes
+        self.queued() + count > limits.max_queued_messages as usize
+            || bytes + count as u64 * size > limits.max_queued_bytes
     }
 
     /// Whether another message may be in flight: one may always be, more of them within their bytes.
@@ -206,7 +207,7 @@ impl Session {
     /// Let `pending` wait: in memory, or on disk alone when the log has it and memory is for others.
     pub fn enqueue(&mut self, pending: Pending, limits: &Limits) -> Result<(), QueueFull> {
         let size = pending.message.size();
-        if self.is_full(size, limits) {
+        if self.is_full(1, size, limits) {
             return Err(QueueFull);
         }
         if let Some(kept) = pending.kept {

@@ -313,3 +313,58 @@ fn a_store_without_room_turns_away_and_takes_again() {
     sync(&bench, &log);
     p.expect_puback(2, 0);
 }
+
+// MQTT 3.1.1 has no word for a refusal; ending the connection would bring the client back with the same message, for ever
+#[test]
+fn a_client_of_3_1_1_whose_own_queue_is_full_is_not_turned_away() {
+    let limits = Limits {
+        max_queued_messages: 2,
+        max_inflight: 1,
+        ..quiet()
+    };
+    let (bench, log) = crate::harness::by_hand::bench(limits);
+    bench.hurry(&log);
+    let mut own = bench.connect("a").v311().clean(false).go();
+    own.subscribe("t", 1);
+    for n in 0..5 {
+        let id = own.publish(message("t", format!("{n}")).qos(1));
+        let answers = own.all();
+        assert!(
+            answers
+                .iter()
+                .any(|p| matches!(p, Packet::Puback(ack) if ack.packet_id == id)),
+            "{n}: {answers:?}"
+        );
+    }
+    assert_eq!(
+        bench.drive(|e, _| e.counters().messages_dropped),
+        2,
+        "one in flight, two wait"
+    );
+    let mut other = bench.connect("b").v311().go();
+    other.publish(message("t", "x").qos(1));
+    other.expect_closed(ReasonCode::QuotaExceeded);
+}
+
+// Two copies need two places
+#[test]
+fn a_session_that_is_reached_twice_has_room_for_both_or_for_neither() {
+    let limits = Limits {
+        max_queued_messages: 2,
+        ..quiet()
+    };
+    let (bench, log) = crate::harness::by_hand::bench(limits);
+    bench.hurry(&log);
+    let mut away = bench.connect("a").resume(60).go();
+    away.subscribe("t", 1);
+    away.subscribe("u", 1);
+    away.subscribe("$share/g/u", 1);
+    away.vanish();
+    let mut p = bench.connect("p").go();
+    let id = p.publish(message("t", "one").qos(1));
+    p.expect_puback(id, 0);
+    let id = p.publish(message("u", "two").qos(1));
+    p.expect_puback(id, ReasonCode::QuotaExceeded as u8);
+    let away = bench.connect("a").resume(60).go();
+    assert_eq!(away.payloads(), ["one"]);
+}
