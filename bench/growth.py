@@ -69,9 +69,8 @@ def run(names: Sequence[str]) -> dict[str, Curve]:
                         tempfile.TemporaryDirectory(prefix="sealmq-bench-") as folder,
                         _broker(name, Path(folder)) as peer,
                     ):
-                        values.setdefault(name, []).append(
-                            generator.load(peer, point.mode, point.options)[point.figure]
-                        )
+                        figure = generator.load(peer, point.mode, point.options)[point.figure]
+                    values.setdefault(name, []).append(figure)
                 except (LoadError, peers.NotHereError) as error:
                     print(f"{point.curve} at {point.x}: {name}: {error}", file=sys.stderr)
         for name, all_rounds in values.items():

@@ -126,6 +126,16 @@ def versions(known: dict[str, Any]) -> str:
     return "".join(lines)
 
 
+def check(known: dict[str, Any]) -> str:
+    """The two generators side by side."""
+    rows = [
+        [f"{name}, {load}", number(ours), number(theirs), f"{theirs / ours:.2f}"]
+        for load, brokers in sorted(known.get("check", {}).items())
+        for name, (ours, theirs) in brokers.items()
+    ]
+    return table(["", "first", "second", "ratio"], rows)
+
+
 def write(known: dict[str, Any]) -> None:
     """Fill the page and draw the pictures."""
     every = [(load, figure) for load in LOADS for figure in load.figures]
@@ -136,6 +146,7 @@ def write(known: dict[str, Any]) -> None:
         "figures": absolute(known, every),
         "starts": starts(known),
         "reasons": reasons(known),
+        "check": check(known),
     }
     text = PAGE.read_text()
     for name, part in parts.items():

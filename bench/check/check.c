@@ -71,10 +71,12 @@ static double resident_kib(void) {
 /* Connect, handshake, CONNECT, CONNACK; blocking. */
 static void open_client(struct client *client, int number) {
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in from = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK + number % 200)};
     int on = 1;
     client->have = client->pending = client->taken = 0;
     client->sent = client->received = client->acknowledged = 0;
     client->fd = socket(AF_INET, SOCK_STREAM, 0);
+    if (bind(client->fd, (struct sockaddr *)&from, sizeof from)) fail("bind");
     if (connect(client->fd, (struct sockaddr *)&to, sizeof to)) fail("connect");
     setsockopt(client->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     client->ssl = SSL_new(context);

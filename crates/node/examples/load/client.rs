@@ -6,16 +6,22 @@ use crate::Outcome;
 use crate::options::Options;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
+use nix::errno::Errno;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, HandshakeKind};
 use sealmq_codec::{
     Ack, Connect, Disconnect, FilterBuf, Framed, Packet, Properties, Publish, QoS, Subscribe, SubscribeOptions,
     Version, frame,
 };
+use socket2::{Domain, Socket, Type};
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// Addresses that the clients come from.
+const SOURCES: usize = 200;
 
 /// What becomes of a client's session when it is away.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -76,8 +82,7 @@ impl Client {
         groups: (u16, u16),
         (registry, token): (&Registry, usize),
     ) -> Outcome<Client> {
-        let mut stream = TcpStream::connect(options.address)?;
-        stream.set_nodelay(true)?;
+        let mut stream = connect_from(number, options.address)?;
         registry.register(&mut stream, Token(token), Interest::READABLE | Interest::WRITABLE)?;
         let mut tls = ClientConnection::new(Arc::clone(&options.tls), ServerName::try_from("localhost")?)?;
         tls.set_buffer_limit(None);
@@ -266,6 +271,21 @@ impl Client {
             }
         }
         Ok(())
+    }
+}
+
+/// As the devices of a fleet do: from addresses of their own, or some hundred of them on this machine.
+fn connect_from(number: usize, address: SocketAddr) -> Outcome<TcpStream> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    if address.ip() == Ipv4Addr::LOCALHOST {
+        let own = Ipv4Addr::new(127, 0, 0, (number % SOURCES) as u8 + 1);
+        socket.bind(&SocketAddr::from((own, 0)).into())?;
+    }
+    match socket.connect(&address.into()) {
+        Err(e) if e.raw_os_error() != Some(Errno::EINPROGRESS as i32) => Err(e.into()),
+        _ => Ok(TcpStream::from_std(socket.into())),
     }
 }
 
