@@ -20,7 +20,7 @@ static SSL_CTX *context_of(int number)
     if (!contexts)
         contexts = calloc((size_t)plan.devices, sizeof *contexts);
     if (!contexts[device]) {
-        snprintf(folder, sizeof folder, "%s/storm-%d", plan.folder, device);
+        snprintf(folder, sizeof folder, "%s/storm-%d", plan.folder, plan.first_device + device);
         contexts[device] = link_context(folder, false);
     }
     return contexts[device];
@@ -90,7 +90,7 @@ static void greet(struct client *client)
 {
     char name[64];
     struct bytes hello = {0};
-    int device = client->number % plan.devices;
+    int device = plan.first_device + client->number % plan.devices;
     if (plan.names == NAMES_SAME)
         snprintf(name, sizeof name, "storm-%d:same", device);
     else

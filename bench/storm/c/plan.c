@@ -9,12 +9,12 @@ struct plan plan = {
     .seconds = 10, .clients = 1, .devices = 1, .dialling = 50, .redial_us = 10000, .window = 1000, .size = 64, .qos = 0};
 
 enum word {
-    SECONDS, CLIENTS, DEVICES, DIALLING, REDIAL_MS, NAMES, SPREAD, RESUME, KEPT, HOLD, READ, TRICKLE, TRICKLE_US, AFTER,
+    SECONDS, CLIENTS, FIRST_DEVICE, DEVICES, DIALLING, REDIAL_MS, NAMES, SPREAD, RESUME, KEPT, HOLD, READ, TRICKLE, TRICKLE_US, AFTER,
     WILL, CONNECT_PROPERTIES, USER_PROPERTIES, SUBSCRIBE, BOMB, QOS, PUBLISH_TO, SIZE, RETAIN, WINDOW, RATE, TOTAL
 };
 
 static const struct option OPTIONS[] = {
-    {"seconds", 1, 0, SECONDS}, {"clients", 1, 0, CLIENTS}, {"devices", 1, 0, DEVICES}, {"dialling", 1, 0, DIALLING},
+    {"seconds", 1, 0, SECONDS}, {"clients", 1, 0, CLIENTS}, {"first-device", 1, 0, FIRST_DEVICE}, {"devices", 1, 0, DEVICES}, {"dialling", 1, 0, DIALLING},
     {"redial-ms", 1, 0, REDIAL_MS}, {"names", 1, 0, NAMES}, {"spread", 0, 0, SPREAD}, {"resume", 0, 0, RESUME},
     {"kept", 0, 0, KEPT}, {"hold", 1, 0, HOLD}, {"read", 1, 0, READ}, {"trickle", 1, 0, TRICKLE},
     {"trickle-us", 1, 0, TRICKLE_US}, {"after", 1, 0, AFTER}, {"will", 1, 0, WILL},
@@ -57,6 +57,7 @@ static void read_option(int option)
     switch ((enum word)option) {
     case SECONDS: plan.seconds = atof(optarg); break;
     case CLIENTS: plan.clients = atoi(optarg); break;
+    case FIRST_DEVICE: plan.first_device = atoi(optarg); break;
     case DEVICES: plan.devices = atoi(optarg); break;
     case DIALLING: plan.dialling = atoi(optarg); break;
     case REDIAL_MS: plan.redial_us = atoll(optarg) * 1000; break;

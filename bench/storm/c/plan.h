@@ -16,7 +16,7 @@ struct plan {
     int port;
     const char *folder;   /* of the devices' folders storm-0, storm-1, ... */
     double seconds;
-    int clients, devices;
+    int clients, first_device, devices;
     int dialling;         /* connections under way at a time */
     int64_t redial_us;    /* from the end of one connection to the next */
     enum names names;
