@@ -96,6 +96,7 @@ look_for_missing() {
         has ssh || want openssh-client
         has pebble && has pebble-challtestsrv || want pebble
         has chromium || want chromium
+        has valgrind || want valgrind
         has pki || { want strongswan-pki && want libstrongswan-standard-plugins && want libstrongswan-extra-plugins; }
         ;;
     check)

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Owns the order of the test runs and the one exit status of both.
+# Owns the order of the test runs and the one exit status of all.
 # Refuses to know what must be installed for them.
 #
 # usage: scripts/test.sh [PYTEST-ARGUMENT...]
@@ -17,8 +17,12 @@ done
 cargo test --release --locked --workspace --exclude sealmq-pyext $assertions
 rust=$?
 
+.venv/bin/python -m bench.counts
+counts=$?
+
 .venv/bin/python -m pytest "$@"
 python=$?
 
 if [ $rust -ne 0 ]; then printf 'error: cargo test failed (exit status %s); its output stands above that of pytest\n' $rust >&2; fi
-[ $rust -eq 0 ] && [ $python -eq 0 ]
+if [ $counts -ne 0 ]; then printf 'error: codec or engine needs more instructions than on record; the list stands above the output of pytest\n' >&2; fi
+[ $rust -eq 0 ] && [ $counts -eq 0 ] && [ $python -eq 0 ]

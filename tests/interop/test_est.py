@@ -6,7 +6,6 @@ Knows nothing of Python clients; what is ours here is the broker and its command
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 
 import pytest
@@ -14,7 +13,6 @@ import pytest
 from programs import Program, finished, run_sealmq
 
 EST = ".well-known/est"
-needs_pki = pytest.mark.skipif(shutil.which("pki") is None, reason="strongSwan's pki is not installed")
 
 
 class Broker(Program):
@@ -156,8 +154,8 @@ def test_plain_enrolment_with_pem(broker):
     assert broker.publish("plain", "devices/dev-001/temperature").returncode == 0
 
 
-@needs_pki
 def test_strongswan_enrols_and_renews(broker):
+    """With `pki` of Debian's strongswan-pki, which `make test` installs."""
     token = broker.told("device", "add", "dev-001", "--token")
     first_contact(broker, token["pin"])
     url = ["--url", broker.https, "--cacert", "ca.pem"]
