@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("--only", choices=[storm.name for storm in STORMS], action="append")
     parser.add_argument("--broker", choices=list(BROKERS), action="append", help="one broker alone")
     parser.add_argument("--seconds", type=float, default=Times.during, help="how long each storm lasts")
-    parser.add_argument("--settings", default="", help="TOML that is added to sealmq.toml")
+    parser.add_argument("--settings", default="", help="further lines of [limits] in sealmq.toml")
     parser.add_argument("--json", action="store_true", help="one object per storm and broker, a line each")
     options = parser.parse_args()
     if (os.cpu_count() or 1) < 2:

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HEALTHY = "healthy"
-DEVICES = 200
+DEVICES = 201  # the last is the newcomer's
+MEMORY = 256 << 20  # bytes: the total that no storm may make the broker hold
 RULES = """
 [[rule]]
 name = "the healthy pair"
@@ -83,14 +84,14 @@ class Fleet:
 
 @contextlib.contextmanager
 def sealmq(fleet: Fleet, folder: Path, cpus: str, settings: str) -> Iterator[Peer]:
-    """`sealmq up` with its defaults and `settings`."""
+    """`sealmq up` with its defaults, a bound to its memory, and `settings`: further lines of `[limits]`."""
     data = folder / "data"
     data.mkdir(mode=0o700)
     (data / "fleet").write_text(fleet.name)
     (data / "rules.toml").write_text(RULES)
     (data / "sealmq.toml").write_text(
         f'[tls]\ncertificate = "{fleet.server.cert}"\nkey = "{fleet.server.key}"\nclient_ca = "{fleet.client_ca}"\n'
-        + settings
+        f"[limits]\nmax_memory_bytes = {MEMORY}\n{settings}"
     )
     program = [sys.executable, "-m", "sealmq", "--data", str(data)]
     log = (folder / "sealmq.log").open("wb")

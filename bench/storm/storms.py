@@ -34,9 +34,8 @@ class Storm:
     steps: tuple[Step, ...]
 
 
-NEWCOMER = Step(
-    "--spread --names fresh --devices 200 --after again --redial-ms 200"
-)  # someone who just wants to connect
+# Someone who just wants to connect, five times a second, with a device and addresses of its own.
+NEWCOMER = Step("--first-device 200 --spread --names fresh --after again --redial-ms 200")
 DEEP = "/".join("a" * 14)
 FLEET = "--clients 500 --devices 200 --spread --dialling 500"
 
