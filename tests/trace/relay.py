@@ -12,7 +12,7 @@ import threading
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from sealmq.trace import keyproof
+from sealmq.trace.live import keyproof
 from sealmq.trace.recording import Conditions, Event, Recording
 from sealmq.trace.tls.records import record_length
 

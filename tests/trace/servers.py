@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import ipaddress
+import os
 import socket
 import threading
 from typing import TYPE_CHECKING
@@ -95,6 +96,15 @@ def mosquitto(directory: Path, files: Certified, *settings: str) -> Iterator[str
         yield f"mqtts://{HOST}:{port}"
 
 
+def _await_listening(port: int) -> None:
+    """GnuTLS' server says that it listens a moment before it does."""
+    for _ in range(100_000):
+        with contextlib.suppress(ConnectionRefusedError), socket.create_connection((HOST, port), 5):
+            return
+        os.sched_yield()
+    raise AssertionError(f"nothing listens on port {port}")
+
+
 @contextlib.contextmanager
 def gnutls(files: Certified, *options: object) -> Iterator[str]:
     """GnuTLS' server on a free port, sending back what it gets; its `tls://` URL."""
@@ -103,6 +113,7 @@ def gnutls(files: Certified, *options: object) -> Iterator[str]:
     command = ("gnutls-serv", "--echo", "--port", port, "--x509certfile", files.cert, "--x509keyfile", files.key)
     with Program(*command, *options) as program:
         program.expect("listening on IPv4")
+        _await_listening(port)
         yield f"tls://{HOST}:{port}"
 
 
@@ -131,6 +142,7 @@ def gnutls_psk(directory: Path, line: str) -> Iterator[str]:
         "gnutls-serv", "--echo", "--port", port, "--pskpasswd", directory / "psk", "--priority", priority
     ) as it:
         it.expect("listening on IPv4")
+        _await_listening(port)
         yield f"tls+psk://{HOST}:{port}"
 
 

@@ -24,10 +24,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from sealmq import trace
-from sealmq.trace import clockprobe, recorder
 from sealmq.trace.build import trace_of
 from sealmq.trace.causes import clocks
 from sealmq.trace.identity import Identity
+from sealmq.trace.live import clockprobe, recorder
 from sealmq.trace.model import Trace
 from sealmq.trace.request import Request
 from sealmq.trace.target import Target

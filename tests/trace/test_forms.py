@@ -13,8 +13,8 @@ import servers
 
 from programs import run_sealmq
 from sealmq import trace
-from sealmq.trace import recorder
 from sealmq.trace.build import trace_of
+from sealmq.trace.live import recorder
 from sealmq.trace.model import Trace, from_json
 from sealmq.trace.request import Bounds, Identity, Request
 from sealmq.trace.target import Target

@@ -17,10 +17,11 @@ import servers
 from sealmq import trace
 from sealmq.errors import UsageError
 from sealmq.testing import EphemeralBroker
-from sealmq.trace import compare, page, pcapng, recorder, render
+from sealmq.trace import compare, page, pcapng, render
 from sealmq.trace.build import trace_of
 from sealmq.trace.causes.table import CAUSES, OF_CLIENT
 from sealmq.trace.identity import SharedKey
+from sealmq.trace.live import recorder
 from sealmq.trace.model import Trace, from_json, to_json
 from sealmq.trace.recording import Event, Recording
 from sealmq.trace.request import Identity, Request

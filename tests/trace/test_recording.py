@@ -11,8 +11,9 @@ import servers
 from sealmq import trace
 from sealmq.errors import Environment, LocalMisuse, UsageError
 from sealmq.testing import EphemeralBroker
-from sealmq.trace import pcapng, recorder
+from sealmq.trace import pcapng
 from sealmq.trace.build import trace_of
+from sealmq.trace.live import recorder
 from sealmq.trace.model import from_json, to_json
 from sealmq.trace.recording import Recording
 from sealmq.trace.request import Identity, Request

@@ -151,7 +151,7 @@ def test_tls13_after_a_retry_the_binder_covers_both_hellos(tmp_path: Path) -> No
 
 def test_a_resumption_is_told_from_a_key_shared_beforehand(tmp_path: Path) -> None:
     kept, log = tmp_path / "session.pem", tmp_path / "keys.log"
-    with servers.s_server(servers.ecdsa(tmp_path), "-tls1_3") as (url, _):
+    with servers.s_server(servers.ecdsa(tmp_path), "-tls1_3", "-num_tickets", "1") as (url, _):
         port = int(url.rpartition(":")[2])
         with Program("openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-sess_out", kept) as first:
             first.expect("New Session Ticket arrived")

@@ -16,8 +16,9 @@ import servers
 from sealmq import trace
 from sealmq.errors import UsageError
 from sealmq.testing import EphemeralBroker
-from sealmq.trace import recorder, websocket
+from sealmq.trace import websocket
 from sealmq.trace.build import trace_of
+from sealmq.trace.live import recorder
 from sealmq.trace.model import Trace, from_json, to_json
 from sealmq.trace.recording import Recording
 from sealmq.trace.request import Bounds, Identity, Request

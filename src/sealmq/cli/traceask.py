@@ -60,7 +60,7 @@ class Asked:
 
     def run(self, url: str) -> Recording:
         """Connect and record. Raises `UsageError`, `ConfigError`, and `NotSo` for a device without files."""
-        from sealmq.trace import recorder
+        from sealmq.trace.live import recorder
         from sealmq.trace.request import Bounds, Request
         from sealmq.trace.target import Target
 

@@ -61,9 +61,9 @@ def record(
     Whatever server and network do is in the trace: look at `outcome` and `cause`. Raises `UsageError` for words that
     make no sense and `ConfigError` for files that cannot be used. Nothing is written to disk.
     """
-    from sealmq.trace import recorder
     from sealmq.trace.build import trace_of
     from sealmq.trace.identity import SharedKey
+    from sealmq.trace.live import recorder
     from sealmq.trace.request import Bounds, Identity, Request
     from sealmq.trace.target import Target
 

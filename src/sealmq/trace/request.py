@@ -12,7 +12,7 @@ from sealmq.errors import UsageError
 from sealmq.trace.identity import Identity, device_of
 
 if TYPE_CHECKING:
-    from sealmq.trace.endpoint import Library
+    from sealmq.trace.live.endpoint import Library
     from sealmq.trace.target import Target
 
 __all__ = ["Bounds", "Identity", "Loaded", "MqttVersion", "Request", "TlsVersion", "load"]
@@ -109,10 +109,10 @@ def load(request: Request) -> Loaded:
 
 def _library(request: Request) -> Library:
     if request.identity.psk is not None or request.post_quantum:
-        from sealmq.trace.compiledtls import CompiledTls
+        from sealmq.trace.live.compiledtls import CompiledTls
 
         return CompiledTls(request)
-    from sealmq.trace.systemtls import SystemTls
+    from sealmq.trace.live.systemtls import SystemTls
 
     return SystemTls(request)
 

@@ -9,8 +9,8 @@ import ssl
 from typing import TYPE_CHECKING, Any
 
 from sealmq.errors import ConfigError, UsageError
-from sealmq.trace.endpoint import Closed, Failed, Waiting
-from sealmq.trace.keytap import KeyTap
+from sealmq.trace.live.endpoint import Closed, Failed, Waiting
+from sealmq.trace.live.keytap import KeyTap
 
 if TYPE_CHECKING:
     from collections.abc import Callable

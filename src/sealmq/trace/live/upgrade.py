@@ -15,9 +15,9 @@ from sealmq.trace.fields import Malformed
 if TYPE_CHECKING:
     from typing import NoReturn
 
+    from sealmq.trace.live.wire import Wire
     from sealmq.trace.request import Bounds
     from sealmq.trace.target import Target
-    from sealmq.trace.wire import Wire
 
 _END = b"\r\n\r\n"
 

@@ -15,16 +15,17 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from sealmq.errors import UsageError
-from sealmq.trace import clockprobe, cputime, keyproof, mqtt, probe
-from sealmq.trace.conversation import Conversation
+from sealmq.trace import mqtt
+from sealmq.trace.live import clockprobe, cputime, keyproof, probe
+from sealmq.trace.live.conversation import Conversation
+from sealmq.trace.live.upgrade import WebSocket
+from sealmq.trace.live.wire import Log, Stopped, Wire
 from sealmq.trace.recording import Conditions, Event, Recording
 from sealmq.trace.request import Request, load
-from sealmq.trace.upgrade import WebSocket
-from sealmq.trace.wire import Log, Stopped, Wire
 
 if TYPE_CHECKING:
-    from sealmq.trace.conversation import Channel
-    from sealmq.trace.endpoint import Library
+    from sealmq.trace.live.conversation import Channel
+    from sealmq.trace.live.endpoint import Library
     from sealmq.trace.request import Bounds, Loaded
     from sealmq.trace.target import Target
 

@@ -10,8 +10,8 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from sealmq.trace.cputime import Stopwatch
-from sealmq.trace.endpoint import Closed, Failed, Waiting
+from sealmq.trace.live.cputime import Stopwatch
+from sealmq.trace.live.endpoint import Closed, Failed, Waiting
 from sealmq.trace.recording import Event, Kind
 from sealmq.trace.tls.records import record_length
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-    from sealmq.trace.endpoint import Endpoint
+    from sealmq.trace.live.endpoint import Endpoint
     from sealmq.trace.request import Bounds
 
 _PART = 1 << 16  # bytes

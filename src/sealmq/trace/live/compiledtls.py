@@ -9,7 +9,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from sealmq.errors import ConfigError
-from sealmq.trace.endpoint import Closed, Failed, Waiting
+from sealmq.trace.live.endpoint import Closed, Failed, Waiting
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
-from sealmq.trace.probe import SECONDS, answer_to, in_tls12
+from sealmq.trace.live.probe import SECONDS, answer_to, in_tls12
 from sealmq.trace.recording import Event
 from sealmq.trace.tls.hello import ServerHello
 
