@@ -57,7 +57,7 @@ LOADS = (
     Load(
         "sparse-500", "sparse", {"pairs": 500, "rate": 10, "seconds": 2}, (CPU, *LATENCY), 3, {"amqtt": {"pairs": 100}}
     ),
-    Load("latency-1000", "sparse", {"pairs": 50, "rate": 20, "seconds": 2}, (*LATENCY, CPU)),
+    Load("latency-1000", "sparse", {"pairs": 50, "rate": 20, "seconds": 2}, LATENCY),
     Load("latency-20000", "sparse", {"pairs": 50, "rate": 400, "seconds": 2}, (*LATENCY, CPU)),
     Load("handshakes-full", "handshakes", {"count": 300, "parallel": 8}, CONNECT),
     Load("handshakes-resumed", "handshakes", {"count": 300, "parallel": 8, "resume": 1}, CONNECT),

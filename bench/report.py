@@ -92,10 +92,9 @@ def ratios(known: dict[str, Any], chosen: Iterable[tuple[Load, Figure]]) -> str:
             if name not in {"sealmq", "floor"} and any(one.get(figure.key) for one in rounds)
         }
         best = min(others, key=others.__getitem__, default="")
-        for other in ("mosquitto", best, "floor"):
+        for other, label in (("mosquitto", ""), (best, f" {best}"), ("floor", "")):
             found = ratio(figures, "sealmq", other, figure.key)
-            text = f"{number(found.middle)} ({number(found.low)}-{number(found.high)})" if found else "-"
-            cells.append(f"{text} {best}" if other == best and found and other != "floor" else text)
+            cells.append(f"{number(found.middle)} ({number(found.low)}-{number(found.high)}){label}" if found else "-")
         rows.append([*cells, str(min(len(figures.get("sealmq", [])), len(figures.get("mosquitto", []))))])
     return table(["sealmq as a part of", "mosquitto", "best peer", "floor", "rounds"], rows)
 
