@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import ipaddress
-import os
 import socket
 import threading
 from typing import TYPE_CHECKING
@@ -96,25 +95,24 @@ def mosquitto(directory: Path, files: Certified, *settings: str) -> Iterator[str
         yield f"mqtts://{HOST}:{port}"
 
 
-def _await_listening(port: int) -> None:
-    """GnuTLS' server says that it listens a moment before it does."""
-    for _ in range(100_000):
-        with contextlib.suppress(ConnectionRefusedError), socket.create_connection((HOST, port), 5):
-            return
-        os.sched_yield()
-    raise AssertionError(f"nothing listens on port {port}")
-
-
 @contextlib.contextmanager
 def gnutls(files: Certified, *options: object) -> Iterator[str]:
     """GnuTLS' server on a free port, sending back what it gets; its `tls://` URL."""
-    with socket.create_server((HOST, 0)) as probe:
-        port = probe.getsockname()[1]
-    command = ("gnutls-serv", "--echo", "--port", port, "--x509certfile", files.cert, "--x509keyfile", files.key)
-    with Program(*command, *options) as program:
-        program.expect("listening on IPv4")
-        _await_listening(port)
+    with _gnutls("--x509certfile", files.cert, "--x509keyfile", files.key, *options) as port:
         yield f"tls://{HOST}:{port}"
+
+
+@contextlib.contextmanager
+def _gnutls(*options: object) -> Iterator[int]:
+    """It takes no port 0; one that was free a moment ago may be taken again, and then it says so and goes on."""
+    for _ in range(20):
+        with socket.create_server((HOST, 0)) as probe:
+            port = probe.getsockname()[1]
+        with Program("gnutls-serv", "--echo", "--port", port, *options) as program:
+            if program.expect(r"listening on IPv4 \S+ port \d+\.\.\.(.*)")[1] == "done":
+                yield port
+                return
+    raise AssertionError("no port is free for gnutls-serv")
 
 
 @contextlib.contextmanager
@@ -134,15 +132,8 @@ def mosquitto_psk(directory: Path, line: str) -> Iterator[str]:
 @contextlib.contextmanager
 def gnutls_psk(directory: Path, line: str) -> Iterator[str]:
     """GnuTLS' server with `line` as its password file and no certificate on a free port; its `tls+psk://` URL."""
-    with socket.create_server((HOST, 0)) as probe:
-        port = probe.getsockname()[1]
     (directory / "psk").write_text(f"{line}\n")
-    priority = "NORMAL:-KX-ALL:+PSK:+ECDHE-PSK"
-    with Program(
-        "gnutls-serv", "--echo", "--port", port, "--pskpasswd", directory / "psk", "--priority", priority
-    ) as it:
-        it.expect("listening on IPv4")
-        _await_listening(port)
+    with _gnutls("--pskpasswd", directory / "psk", "--priority", "NORMAL:-KX-ALL:+PSK:+ECDHE-PSK") as port:
         yield f"tls+psk://{HOST}:{port}"
 
 
