@@ -48,6 +48,8 @@ def row(found: dict[str, Any]) -> list[str]:
              for _, key in COLUMNS]  # fmt: skip
     if found["closed"]:
         cells[6] = f"{found['lost']}, cut off"
+    elif found["turned_away"]:
+        cells[6] = f"{found['lost']}, {found['turned_away']} refused"
     before, during = found["before_p99_ms"], found["during_p99_ms"]
     cells.append(f"{during / before:.1f}" if before and during else "-")
     refused = found["counts"].get("refused", sum(one.get("refused", 0) for one in found["clients"]))

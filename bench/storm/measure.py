@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 RATE = 100  # messages a second of the healthy pair
 SAMPLE_SECONDS = 0.05
+_MISSING, _REFUSED = -1, -2  # in place of a delay, as c/healthy.c prints them
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,8 @@ def _latencies(told: dict[str, Any], marks: list[float], settle: float) -> dict[
         found |= {f"{name}_p50_ms": _percentile(late, 50), f"{name}_p99_ms": _percentile(late, 99)}
         found[f"{name}_max_ms"] = round(max(late), 2) if late else None
     found["sent"] = len(messages)
-    found["lost"] = sum(latency < 0 for _, latency in messages)
+    found["lost"] = sum(late == _MISSING for _, late in told["messages"])
+    found["turned_away"] = sum(late == _REFUSED for _, late in told["messages"])
     found["again"] = told["again"]
     found["closed"] = told["closed"]
     return found

@@ -1,5 +1,6 @@
 /* Owns the healthy pair: a publisher and a subscriber with a device certificate each, QoS 1, so many messages a second, until
- * standard input ends. Prints one JSON line: when each message was due and how long after that it came, in microseconds.
+ * standard input ends. Prints one JSON line: when each message was due and how long after that it came, in microseconds; -1: it
+ * did not come, -2: its PUBACK refused it.
  * Refuses to come back: a broker that closes one of the two has failed it. */
 
 #define _GNU_SOURCE /* ppoll */
@@ -11,7 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST = 100000, PAYLOAD = 64 };
+enum { MOST = 60000, PAYLOAD = 64 }; /* so that each message has a packet identifier of its own */
+enum { MISSING = -1, REFUSED = -2 };
 static const int64_t GRACE_US = 15000000;
 
 struct half {
@@ -57,7 +59,11 @@ static bool handle(struct half *half, const struct incoming *packet)
         is_subscribed = packet->code < 128;
         return is_subscribed;
     case PUBACK:
-        acknowledged += packet->code < 128;
+        acknowledged++;
+        if (packet->code >= 128) {
+            latency[packet->packet_id - 1] = REFUSED;
+            received++; /* its fate is known */
+        }
         break;
     case PUBLISH:
         came(packet);
@@ -134,7 +140,7 @@ static void publish(struct half *half, const char *topic)
     struct bytes packet = {0};
     memcpy(payload, &number, sizeof number);
     put_publish(&packet, &(struct publish){.topic = topic, .payload = payload, .size = PAYLOAD, .qos = 1,
-                                           .packet_id = (uint16_t)(sent % 65535 + 1)});
+                                           .packet_id = (uint16_t)(sent + 1)});
     send_bytes(half, &packet);
     link_flush(&half->link, SIZE_MAX);
     sent++;
@@ -167,7 +173,8 @@ int main(int count, char **words)
         if (!link_dial(&halves[i].link, context, port, 0, false, false))
             return 1;
     }
-    memset(latency, -1, sizeof latency);
+    for (int i = 0; i < MOST; i++)
+        latency[i] = MISSING;
     bool is_ending = false, is_asked = false;
     int64_t patience = now_us() + GRACE_US;
     while (!is_subscribed || !halves[1].is_up) {
