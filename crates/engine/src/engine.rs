@@ -268,14 +268,7 @@ impl Engine {
             conn.permit = self.rules.resolve(conn.device.as_deref(), &conn.client_id);
             conn.allowed_route = None;
         }
-        // Sessions that are away too: what they may no longer hear must not wait for them.
-        let sessions: Vec<u32> = self.roster.sessions.iter().map(|(index, _)| index as u32).collect();
-        for index in sessions {
-            if let Some(session) = self.roster.sessions.get(index as usize) {
-                let permit = self.rules.resolve(session.device.as_deref(), &session.client_id);
-                self.revisit_subscriptions(index, &permit);
-            }
-        }
+        self.revisit_all();
     }
 
     /// Take new limits; what is already beyond them stays.

@@ -5,7 +5,7 @@
 use crate::conn::AckKind;
 use crate::engine::Engine;
 use crate::event::{EndCause, Event};
-use crate::message::{Content, Received};
+use crate::message::{Content, Message, Received};
 use crate::roster::success;
 use crate::route::NoPlace;
 use crate::router::RouteKey;
@@ -130,6 +130,7 @@ impl Engine {
             retain: publish.retain,
         };
         let mut seq = Seq(0);
+        let before = self.retained.find(topic).filter(|_| publish.retain).cloned();
         // [MQTT-3.3.1-8]
         if publish.retain {
             match self.retain(&content) {
@@ -146,7 +147,12 @@ impl Engine {
         };
         let routed = match self.route(now, authorized, key, Some(session_index), &content, origin) {
             Ok(routed) => routed,
-            Err(why) => return self.turn_away(now, index, publish, why),
+            Err(why) => {
+                if publish.retain {
+                    self.put_back(topic, before);
+                }
+                return self.turn_away(now, index, publish, why);
+            }
         };
         if publish.qos == QoS::AtMostOnce {
             return;
@@ -225,6 +231,25 @@ impl Engine {
             Change::Retain { body: content.body() }
         };
         Ok(urgency.map_or(Seq(0), |urgency| self.roster.log.append(&change, urgency)))
+    }
+
+    /// What is turned away is not retained either: `topic` has what it had before.
+    fn put_back(&mut self, topic: &str, before: Option<Arc<Message>>) {
+        let change = match &before {
+            Some(message) => {
+                self.retained.restore(Arc::clone(message));
+                Change::Retain {
+                    body: message.content().body(),
+                }
+            }
+            None => {
+                self.retained.remove(topic);
+                Change::Unretain { topic }
+            }
+        };
+        if self.roster.log.keeping() == Keeping::Changes && self.durability.of(topic).is_some() {
+            self.roster.log.append(&change, Urgency::Lazy);
+        }
     }
 
     /// Retain if asked, then route: for messages that no client waits to be told about.

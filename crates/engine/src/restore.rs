@@ -142,14 +142,21 @@ impl Restorer<'_> {
             engine.roster.log.append(&Change::Unretain { topic }, Urgency::Lazy);
         }
         engine.serial = engine.serial.max(next_session.saturating_sub(1));
+        // Before anything new is on its way to a session: what is sent first must not pass for what was sent before.
+        for found in found.values() {
+            if let Some(kept) = engine.roster.sessions.get_mut(found.index as usize) {
+                kept.restore_sent(found.sent);
+            }
+        }
+        // The rules may be others than those under which the subscriptions were granted.
+        engine.revisit_all();
         for (id, will) in wills {
             engine.send_will(now, None, id, will);
         }
         for (session, found) in found {
-            let Some(kept) = engine.roster.sessions.get_mut(found.index as usize) else {
+            let Some(kept) = engine.roster.sessions.get(found.index as usize) else {
                 continue;
             };
-            kept.restore_sent(found.sent);
             let since = found.disconnected_at.unwrap_or(now);
             if found.disconnected_at.is_none() {
                 let change = Change::Detach {

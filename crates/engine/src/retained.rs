@@ -69,7 +69,7 @@ impl Retained {
         Ok(())
     }
 
-    /// The same for a message that was kept before a restart: it counts, but no budget refuses it.
+    /// The same for a message that was kept before: it counts, but no budget refuses it.
     pub fn restore(&mut self, message: Arc<Message>) {
         let replaced = self.find(message.content().topic).map_or(0, |m| m.size());
         self.place(message, replaced);
@@ -102,7 +102,8 @@ impl Retained {
         }
     }
 
-    fn find(&self, topic: &str) -> Option<&Arc<Message>> {
+    /// The message kept for `topic`.
+    pub fn find(&self, topic: &str) -> Option<&Arc<Message>> {
         let mut node = &self.root;
         for level in topic.split('/') {
             node = node.children.get(level)?;

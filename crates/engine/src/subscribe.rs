@@ -216,6 +216,18 @@ impl Engine {
         }
     }
 
+    /// The same for every session under the rules of now, those that are away too: what they may no longer hear must not wait
+    /// for them.
+    pub(crate) fn revisit_all(&mut self) {
+        let sessions: Vec<u32> = self.roster.sessions.iter().map(|(index, _)| index as u32).collect();
+        for index in sessions {
+            if let Some(session) = self.roster.sessions.get(index as usize) {
+                let permit = self.rules.resolve(session.device.as_deref(), &session.client_id);
+                self.revisit_subscriptions(index, &permit);
+            }
+        }
+    }
+
     /// SUBACK or UNSUBACK [MQTT-2.2.1-6], [MQTT-3.8.4-2]; no properties but the words of a SUBACK [MQTT-3.9.2-2],
     /// [MQTT-3.11.2-1], [MQTT-3.11.2-2].
     #[allow(

@@ -368,3 +368,25 @@ fn a_session_that_is_reached_twice_has_room_for_both_or_for_neither() {
     let away = bench.connect("a").resume(60).go();
     assert_eq!(away.payloads(), ["one"]);
 }
+
+#[test]
+fn what_is_turned_away_is_not_retained_either() {
+    let limits = Limits {
+        max_queued_messages: 1,
+        ..quiet()
+    };
+    let (bench, log) = bench(limits);
+    let s = keeper(&bench, &log, "s", "t", 1);
+    s.vanish();
+    let mut p = bench.connect("p").go();
+    p.publish(message("t", "taken").qos(1).id(1).retain());
+    sync(&bench, &log);
+    p.expect_puback(1, 0);
+    p.publish(message("t", "refused").qos(1).id(2).retain());
+    sync(&bench, &log);
+    p.expect_puback(2, ReasonCode::QuotaExceeded as u8);
+    let mut reader = bench.connect("r").go();
+    reader.subscribe("t", 0);
+    reader.hears("t", "taken");
+    reader.silent();
+}

@@ -3,7 +3,7 @@
 //! Refuses to know when acknowledgements leave; see `durable`.
 
 use crate::harness::by_hand::{back, bench, keeper, restart, sync};
-use crate::harness::{Bench, message, quiet};
+use crate::harness::{Bench, allowing, message, quiet};
 use sealmq_codec::{Packet, Property, PropertyBuf, ReasonCode};
 use sealmq_engine::Limits;
 use sealmq_engine::rules::Rules;
@@ -185,4 +185,22 @@ fn an_ended_session_stays_ended() {
     s.disconnect_with(ReasonCode::Success, properties.as_properties());
     sync(&bench, &log);
     assert!(log.disk().is_empty());
+}
+
+#[test]
+fn rules_that_changed_meanwhile_hold_for_sessions_that_are_away() {
+    let (bench, log) = bench(quiet());
+    let s = keeper(&bench, &log, "s", "secret/#", 1);
+    s.vanish();
+    sync(&bench, &log);
+    let (bench, log) = Bench::revived(quiet(), allowing(&["open/#"]), bench.now(), log.disk());
+    assert_eq!(bench.drive(|e, _| e.gauges()).subscriptions, 0);
+    let secret = Rules::dangerous_allow_all();
+    bench.drive(|engine, _| engine.set_rules(secret));
+    let (mut p, _) = back(&bench, &log, "p");
+    p.publish(message("secret/x", "for nobody").qos(1).id(1));
+    sync(&bench, &log);
+    let (s, is_present) = back(&bench, &log, "s");
+    assert!(is_present);
+    s.silent();
 }
