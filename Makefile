@@ -2,7 +2,7 @@
 # Refuses to know how: that stands in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test crash clauses check fmt bench bench-durability bench-counts constrained docs wheel clean storm conformance
+.PHONY: help run test crash soak fuzz clauses check fmt bench bench-durability bench-counts constrained docs wheel clean storm conformance
 
 RUN_ARGS ?=
 TEST_ARGS ?=
@@ -11,6 +11,10 @@ STORM_ARGS ?=
 CONFORMANCE_ARGS ?=
 ROUNDS ?= 200
 SEED ?=
+SEEDS ?= 10000
+FROM ?= 0
+SECONDS ?= 60
+TARGETS ?=
 
 help:           ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +33,15 @@ test:           ## the tests of both languages, real MQTT clients among them
 crash:          ## kill the broker under load, ROUNDS times; nothing acknowledged may be lost
 	@scripts/prepare.sh test
 	@.venv/bin/python tests/crash/rounds.py --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED))
+
+soak:           ## SEEDS histories of the engine beside its model, on all processors; a wrong one says how to replay it
+	@scripts/prepare.sh test
+	@SEALMQ_SIM_SEEDS=$(SEEDS) SEALMQ_SIM_FROM=$(FROM) SEALMQ_SIM_SEED=$(SEED) cargo test --release --locked -p sealmq-engine --test sim \
+		--config profile.release.package.sealmq-engine.debug-assertions=true -- --nocapture
+
+fuzz:           ## each fuzz target (or TARGETS) for SECONDS; a crash says how to replay it
+	@scripts/prepare.sh check
+	@scripts/fuzz.sh $(SECONDS) $(TARGETS)
 
 clauses:        ## conformance as a number: docs/reference/conformance.md from the table, the code and the tests
 	@python3 scripts/clauses.py

@@ -28,7 +28,10 @@ mod news;
 mod peer;
 mod properties;
 mod pump;
+#[cfg(not(feature = "fuzzing"))]
 mod session;
+#[cfg(feature = "fuzzing")]
+pub mod session;
 #[cfg(test)]
 mod tests;
 mod tls;

@@ -30,6 +30,8 @@ mod tls;
 mod users;
 pub mod ws;
 
+#[cfg(feature = "fuzzing")]
+pub use client::session::Session as ClientSession;
 pub use client::{Client, ClientConfig, ClientError, Closing, Done, Message, News, Outgoing, Taken};
 pub use client::{PeerConfig, PeerState, TlsFailure, TlsPeer};
 pub use config::{ListenerKind, NodeConfig, RevokedConfig, default_limits};
