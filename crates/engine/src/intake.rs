@@ -32,11 +32,19 @@ impl Intake {
     }
 }
 
+/// Bytes of a packet whose decoding counts as a unit of work.
+const BYTES_PER_UNIT: usize = 256;
+
 impl Engine {
     /// How much one call of [`Engine::handle_bytes`] may do from now on, in units of about a tenth of a microsecond to one: a
     /// packet, a node of the subscription tree looked at, a delivery. One packet is always carried out as a whole.
     pub fn set_turn(&mut self, units: usize) {
         self.turn = units;
+    }
+
+    /// Units of work done so far, of which only differences mean something.
+    pub fn work(&self) -> usize {
+        self.router.work
     }
 
     /// Bytes arrived. Whole packets at the start of `bytes` are carried out; the rest is the caller's to keep.
@@ -46,7 +54,7 @@ impl Engine {
         let bound = self.roster.limits.max_outbox_bytes as usize;
         let unread = bound.saturating_mul(2).saturating_add(max as usize);
         let mut consumed = 0;
-        self.router.work = 0;
+        let until = self.router.work.saturating_add(self.turn);
         loop {
             let rest = bytes.get(consumed..).unwrap_or_default();
             let Some(conn) = self
@@ -64,7 +72,7 @@ impl Engine {
                 continue;
             }
             match frame(rest, max) {
-                Ok(Framed::Whole(_)) if self.router.work >= self.turn => {
+                Ok(Framed::Whole(_)) if self.router.work >= until => {
                     conn.waiting = rest.len();
                     conn.weigh();
                     return Intake {
@@ -73,7 +81,7 @@ impl Engine {
                     };
                 }
                 Ok(Framed::Whole(frame)) => {
-                    self.router.work += 1;
+                    self.router.work += 1 + frame.size / BYTES_PER_UNIT;
                     conn.last_seen = now;
                     consumed += frame.size;
                     self.roster.counters.bytes_received += frame.size as u64;

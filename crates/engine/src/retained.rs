@@ -22,6 +22,8 @@ struct Node {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Full;
 
+/// Retained messages together have at most this part of all memory: they belong to nobody who would stop at his share.
+const PART: u64 = 2;
 /// What a retained message takes in the tree besides itself.
 const PLACE_BYTES: u64 = 256;
 
@@ -61,6 +63,7 @@ impl Retained {
         let count_after = self.count + u32::from(replaced == 0);
         if count_after > limits.max_retained_messages
             || self.bytes - replaced + size > limits.max_retained_bytes
+            || self.bytes - replaced + size + self.share.bytes() + PLACE_BYTES > memory.bound() / PART
             || !memory.allows(0, size + PLACE_BYTES)
         {
             return Err(Full);

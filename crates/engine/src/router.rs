@@ -77,7 +77,7 @@ pub(crate) struct Router {
     targets: usize,
     epoch: u32,
     turn: usize,
-    /// Units of work since the engine last set it back: a node looked at, or a target found.
+    /// Units of work so far: a node looked at, a target found, what the engine adds.
     pub work: usize,
 }
 

@@ -18,6 +18,9 @@ use sealmq_codec::{
 };
 use sealmq_store::{Change, Seq};
 
+/// Units of work for one filter.
+const FILTER_WORK: usize = 4;
+
 /// Whether a granted subscription is to be answered with retained messages.
 enum Outcome {
     Granted { is_new: bool },
@@ -48,6 +51,7 @@ impl Engine {
         let mut wants_retained = Vec::new();
         let most = self.roster.limits.max_filters as usize;
         for (place, subscription) in subscribe.filters.iter().enumerate() {
+            self.router.work += FILTER_WORK;
             let outcome = if place < most {
                 self.subscribe_one(now, index, session, identifier, &subscription)
             } else {

@@ -9,6 +9,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Facts kept for a slow watcher; beyond it the oldest are lost and counted.
 const KEPT: usize = 65_536;
+/// After facts were handed out, the next ones are gathered for so long: a watcher that is woken for each of a storm's facts
+/// costs more than what it does with them.
+const GATHERING: Duration = Duration::from_millis(10);
 /// Characters of a text in a fact.
 const LONGEST_TEXT: usize = 512;
 /// Characters of a text in a list: names of suites and protocols.
@@ -21,6 +24,7 @@ struct Ring {
     facts: VecDeque<String>,
     lost: u64,
     is_closed: bool,
+    handed_out: Option<Instant>,
 }
 
 /// Facts as JSON text, oldest first.
@@ -44,9 +48,12 @@ impl Events {
             ring.facts.pop_front();
             ring.lost += 1;
         }
+        let is_first = ring.facts.is_empty();
         ring.facts.push_back(Value::Object(fact).to_string());
         drop(ring);
-        self.arrived.notify_one();
+        if is_first {
+            self.arrived.notify_one();
+        }
     }
 
     /// No more facts will come: nobody waits for one from here on.
@@ -55,7 +62,7 @@ impl Events {
         self.arrived.notify_all();
     }
 
-    /// All facts there are, waiting up to `timeout` for the first.
+    /// All facts there are, waiting up to `timeout` for the first, and a little for more when facts come one upon another.
     pub fn drain(&self, timeout: Duration) -> Vec<String> {
         let deadline = Instant::now() + timeout;
         let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
@@ -69,6 +76,17 @@ impl Events {
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
+        let gathered = ring.handed_out.map_or(GATHERING, |at| at.elapsed());
+        if let Some(left) = GATHERING
+            .checked_sub(gathered)
+            .filter(|_| !timeout.is_zero() && !ring.is_closed)
+        {
+            let gathered = self
+                .arrived
+                .wait_timeout_while(ring, left.min(timeout), |ring| !ring.is_closed);
+            ring = gathered.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        ring.handed_out = Some(Instant::now());
         if ring.lost > 0 {
             let lost = std::mem::take(&mut ring.lost);
             ring.facts

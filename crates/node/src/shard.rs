@@ -33,8 +33,8 @@ pub use command::{Command, ShardHandle};
 pub const WAKE: Token = Token(usize::MAX);
 /// Socket reads of one connection in one turn; whoever has more waits for its next turn.
 const READS_PER_TURN: usize = 4;
-/// Units of work for all connections that have something to read, and what each of them gets at least and at most: a round
-/// is over in milliseconds, whatever some of them ask for.
+/// Units of work for all connections that have more than their turn allowed, and what a turn is at least and at most: a
+/// round is over in milliseconds, whatever some of them ask for, and who asks for little comes first in each.
 const ROUND: usize = 16_000;
 const TURNS: std::ops::RangeInclusive<usize> = 100..=4_000;
 /// How long a closed connection may take to read our last words.
@@ -61,7 +61,7 @@ struct Seat {
     /// Until the record of the connection is written.
     certificate: Option<Box<CertificateFacts>>,
     validity: Option<Validity>,
-    /// In the list of connections whose socket has more to read.
+    /// In one of the lists of connections that have something to read.
     is_ready: bool,
     /// In the list of connections whose outbox still has memory.
     is_warm: bool,
@@ -83,7 +83,10 @@ pub struct Shard {
     /// When those who leave are looked at next.
     leaving_at: Instant,
     expiries: Expiries,
+    /// Connections with something new to read.
     ready: VecDeque<u32>,
+    /// Connections with more than one turn allowed.
+    again: VecDeque<u32>,
     warm: Vec<(u32, Instant)>,
     scratch: Scratch,
     clock: Clock,
@@ -110,6 +113,7 @@ impl Shard {
             leaving_at: Instant::now(),
             expiries: Expiries::default(),
             ready: VecDeque::new(),
+            again: VecDeque::new(),
             warm: Vec::new(),
             scratch: Scratch::new(),
             clock,
@@ -156,12 +160,7 @@ impl Shard {
                     }
                 }
             }
-            let turn = ROUND / self.ready.len().max(1);
-            self.engine.set_turn(turn.clamp(*TURNS.start(), *TURNS.end()));
-            for _ in 0..self.ready.len() {
-                let Some(index) = self.ready.pop_front() else { break };
-                self.read(index);
-            }
+            self.round();
             let now = self.now();
             self.engine.handle_tick(now);
             self.end_expired(now);
@@ -169,6 +168,24 @@ impl Shard {
             self.forward_events();
             self.tidy();
             if self.stop_at.is_some_and(|at| self.is_empty() || Instant::now() >= at) {
+                return;
+            }
+        }
+    }
+
+    /// Everybody who has something new, then as many of the others as there is time for.
+    fn round(&mut self) {
+        let turn = ROUND / (self.ready.len() + self.again.len()).max(1);
+        self.engine.set_turn(turn.clamp(*TURNS.start(), *TURNS.end()));
+        let until = self.engine.work() + ROUND;
+        let waiting = self.again.len();
+        while let Some(index) = self.ready.pop_front() {
+            self.read(index);
+        }
+        for _ in 0..waiting {
+            let Some(index) = self.again.pop_front() else { return };
+            self.read(index);
+            if self.engine.work() >= until {
                 return;
             }
         }
@@ -194,7 +211,7 @@ impl Shard {
     }
 
     fn timeout(&self) -> Option<Duration> {
-        if !self.ready.is_empty() {
+        if !self.again.is_empty() {
             return Some(Duration::ZERO);
         }
         let mut timeout = self
@@ -227,6 +244,15 @@ impl Shard {
         }
     }
 
+    fn mark_again(&mut self, index: u32) {
+        if let Some(seat) = self.seat_mut(index)
+            && !seat.is_ready
+        {
+            seat.is_ready = true;
+            self.again.push_back(index);
+        }
+    }
+
     /// Read what is there, at most a few times; whoever has more is put at the end of the line.
     fn read(&mut self, index: u32) {
         let Some(seat) = self.seat_mut(index) else { return };
@@ -240,7 +266,7 @@ impl Shard {
                 return;
             };
             if seat.is_cut_short {
-                return self.mark_ready(index);
+                return self.mark_again(index);
             }
             self.scratch.plain.clear();
             let outcome = seat.link.read(&mut self.scratch);
@@ -279,7 +305,7 @@ impl Shard {
                 }
             }
         }
-        self.mark_ready(index);
+        self.mark_again(index);
     }
 
     /// Give the engine what was kept, once it can be whole.
