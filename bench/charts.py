@@ -13,7 +13,17 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-COLOURS = {"sealmq": "#0b6e4f", "mosquitto": "#b5502e", "floor": "#7a7a7a"}
+COLOURS = {
+    "floor": "#9a9a9a",
+    "sealmq": "#0b6e4f",
+    "mosquitto": "#b5502e",
+    "rumqttd": "#e0a030",
+    "mochi": "#4a90c2",
+    "nats": "#2b4c7e",
+    "hivemq": "#8e5ea2",
+    "aedes": "#c774a0",
+    "amqtt": "#5c4033",
+}
 BARS = ("pairs-qos0", "pairs-qos1", "pairs-qos2", "fan-in-50", "fan-out-100", "sparse-500")
 CURVES = {
     "connections-idle": ("µs of CPU per message, 4 busy pairs", "idle connections beside them"),
@@ -37,7 +47,7 @@ def draw(known: dict[str, Any], folder: Path) -> None:
     for name, (y, x) in CURVES.items():
         curves = {curve: lines for curve, lines in known.get("growth", {}).items() if curve.startswith(name)}
         if curves:
-            _curve(curves, (y, x), folder / f"bench-{name}.svg", is_share=name == "alive")
+            _curve(curves, (y, x), folder / f"bench-{name}.svg")
 
 
 def _save(figure: Figure, path: Path) -> None:
@@ -49,7 +59,7 @@ def _bars(loads: dict[str, Any], path: Path) -> None:
 
     figure = Figure(figsize=(8, 3.6))
     axes = figure.add_subplot()
-    names = list(dict.fromkeys(name for load in BARS for name in loads.get(load, {})))
+    names = [name for name in COLOURS if any(name in loads.get(load, {}) for load in BARS)]
     width = 0.8 / max(1, len(names))
     for index, name in enumerate(names):
         at, height = [], []
@@ -57,7 +67,7 @@ def _bars(loads: dict[str, Any], path: Path) -> None:
             if rounds := loads.get(load, {}).get(name):
                 at.append(group + (index - len(names) / 2 + 0.5) * width)
                 height.append(statistics.median(one["cpu_us_per_message"] for one in rounds))
-        axes.bar(at, height, width, label=name, color=COLOURS.get(name))
+        axes.bar(at, height, width, label=name, color=COLOURS[name])
     axes.set_yscale("log")
     axes.set_ylabel("µs of broker CPU per delivered message")
     axes.set_xticks(range(len(BARS)), BARS)
@@ -65,7 +75,7 @@ def _bars(loads: dict[str, Any], path: Path) -> None:
     _save(figure, path)
 
 
-def _curve(curves: dict[str, Any], titles: tuple[str, str], path: Path, *, is_share: bool) -> None:
+def _curve(curves: dict[str, Any], titles: tuple[str, str], path: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5, 3.2))
@@ -78,8 +88,7 @@ def _curve(curves: dict[str, Any], titles: tuple[str, str], path: Path, *, is_sh
                 *zip(*line, strict=True), style, marker="o", markersize=3, label=name + kind, color=COLOURS.get(name)
             )
     axes.set_xscale("log")
-    if not is_share:
-        axes.set_yscale("log")
+    axes.set_yscale("log")
     axes.set_ylabel(titles[0])
     axes.set_xlabel(titles[1])
     axes.legend(fontsize=8)
