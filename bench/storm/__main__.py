@@ -24,7 +24,7 @@ from .storms import STORMS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-FIRST = "-15"  # nice value of this session's group of processes
+FIRST = "-20"  # nice value of this session's group of processes
 AUTOGROUP = Path("/proc/self/autogroup")
 COLUMNS = (
     ("storm", "storm"),
