@@ -403,7 +403,7 @@ impl Roster {
                 over.push(done);
             }
         }
-        let has_room = session.inflight() < window && conn.out.len() <= bound;
+        let has_room = session.inflight_before_spill() < window && conn.out.len() <= bound;
         if conn.out.len() != before {
             touch(&mut self.dirty, conn);
         }

@@ -129,6 +129,13 @@ impl Session {
         self.inflight.len()
     }
 
+    /// Of those in flight, how many do not wait for something on disk. The others, which the log never had, must not keep
+    /// what comes before them from being read: nothing would ever go on.
+    pub fn inflight_before_spill(&self) -> usize {
+        let before = |spill: Spill| self.inflight.partition_point(|f| f.order < spill.from);
+        self.spill.map_or(self.inflight.len(), before)
+    }
+
     pub fn subscriptions(&self) -> &BTreeSet<Box<str>> {
         &self.subscriptions
     }
@@ -381,8 +388,8 @@ impl Session {
     }
 
     fn position(&self, packet_id: u16) -> Option<usize> {
-        let first = self.inflight.front()?;
-        // Orders rise, and all of them lie within one turn of the identifiers: this one stands for one order.
+        let (first, last) = (self.inflight.front()?, self.inflight.back()?);
+        // Orders rise: of those that have this identifier, the oldest one that could be there.
         let (wanted, oldest) = (u64::from(packet_id), u64::from(first.packet_id()));
         let order = Order(first.order.0 + (wanted + IDENTIFIERS - oldest) % IDENTIFIERS);
         // Mostly nothing is missing in between.
@@ -390,7 +397,10 @@ impl Session {
         if self.inflight.get(guess).is_some_and(|f| f.order == order) {
             return Some(guess);
         }
-        self.inflight.binary_search_by_key(&order, |f| f.order).ok()
+        // What the client may have from before two restarts can be more than a turn behind.
+        let turns = (order.0..=last.order.0).step_by(IDENTIFIERS as usize);
+        let mut found = turns.map(|order| self.inflight.binary_search_by_key(&Order(order), |f| f.order));
+        found.find_map(Result::ok)
     }
 
     /// PUBACK, or PUBREC with a failure: the message is done. `None` when nothing waits for it.

@@ -155,3 +155,27 @@ fn a_connection_that_ends_leaves_nothing_in_memory_that_the_log_has() {
     session.mark_all_unsent();
     assert_eq!(session.unsent(10).count(), 0, "the disk comes first");
 }
+
+/// Two restarts with messages in flight leave a gap each: more than a turn of the identifiers together.
+#[test]
+fn an_acknowledgement_finds_a_message_more_than_a_turn_behind_another() {
+    let mut session = session();
+    session.restore_sent(Order(70_000));
+    let far = Order(3 + IDENTIFIERS);
+    for order in [Order(5), far] {
+        let pending = Pending {
+            order,
+            ..kept(&mut session, 1)
+        };
+        session.take_in(pending, false);
+    }
+    let done = session.complete_publish(packet_id(far), QoS::AtLeastOnce);
+    assert_eq!(done.map(|over| over.order), Some(far));
+    let done = session.complete_publish(packet_id(Order(5)), QoS::AtLeastOnce);
+    assert_eq!(done.map(|over| over.order), Some(Order(5)));
+    assert!(
+        session
+            .complete_publish(packet_id(Order(6)), QoS::AtLeastOnce)
+            .is_none()
+    );
+}

@@ -146,3 +146,13 @@ fn histories() {
         "histories went wrong; the lines above replay the first of them"
     );
 }
+
+/// Seeds that found something rarer than a few hundred histories do: a session that stalled behind its own memory.
+#[test]
+fn histories_that_once_went_wrong() {
+    for seed in [16_180, 22_176] {
+        if let Err(what) = attempt(seed, usize::MAX) {
+            panic!("seed {seed}: {what}");
+        }
+    }
+}

@@ -10,6 +10,10 @@ use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 
+/// Connections that the kernel may hold for us; it takes the lower of this and net.core.somaxconn. In a flood a newcomer
+/// waits in this line instead of for a second SYN.
+const BACKLOG: i32 = 4096;
+
 /// Bind and listen; the error says which address and what to do.
 pub(super) fn listen(config: &ListenerConfig) -> Result<(Listener, String), NodeError> {
     let text = &config.address;
@@ -53,7 +57,7 @@ pub(super) fn listen(config: &ListenerConfig) -> Result<(Listener, String), Node
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
-        socket.listen(1024)?;
+        socket.listen(BACKLOG)?;
         Ok(mio::net::TcpListener::from_std(socket.into()))
     };
     let socket = bind().map_err(failed)?;
