@@ -28,19 +28,28 @@ def run(
     found: dict[str, Figures] = {load.name: {} for load in loads}
     failed: dict[str, dict[str, str]] = {load.name: {} for load in loads}
     for turn in range(rounds):
+        present = [one for one in brokers if turn < one.rounds]
+        due = [one for one in loads if turn < one.rounds]
+        # What a crowd has left free is there for the next: memory is that of a process which has seen nobody yet.
+        for load in (one for one in due if one.mode == "idle"):
+            for broker in present:
+                with ExitStack() as stack:
+                    _take_turns(_start([broker], stack, failed), load, found[load.name], failed[load.name])
         with ExitStack() as stack:
-            running = _start([one for one in brokers if turn < one.rounds], stack, failed)
-            for load in (one for one in loads if turn < one.rounds):
-                for broker, peer in running if turn % 2 == 0 else reversed(running):
-                    if not _is_possible(broker, load, failed[load.name]):
-                        continue
-                    figures = _measure(peer, load, failed[load.name])
-                    if figures is not None:
-                        found[load.name].setdefault(broker.name, []).append({**figures, "start_s": peer.start_s})
-                if load.mode == "idle":
-                    _warm(running)
+            running = _start(present, stack, failed)
+            _warm(running)
+            for load in (one for one in due if one.mode != "idle"):
+                _take_turns(running if turn % 2 == 0 else running[::-1], load, found[load.name], failed[load.name])
         print(f"round {turn + 1} of {rounds} is done", file=sys.stderr, flush=True)
     return found, failed
+
+
+def _take_turns(running: list[tuple[Broker, Peer]], load: Load, found: Figures, reasons: dict[str, str]) -> None:
+    for broker, peer in running:
+        if _is_possible(broker, load, reasons):
+            figures = _measure(peer, load, reasons)
+            if figures is not None:
+                found.setdefault(broker.name, []).append({**figures, "start_s": peer.start_s})
 
 
 def _start(brokers: list[Broker], stack: ExitStack, failed: dict[str, dict[str, str]]) -> list[tuple[Broker, Peer]]:
