@@ -32,7 +32,7 @@ def run(
         due = [one for one in loads if turn < one.rounds]
         # What a crowd has left free is there for the next: memory is that of a process which has seen nobody yet.
         for load in (one for one in due if one.mode == "idle"):
-            for broker in present:
+            for broker in (one for one in present if _is_possible(one, load, failed[load.name])):
                 with ExitStack() as stack:
                     _take_turns(_start([broker], stack, failed), load, found[load.name], failed[load.name])
         with ExitStack() as stack:

@@ -62,17 +62,23 @@ pub fn idle(options: &Options) -> Outcome<Value> {
     let count = options.number("count", 1000);
     let broker = Broker::new(options.pid)?;
     let mut crowd = Crowd::new(options)?;
-    // A few first, so that what the broker allocates once is not counted for each.
+    // A few first, and time to think about them, so that what the broker allocates once is not counted for each.
     crowd.connect(options, 10, 0, Session::Clean)?;
+    rest(options, &mut crowd)?;
     let (before, cpu, began) = (broker.rss()?, broker.cpu()?, Instant::now());
     crowd.connect(options, count, 10, Session::Clean)?;
     let (seconds, used) = (began.elapsed().as_secs_f64(), broker.cpu()? - cpu);
-    let quiet = Instant::now() + Duration::from_millis(options.number("settle", 2500) as u64);
-    crowd.until(|_| Ok(Instant::now() >= quiet))?;
+    rest(options, &mut crowd)?;
     Ok(json!({
         "connections": count,
         "kib_per_connection": (broker.rss()? - before) / 1024.0 / count as f64,
         "cpu_ms_per_connect": used / 1e3 / count as f64,
         "connects_per_second": count as f64 / seconds,
     }))
+}
+
+/// `--settle` milliseconds in which nobody says anything.
+fn rest(options: &Options, crowd: &mut Crowd) -> Outcome<()> {
+    let quiet = Instant::now() + Duration::from_millis(options.number("settle", 2500) as u64);
+    crowd.until(|_| Ok(Instant::now() >= quiet))
 }
