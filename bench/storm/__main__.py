@@ -27,36 +27,49 @@ if TYPE_CHECKING:
 FIRST = "-20"  # nice value of this session's group of processes
 AUTOGROUP = Path("/proc/self/autogroup")
 COLUMNS = (
-    ("storm", "storm"),
-    ("broker", "broker"),
-    ("p99 before", "before_p99_ms"),
-    ("during", "during_p99_ms"),
-    ("worst", "during_max_ms"),
-    ("after", "after_p99_ms"),
-    ("lost", "lost"),
-    ("MiB before", "rss_before_mib"),
-    ("peak", "rss_peak_mib"),
-    ("after", "rss_after_mib"),
-    ("cores", "cpu_cores"),
+    "storm",
+    "broker",
+    "p99 before",
+    "during",
+    "times",
+    "worst",
+    "after",
+    "lost",
+    "MiB",
+    "cores",
+    "refused",
+    "dropped",
 )
-LAST = ("times p99", "refused", "dropped", "newcomers in", "slowest ms")
+NEWCOMERS = ("newcomers", "slowest")
 
 
 def row(found: dict[str, Any]) -> list[str]:
-    """The cells of one line."""
-    cells = ["-" if found[key] is None else f"{found[key]:,}" if isinstance(found[key], int | float) else found[key]
-             for _, key in COLUMNS]  # fmt: skip
-    if found["closed"]:
-        cells[6] = f"{found['lost']}, cut off"
-    elif found["turned_away"]:
-        cells[6] = f"{found['lost']}, {found['turned_away']} refused"
+    """The cells of one line: milliseconds, MiB before, at most and after, messages."""
+    counts, newcomers = found["counts"], found["newcomers"]
+    refused = counts.get("refused", sum(one.get("refused", 0) for one in found["clients"]))
     before, during = found["before_p99_ms"], found["during_p99_ms"]
-    cells.append(f"{during / before:.1f}" if before and during else "-")
-    refused = found["counts"].get("refused", sum(one.get("refused", 0) for one in found["clients"]))
-    cells += [f"{refused:,.0f}", f"{found['counts'].get('messages_dropped', 0):,.0f}"]
-    newcomers = found["newcomers"]
-    cells += [f"{newcomers['up']}/{newcomers['dialled']}", f"{newcomers['slowest_ms']:,.0f}"]
-    return cells
+    return [
+        found["storm"],
+        found["broker"],
+        *(_delay(value) for value in (before, during)),
+        f"{during / before:.1f}" if before and during else "-",
+        *(_delay(found[name]) for name in ("during_max_ms", "after_p99_ms")),
+        f"{found['lost']}" + (", cut off" if found["closed"] else "") + _refused(found["turned_away"]),
+        ", ".join(f"{found[name]:,.0f}" for name in ("rss_before_mib", "rss_peak_mib", "rss_after_mib")),
+        f"{found['cpu_cores']:.2f}",
+        f"{refused + counts.get('messages_turned_away', 0):,.0f}",
+        f"{counts.get('messages_dropped', 0):,.0f}",
+        f"{newcomers['up']}/{newcomers['dialled']}",
+        _delay(newcomers["slowest_ms"]),
+    ]
+
+
+def _delay(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def _refused(count: int) -> str:
+    return f", {count} refused" if count else ""
 
 
 @contextlib.contextmanager
@@ -82,8 +95,8 @@ def main() -> None:
     if (os.cpu_count() or 1) < 2:
         raise SystemExit("error: a storm takes two processors: one for the broker, one for those who storm")
     if not options.json:
-        print("| " + " | ".join([title for title, _ in COLUMNS] + list(LAST)) + " |")
-        print("|---|---" + "|--:" * (len(COLUMNS) + len(LAST) - 2) + "|", flush=True)
+        print("| " + " | ".join(COLUMNS + NEWCOMERS) + " |")
+        print("|---|---" + "|--:" * (len(COLUMNS + NEWCOMERS) - 2) + "|", flush=True)
     with tempfile.TemporaryDirectory(prefix="sealmq-fleet-") as folder, before_others():
         fleet, programs = Fleet(Path(folder) / "fleet"), build(Path(folder) / "programs")
         for storm in STORMS:
