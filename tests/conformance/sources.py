@@ -34,6 +34,10 @@ def mosquitto(cache: Path) -> Path:
         for archive in cache.glob(f"mosquitto_{MOSQUITTO}*.orig.tar.*"):
             with tarfile.open(archive) as packed:
                 packed.extractall(cache, filter="data")
+    if not (source / "test" / "broker").is_dir():
+        raise SystemExit(
+            f"error: Debian {_DEBIAN} no longer has mosquitto {MOSQUITTO}\nmend: unpack its source as {source}"
+        )
     return source
 
 
