@@ -443,7 +443,7 @@ fn kept_will(will: &Will<'_>, memory: &Memory) -> WillState {
     };
     WillState {
         message: Message::new(&content, memory),
-        delay_s: received.will_delay,
+        delay_s: received.will_delay.unwrap_or(0),
         expiry_s: received.message_expiry,
     }
 }

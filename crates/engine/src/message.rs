@@ -109,7 +109,8 @@ impl Message {
 pub(crate) struct Received {
     pub topic_alias: Option<u16>,
     pub message_expiry: Option<u32>,
-    pub will_delay: u32,
+    /// `None`: the property is not there.
+    pub will_delay: Option<u32>,
     pub user_properties: u32,
     pub is_utf8: bool,
     pub has_subscription_identifier: bool,
@@ -128,14 +129,14 @@ impl Received {
             match property {
                 Property::TopicAlias(alias) => received.topic_alias = Some(alias),
                 Property::MessageExpiry(seconds) => received.message_expiry = Some(seconds),
-                Property::WillDelay(seconds) => received.will_delay = seconds,
+                Property::WillDelay(seconds) => received.will_delay = Some(seconds),
                 Property::PayloadFormat(format) => received.is_utf8 = format == 1,
                 Property::SubscriptionIdentifier(_) => received.has_subscription_identifier = true,
                 Property::UserProperty(..) => received.user_properties += 1,
                 _ => {}
             }
         }
-        if received.topic_alias.is_some() || received.message_expiry.is_some() || received.will_delay > 0 {
+        if received.topic_alias.is_some() || received.message_expiry.is_some() || received.will_delay.is_some() {
             let mut rebuilt = PropertyBuf::new();
             for property in properties.iter() {
                 let stays = matches!(

@@ -17,6 +17,8 @@ use alloc::sync::Arc;
 use sealmq_codec::{Ack, Packet, Properties, Property, PropertyBuf, Publish, QoS, ReasonCode, Version};
 use sealmq_store::{Change, Keeping, Origin, Seq, Urgency};
 
+/// Units of work for keeping or forgetting a retained message.
+const RETAIN_WORK: usize = 16;
 /// Milliseconds between two denial records of one connection; what comes in between is counted.
 const DENIAL_INTERVAL_MS: u64 = 1000;
 
@@ -133,6 +135,7 @@ impl Engine {
         let before = self.retained.find(topic).filter(|_| publish.retain).cloned();
         // [MQTT-3.3.1-8]
         if publish.retain {
+            self.router.work += RETAIN_WORK;
             match self.retain(&content) {
                 Ok(kept) => seq = kept,
                 Err(why) => return self.turn_away(now, index, publish, why),

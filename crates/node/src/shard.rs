@@ -272,16 +272,9 @@ impl Shard {
             let outcome = seat.link.read(&mut self.scratch);
             let id = seat.id;
             if !self.scratch.plain.is_empty() {
-                if seat.partial.is_empty() {
-                    let intake = self.engine.handle_bytes(now, id, &self.scratch.plain);
-                    let rest = self.scratch.plain.get(intake.consumed..).unwrap_or_default();
-                    seat.partial.extend_from_slice(rest);
-                    seat.need = intake.need;
-                    seat.is_cut_short = intake.is_cut_short;
-                } else {
-                    seat.partial.extend_from_slice(&self.scratch.plain);
-                    self.consume_partial(index);
-                }
+                let plain = std::mem::take(&mut self.scratch.plain);
+                self.take_in(index, &plain);
+                self.scratch.plain = plain;
             }
             match outcome {
                 Ok(outcome) => {
@@ -306,6 +299,32 @@ impl Shard {
             }
         }
         self.mark_again(index);
+    }
+
+    /// Bytes of MQTT: what began earlier is completed by just what it lacks, so that the rest goes to the engine where it lies.
+    fn take_in(&mut self, index: u32, mut plain: &[u8]) {
+        let now = self.now();
+        while !plain.is_empty() {
+            let Some(seat) = self.seats.get_mut(index as usize).and_then(Option::as_deref_mut) else {
+                return;
+            };
+            if seat.is_cut_short {
+                return seat.partial.extend_from_slice(plain);
+            }
+            if seat.partial.is_empty() {
+                let intake = self.engine.handle_bytes(now, seat.id, plain);
+                seat.partial
+                    .extend_from_slice(plain.get(intake.consumed..).unwrap_or_default());
+                seat.need = intake.need;
+                seat.is_cut_short = intake.is_cut_short;
+                return;
+            }
+            let lacking = seat.need.saturating_sub(seat.partial.len()).clamp(1, plain.len());
+            let (head, rest) = plain.split_at_checked(lacking).unwrap_or((plain, &[]));
+            seat.partial.extend_from_slice(head);
+            plain = rest;
+            self.consume_partial(index);
+        }
     }
 
     /// Give the engine what was kept, once it can be whole.

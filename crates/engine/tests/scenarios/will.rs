@@ -217,3 +217,14 @@ fn a_will_may_reach_the_session_that_left_it() {
     a.send(&Packet::Pingreq);
     a.expect(&Packet::Pingresp);
 }
+
+// Section 3.1.3.2.2: it says when the will is sent, and is no property of the message; also when it says at once
+#[test]
+fn a_delay_that_is_written_out_as_0_does_not_travel() {
+    let bench = Bench::new();
+    let mut hears = bench.connect("hears").go();
+    hears.subscribe("gone", 1);
+    let dies = bench.connect("dies").will("gone", "x").will_delay(0).go();
+    dies.vanish();
+    assert!(hears.hears("gone", "x").properties.is_empty());
+}
