@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from sealmq.client.connection import Connection
     from sealmq.client.identity import Identity
     from sealmq.client.message import Message, Properties, Will
-    from sealmq.client.presharedkey import Psk
     from sealmq.client.subscription import SubscribeOptions
     from sealmq.errors import SealmqError
+    from sealmq.tls.presharedkey import Psk
 
     __version__: str
 
@@ -41,7 +41,7 @@ _HOMES = {
     "Identity": "sealmq.client.identity",
     "Message": "sealmq.client.message",
     "Properties": "sealmq.client.message",
-    "Psk": "sealmq.client.presharedkey",
+    "Psk": "sealmq.tls.presharedkey",
     "SealmqError": "sealmq.errors",
     "SubscribeOptions": "sealmq.client.subscription",
     "Will": "sealmq.client.message",

@@ -17,10 +17,10 @@ import servers
 from sealmq import trace
 from sealmq.errors import UsageError
 from sealmq.testing import EphemeralBroker
+from sealmq.tls.presharedkey import Psk
 from sealmq.trace import compare, page, pcapng, render
 from sealmq.trace.build import trace_of
 from sealmq.trace.causes.table import CAUSES, OF_CLIENT
-from sealmq.trace.identity import SharedKey
 from sealmq.trace.live import recorder
 from sealmq.trace.model import Trace, from_json, to_json
 from sealmq.trace.recording import Event, Recording
@@ -49,7 +49,7 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Recording]
             made[name] = recorder.run(Request(Target.parse(url), mine, tls=tls))
         keys = f"mqtts+psk://127.0.0.1:{broker.port_of('psk')}"
         broker.device_psk("small-1")
-        shared = Identity(psk=SharedKey.read(broker.folder.devices_dir / "small-1" / "psk.txt"))
+        shared = Identity(psk=Psk.read(broker.folder.devices_dir / "small-1" / "psk.txt"))
         made["psk-1.3"] = recorder.run(Request(Target.parse(keys), shared, tls="1.3"))
         made["psk-1.2"] = recorder.run(
             Request(Target.parse(keys), shared, tls="1.2", ciphers="PSK-AES128-CCM8:@SECLEVEL=0")

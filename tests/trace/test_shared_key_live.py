@@ -17,7 +17,7 @@ from programs import finished, run_sealmq
 from sealmq import trace
 from sealmq.errors import ConfigError, UsageError
 from sealmq.testing import EphemeralBroker
-from sealmq.trace.identity import SharedKey
+from sealmq.tls.presharedkey import Psk
 from sealmq.trace.model import Trace, from_json
 from sealmq.trace.request import Bounds
 from sealmq.trace.tls import keylog
@@ -412,16 +412,16 @@ def test_a_device_without_a_key_is_said(broker: EphemeralBroker, url: str) -> No
 
 def test_a_key_prints_without_itself(tmp_path: Path) -> None:
     file = key_file(tmp_path, f"sensor:1:{'ab' * 32}")
-    found = SharedKey.read(file)
+    found = Psk.read(file)
     assert (found.identity, found.key) == ("sensor:1", b"\xab" * 32)
     assert "ab" * 8 not in repr(found)
     several = key_file(tmp_path, f"# the plant\na:{'11' * 32}\nb:{'22' * 32}")
-    assert SharedKey.read(several, identity="b").key == b"\x22" * 32
+    assert Psk.read(several, identity="b").key == b"\x22" * 32
     for line in ("", "sensor-1", ":abcd", "sensor-1:", "sensor-1:abc", f"{'x' * 129}:abcd", "a\0b:abcd"):
         with pytest.raises(ConfigError) as caught:
-            SharedKey.read(key_file(tmp_path, line))
+            Psk.read(key_file(tmp_path, line))
         assert caught.value.code == "psk-invalid"
     with pytest.raises(ConfigError):  # shorter than the engine takes
         trace.record("mqtts+psk://127.0.0.1:1", psk=key_file(tmp_path, "sensor-1:abcd"))
     with pytest.raises(UsageError):
-        trace.record("mqtts://127.0.0.1:1", psk=file)
+        trace.record("mqtts://127.0.0.1:1", psk=key_file(tmp_path, f"sensor-1:{'ab' * 32}"))

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from sealmq.client.identity import Identity
     from sealmq.client.message import Will
     from sealmq.client.opening import OpeningOptions, Version
-    from sealmq.client.presharedkey import Psk
     from sealmq.client.target import Target
+    from sealmq.tls.presharedkey import Psk
 
 _VERSIONS: dict[str, "Version"] = {
     "5": "5.0",
@@ -184,7 +184,7 @@ def reach(options: "Globals", url: str, who: Who) -> "tuple[Target, Identity | P
 
 def opening(who: Who, identity: "Identity | Psk", *, role: str) -> "OpeningOptions":
     """The options of `Connection.open`."""
-    from sealmq.client.presharedkey import Psk
+    from sealmq.tls.presharedkey import Psk
 
     is_proven = isinstance(identity, Psk) or identity.certificate is not None
     owner = who.device or identity.device or ("sealmq" if is_proven else "anonymous")

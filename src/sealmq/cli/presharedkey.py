@@ -12,8 +12,8 @@ from sealmq.errors import UsageError
 if TYPE_CHECKING:
     from sealmq.cli.app import Globals
     from sealmq.cli.dial import Who
-    from sealmq.client.presharedkey import Psk
     from sealmq.client.target import Target
+    from sealmq.tls.presharedkey import Psk
 
 _CERTIFICATES = ("cafile", "capath", "system_ca", "cert", "key", "crl", "pin")
 
@@ -25,7 +25,7 @@ def of(options: Globals, target: Target, who: Who) -> Psk:
     device without one.
     """
     from sealmq.client.opening import check_kind
-    from sealmq.client.presharedkey import Psk, key_of
+    from sealmq.tls.presharedkey import Psk, key_of
 
     check_kind(target, is_psk=who.gives_psk or who.device is not None)
     if any(getattr(who, name) for name in _CERTIFICATES):

@@ -88,7 +88,8 @@ class Asked:
         return recorder.run(request)
 
     def _identity(self, target: Target) -> Identity:
-        from sealmq.trace.identity import Identity, SharedKey
+        from sealmq.tls.presharedkey import Psk
+        from sealmq.trace.identity import Identity
 
         if target.has_shared_key:
             if not self.picks and (self.cafile or self.cert or self.key):
@@ -96,7 +97,7 @@ class Asked:
                     "a pre-shared key and certificates do not go together", mend="leave --cafile, --cert and --key out"
                 )
             file = self._psk_file()
-            return Identity(psk=None if file is None else SharedKey.read(file, identity=self.psk_identity))
+            return Identity(psk=None if file is None else Psk.read(file, identity=self.psk_identity or None))
         if self.psk_file is not None and not self.picks:
             raise UsageError(
                 f"pre-shared key does not go with the URL {target}",

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from sealmq.client.connection import Connection
     from sealmq.client.identity import Identity
     from sealmq.client.message import Message, Properties, Will
-    from sealmq.client.presharedkey import Psk
     from sealmq.client.subscription import SubscribeOptions
     from sealmq.client.target import Target
+    from sealmq.tls.presharedkey import Psk
 
 __all__ = [
     "Backoff",
@@ -32,20 +32,20 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Backoff": "backoff",
-    "Client": "client",
-    "Connection": "connection",
-    "Identity": "identity",
-    "Message": "message",
-    "Properties": "message",
-    "Psk": "presharedkey",
-    "SubscribeOptions": "subscription",
-    "Target": "target",
-    "Will": "message",
+    "Backoff": ".backoff",
+    "Client": ".client",
+    "Connection": ".connection",
+    "Identity": ".identity",
+    "Message": ".message",
+    "Properties": ".message",
+    "Psk": "sealmq.tls.presharedkey",
+    "SubscribeOptions": ".subscription",
+    "Target": ".target",
+    "Will": ".message",
 }
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401
     if name in _HOMES:
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        return getattr(import_module(_HOMES[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -18,13 +18,13 @@ from sealmq.client.backoff import Backoff
 from sealmq.client.identity import Identity
 from sealmq.client.message import Message, Properties
 from sealmq.client.opening import Opening
-from sealmq.client.presharedkey import FILE, Psk
 from sealmq.client.reasons import FAILURE, refusal
 from sealmq.client.subscription import SubscribeOptions
 from sealmq.client.target import Target
 from sealmq.client.wire import Wire
 from sealmq.enginefaults import from_engine
 from sealmq.errors import NotSo, SealmqError
+from sealmq.tls.presharedkey import FILE, Psk
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence

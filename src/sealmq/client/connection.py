@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
     from sealmq._engine import Client
     from sealmq.client.opening import OpeningOptions
-    from sealmq.client.presharedkey import Psk
     from sealmq.client.subscription import SubscribeOptions
     from sealmq.client.target import Target
+    from sealmq.tls.presharedkey import Psk
 
 _T = TypeVar("_T")
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from sealmq.client.identity import Identity
     from sealmq.client.opening import OpeningOptions
-    from sealmq.client.presharedkey import Psk
+    from sealmq.tls.presharedkey import Psk
 
 _STAMP = 8  # bytes at the start of a payload: when it was published, nanoseconds
 _WINDOW = 1000  # messages a publisher is ahead of its subscribers

@@ -9,8 +9,8 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
-from sealmq.client.presharedkey import Psk
 from sealmq.errors import UsageError
+from sealmq.tls.presharedkey import Psk
 
 if TYPE_CHECKING:
     from sealmq.client.identity import Identity

@@ -185,7 +185,7 @@ class Limits(Table):
     )
     max_connection_rate_per_address: int = _setting(
         1000,
-        "connections that one address may open in a second; further ones are closed before TLS begins; 0 means no bound",
+        "connections that one address may open in a second; more are closed before TLS begins; 0 means no bound",
         unit="connections a second",
         bounds=(0, 1_000_000),
     )
@@ -286,8 +286,8 @@ class Limits(Table):
     )
     max_memory_bytes: int = _setting(
         0,
-        "held for all clients together: connections, sessions, messages. Each may have a quarter of what is left, so that"
-        " who hoards leaves room for the others; 0 means half of what the machine or its container has",
+        "held for all clients together: connections, sessions, messages. Each may have a quarter of what is left, so"
+        " that who hoards leaves room for the others; 0 means half of what the machine or its container has",
         unit="bytes",
         bounds=(0, 2**50),
     )

@@ -61,13 +61,13 @@ def record(
     Whatever server and network do is in the trace: look at `outcome` and `cause`. Raises `UsageError` for words that
     make no sense and `ConfigError` for files that cannot be used. Nothing is written to disk.
     """
+    from sealmq.tls.presharedkey import Psk
     from sealmq.trace.build import trace_of
-    from sealmq.trace.identity import SharedKey
     from sealmq.trace.live import recorder
     from sealmq.trace.request import Bounds, Identity, Request
     from sealmq.trace.target import Target
 
-    shared = None if psk is None else SharedKey.read(Path(psk))
+    shared = None if psk is None else Psk.read(Path(psk))
     identity = Identity(_path(ca), _path(certificate), _path(key), shared)
     request = Request(
         Target.parse(url), identity, tls, legacy, ciphers, resume, server_name, mqtt, client_id, topic, protocols,

@@ -6,7 +6,7 @@ It refuses to connect with them.
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,46 +15,9 @@ from sealmq.errors import ConfigError, UsageError
 if TYPE_CHECKING:
     from cryptography import x509
 
+    from sealmq.tls.presharedkey import Psk
+
 _CRL = b"-----BEGIN X509 CRL-----"
-_IDENTITY_BYTES = 128  # RFC 4279, section 5.3
-
-
-@dataclass(frozen=True, slots=True)
-class SharedKey:
-    """A pre-shared key and the identity that it is known by. Prints without the key."""
-
-    identity: str
-    key: bytes = field(repr=False)
-
-    @property
-    def device(self) -> str:
-        """The device id: for a sealmq broker the identity is one, with `~2` and so on for keys that replaced others."""
-        return self.identity.partition("~")[0]
-
-    @classmethod
-    def read(cls, path: Path, *, identity: str = "") -> SharedKey:
-        """From a file with one line `identity:hexkey`, as the `psk.txt` of a device; with several, as mosquitto's
-        `psk_file` has them, `identity` says which.
-
-        Raises `ConfigError` with code `psk-invalid`, without the key in its sentence.
-        """
-        lines = _read(path, "file of a pre-shared key").splitlines()
-        lines = [line.strip() for line in lines if line.strip() and not line.startswith(b"#")]
-        if identity:
-            lines = [line for line in lines if line.rpartition(b":")[0] == identity.encode()]
-        if len(lines) != 1:
-            of = f" of {identity}" if identity else ""
-            raise _invalid(
-                path, f"holds {len(lines)} keys{of}", "it has to be one; --psk-identity chooses among several"
-            )
-        name, colon, digits = lines[0].rpartition(b":")
-        try:
-            found, key = name.decode(), bytes.fromhex(digits.decode())
-        except ValueError:
-            raise _invalid(path, "is not identity:hexkey", "write the key in hexadecimal digits") from None
-        if not colon or not key or not 0 < len(name) <= _IDENTITY_BYTES or "\0" in found:
-            raise _invalid(path, "is not identity:hexkey", "give the file that `sealmq device add ID --psk` wrote")
-        return cls(found, key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +28,7 @@ class Identity:
     ca: Path | None = None
     certificate: Path | None = None
     key: Path | None = None
-    psk: SharedKey | None = None
+    psk: Psk | None = None
 
     @property
     def has_revocation_list(self) -> bool:
@@ -152,7 +115,3 @@ def _read(path: Path, what: str) -> bytes:
             mend="check the path and the mode of the file",
             code="file-unreadable",
         ) from error
-
-
-def _invalid(path: Path, what: str, mend: str) -> ConfigError:
-    return ConfigError(f"file of a pre-shared key {path} {what}", mend=mend, code="psk-invalid")

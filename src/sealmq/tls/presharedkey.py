@@ -57,15 +57,19 @@ class Psk:
         except (OSError, UnicodeDecodeError) as error:
             reason = (getattr(error, "strerror", None) or "not text").lower()
             mend = "check path, owner and mode"
-            raise ConfigError(f"file {path} cannot be read: {reason}", mend=mend, code="file-unreadable") from None
+            raise ConfigError(
+                f"file of a pre-shared key {path} cannot be read: {reason}", mend=mend, code="file-unreadable"
+            ) from None
         if identity is not None:
             lines = [line for line in lines if line.rpartition(":")[0] == identity]
         if len(lines) != 1:
             of = "" if identity is None else f" of {identity}"
             raise _bad(
-                f"file {path} holds {len(lines) or 'no'} pre-shared key{'s' if len(lines) > 1 else ''}{of}",
+                f"file of a pre-shared key {path} holds {len(lines) or 'no'} key{'' if len(lines) == 1 else 's'}{of}",
                 "it has to be one line identity:hexkey; --psk-identity chooses among several",
             )
+        if ":" not in lines[0]:
+            raise _bad(f"file of a pre-shared key {path} is not identity:hexkey")
         return cls.parse(lines[0])
 
     @property
