@@ -83,7 +83,7 @@ def main() -> None:
         for one in LOADS
         if one.name in (options.only or ()) or (not options.only and (is_all or not one.is_optional))
     ]
-    found, failed = rounds.run(brokers, loads, options.rounds if loads else 0)
+    found, failed = rounds.run(brokers, loads, options.rounds)
     for load in loads:
         show(load, found[load.name], failed[load.name])
     parts: dict[str, dict[str, Any]] = {"loads": found, "failed": failed, "versions": versions}

@@ -27,7 +27,7 @@ def run(
     """
     found: dict[str, Figures] = {load.name: {} for load in loads}
     failed: dict[str, dict[str, str]] = {load.name: {} for load in loads}
-    for turn in range(rounds):
+    for turn in range(min(rounds, max((load.rounds for load in loads), default=0))):
         present = [one for one in brokers if turn < one.rounds]
         due = [one for one in loads if turn < one.rounds]
         # What a crowd has left free is there for the next: memory is that of a process which has seen nobody yet.

@@ -49,7 +49,8 @@ def main() -> int:
     parser.add_argument("--peers", default="sealmq,mosquitto")
     given = parser.parse_args()
     status = 0
-    kept: dict[str, dict[str, list[float]]] = {}
+    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    kept: dict[str, dict[str, list[float]]] = known.setdefault("check", {})
     with tempfile.TemporaryDirectory() as name:
         program = compiled(Path(name))
         for broker in map(peers.broker, given.peers.split(",")):
@@ -69,8 +70,7 @@ def main() -> int:
                 status |= bool(verdict)
                 kept.setdefault(load, {})[broker.name] = [ours, theirs]
                 print(f"{broker.name:10} {load:11} {ours:9.3f} {theirs:9.3f}  {theirs / ours:.2f}{verdict}", flush=True)
-    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    RESULTS.write_text(json.dumps({**known, "check": kept}, indent=1, sort_keys=True) + "\n")
+    RESULTS.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
     return status
 
 
