@@ -35,8 +35,8 @@ pub const WAKE: Token = Token(usize::MAX);
 const READS_PER_TURN: usize = 4;
 /// Units of work for all connections that have more than their turn allowed, and what a turn is at least and at most: a
 /// round is over in milliseconds, whatever some of them ask for, and who asks for little comes first in each.
-const ROUND: usize = 8_000;
-const TURNS: std::ops::RangeInclusive<usize> = 100..=2_000;
+const ROUND: usize = 16_000;
+const TURNS: std::ops::RangeInclusive<usize> = 100..=4_000;
 /// How long a closed connection may take to read our last words.
 const LINGER: Duration = Duration::from_secs(2);
 /// How often those who leave are looked at.
