@@ -54,7 +54,7 @@ def test_one_address_cannot_take_the_places_of_all(ca):
 
 
 def test_who_connects_too_fast_is_closed_before_tls_and_told_of_once(ca):
-    with EphemeralBroker(ca=ca, limits={"max_connection_rate_per_address": 1}) as broker:
+    with EphemeralBroker(ca=ca, limits={"max_connect_rate_per_address": 1}) as broker:
         assert [_is_turned_away(broker) for _ in range(20)].count(True) >= 15
         assert not _is_turned_away(broker, ELSEWHERE)
         record = broker.wait_event("refused", cause="connecting-too-fast")

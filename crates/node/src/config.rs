@@ -296,7 +296,7 @@ limits! {
     max_connect_bytes: u32 = 131_072, 1_024, 256 * MIB, "bytes", "one CONNECT, its will included: held before anybody is let in";
     max_connections: u32 = 100_000, 1, 10_000_000, "connections", "bounds memory and file descriptors";
     max_connections_per_address: u32 = 10_000, 0, 10_000_000, "connections", "so that one address cannot take the places of all; 0 is no bound";
-    max_connection_rate_per_address: u32 = 1_000, 0, 1_000_000, "connections each second", "beyond it they are closed before TLS begins; 0 is no bound";
+    max_connect_rate_per_address: u32 = 1_000, 0, 1_000_000, "connections each second", "beyond it they are closed before TLS begins; 0 is no bound";
     max_handshakes: u32 = 1_000, 1, 1_000_000, "connections", "connections in handshake at once; more wait to be accepted";
     receive_maximum: u16 = 1_024, 1, 65_535, "messages", "QoS 1 and 2 messages a client may have unacknowledged towards the broker";
     topic_alias_maximum: u16 = 64, 0, 65_535, "aliases", "each alias keeps one topic name per connection";

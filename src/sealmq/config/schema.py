@@ -183,10 +183,10 @@ class Limits(Table):
         unit="connections",
         bounds=(0, 10_000_000),
     )
-    max_connection_rate_per_address: int = _setting(
+    max_connect_rate_per_address: int = _setting(
         1000,
         "connections that one address may open in a second; more are closed before TLS begins; 0 means no bound",
-        unit="connections a second",
+        unit="per second",
         bounds=(0, 1_000_000),
     )
     max_handshakes: int = _setting(

@@ -97,10 +97,7 @@ impl Addresses {
         let mut book = self.book();
         book.forget_idle(now);
         let is_full = book.live >= limits.max_connections as usize;
-        let (rate, most) = (
-            limits.max_connection_rate_per_address,
-            limits.max_connections_per_address,
-        );
+        let (rate, most) = (limits.max_connect_rate_per_address, limits.max_connections_per_address);
         let entry = book.by_site.entry(site).or_insert_with(|| Entry {
             live: 0,
             credit: f64::from(rate),
@@ -176,7 +173,7 @@ mod tests {
         NodeLimits {
             max_connections: all,
             max_connections_per_address: each,
-            max_connection_rate_per_address: rate,
+            max_connect_rate_per_address: rate,
             ..NodeLimits::default()
         }
     }

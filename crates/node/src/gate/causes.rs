@@ -139,9 +139,9 @@ pub(super) fn turned_away(objection: Objection, peer: IpAddr, limits: &NodeLimit
             "connecting-too-fast",
             format!(
                 "{peer} opens more than {} connections a second",
-                limits.max_connection_rate_per_address
+                limits.max_connect_rate_per_address
             ),
-            "raise limits.max_connection_rate_per_address if a gateway or load balancer stands there, else let clients wait longer between attempts",
+            "raise limits.max_connect_rate_per_address if a gateway or load balancer stands there, else let clients wait longer between attempts",
         ),
         Objection::Memory => (
             "memory-full",

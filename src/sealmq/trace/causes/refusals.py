@@ -38,7 +38,7 @@ TCP = {
     ),
     "connecting-too-fast": Refused(
         "this address opens connections faster than it may",
-        "raise limits.max_connection_rate_per_address if a gateway or load balancer stands there, else let clients wait"
+        "raise limits.max_connect_rate_per_address if a gateway or load balancer stands there, else let clients wait"
         " longer between attempts",
     ),
     "memory-full": Refused(
