@@ -385,7 +385,7 @@ def _relay_of(port: int, count: int) -> Callable[[socket.socket], None]:
         (["mqtts+psk://h", "--psk-file", "psk.txt", "--resume"], "error: --legacy, --post-quantum and --resume"),
         (["mqtts+psk://h", "--psk-file", "none.txt"], "error: file of a pre-shared key none.txt cannot be read"),
         (["mqtts+psk://h", "--psk-file", "two.txt"], "error: file of a pre-shared key two.txt holds 2 keys"),
-        (["mqtts+psk://h", "--psk-file", "text.txt"], "error: file of a pre-shared key text.txt is not identity:hex"),
+        (["mqtts+psk://h", "--psk-file", "text.txt"], "error: pre-shared key of a is not hexadecimal digits"),
         (["mqtts+psk://h/topic", "--psk-file", "psk.txt"], "error: URL 'mqtts+psk://h/topic' has more than"),
         (["mqtts://h", "--post-quantum", "--tls", "1.2"], "error: --post-quantum takes TLS 1.3"),
     ],
