@@ -10,6 +10,7 @@ import datetime as dt
 import ipaddress
 import socket
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from cryptography import x509
@@ -110,9 +111,19 @@ def _gnutls(*options: object) -> Iterator[int]:
             port = probe.getsockname()[1]
         with Program("gnutls-serv", "--echo", "--port", port, *options) as program:
             if program.expect(r"listening on IPv4 \S+ port \d+\.\.\.(.*)")[1] == "done":
+                _await_accepting(port)  # it says so after bind, and before listen
                 yield port
                 return
     raise AssertionError("no port is free for gnutls-serv")
+
+
+def _await_accepting(port: int) -> None:
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            return socket.create_connection((HOST, port), 10).close()
+        except ConnectionRefusedError:
+            assert time.monotonic() < deadline, f"nobody listens on port {port}"
 
 
 @contextlib.contextmanager
