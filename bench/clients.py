@@ -26,6 +26,7 @@ from sealmq.client.target import Target
 if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncIterator, Callable, Iterator
+    from contextlib import AbstractAsyncContextManager
     from multiprocessing.sharedctypes import Synchronized as Progress
     from multiprocessing.synchronize import Event
 
@@ -154,14 +155,22 @@ def aiomqtt_client(place: Place) -> aiomqtt.Client:
     return client
 
 
-def aiomqtt_receive(place: Place, qos: int, count: int, measure: Measure) -> dict[str, float]:
+def _received(
+    client: Callable[[Place], AbstractAsyncContextManager[Any]], place: Place, qos: int, count: int, measure: Measure
+) -> dict[str, float]:
+    """By a client of asyncio, which both have the same face."""
+
     async def main() -> dict[str, float]:
-        async with aiomqtt_client(place) as client:
-            await client.subscribe(place.topic, qos=qos)
+        async with client(place) as connected:
+            await connected.subscribe(place.topic, qos=qos)
             measure.ready.set()
-            return await counted(client.messages, count, measure)
+            return await counted(connected.messages, count, measure)
 
     return asyncio.run(main())
+
+
+def aiomqtt_receive(place: Place, qos: int, count: int, measure: Measure) -> dict[str, float]:
+    return _received(aiomqtt_client, place, qos, count, measure)
 
 
 def aiomqtt_send(place: Place, qos: int, count: int, measure: Measure) -> dict[str, float]:
@@ -180,13 +189,7 @@ def sealmq_client(place: Place) -> Client:
 
 
 def sealmq_receive(place: Place, qos: int, count: int, measure: Measure) -> dict[str, float]:
-    async def main() -> dict[str, float]:
-        async with sealmq_client(place) as client:
-            await client.subscribe(place.topic, qos=qos)
-            measure.ready.set()
-            return await counted(client.messages, count, measure)
-
-    return asyncio.run(main())
+    return _received(sealmq_client, place, qos, count, measure)
 
 
 def sealmq_send(place: Place, qos: int, count: int, measure: Measure) -> dict[str, float]:

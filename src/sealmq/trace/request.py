@@ -84,7 +84,7 @@ class Loaded:
     """A request's files, read: the library that is to speak TLS, and what it trusts and shows as facts for the
     recording."""
 
-    library: Library
+    stack: Library
     anchors: tuple[tuple[str, str], ...] | None
     identity: tuple[bytes, ...]
     device: str

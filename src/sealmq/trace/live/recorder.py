@@ -41,7 +41,7 @@ def run(request: Request) -> Recording:
     conditions = _conditions(request, loaded)
     connections: list[tuple[Event, ...]] = []
     session: object | None = None
-    with loaded.library as library:
+    with loaded.stack as library:
         for _ in range(2 if request.resume else 1):
             log = Log()
             before = cputime.of_process(request.pid) if request.pid is not None else 0.0
