@@ -81,7 +81,9 @@ class World:
 
     def renewal_info(self, files):
         self.reach("info")
-        record, _ = enrolment.holder(self.registry, sha256=certificate_sha256(leaf(files)), now=self.now)
+        record, _ = enrolment.holder(
+            self.authority, self.registry, sha256=certificate_sha256(leaf(files)), now=self.now
+        )
         found = renewal.window(record)
         pause = renewal.retry_after(found, self.now).total_seconds()
         return RenewalInfo(found.start, found.end, found.reason, pause, 1, 18883)

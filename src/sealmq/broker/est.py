@@ -35,13 +35,13 @@ from sealmq.pki.registry import Approval, CertificateStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from datetime import timedelta
+    from datetime import datetime, timedelta
 
     from starlette.requests import Request
 
     from sealmq.pki.authority import Authority
     from sealmq.pki.enrolment import Issued
-    from sealmq.pki.registry import Registry
+    from sealmq.pki.registry import CertificateRecord, Device, Registry
 
     Event = dict[str, Any]
 
@@ -126,8 +126,7 @@ class Registrar:
     def _renewal_info(self, request: Request) -> Response:
         now = signing.utc_now()
         try:
-            sha256 = certificate_sha256(forms.needed_certificate(request))
-            record, device = enrolment.holder(self._registry, sha256=sha256, now=now, grace=self._grace())
+            record, device = self._holder(forms.needed_certificate(request), now)
         except SealmqError as error:
             return self._refuse(request, error)
         found = renewal.window(record, incidents=tuple(self._incidents()))
@@ -135,7 +134,7 @@ class Registrar:
         return JSONResponse(
             {
                 "device": device.id,
-                "certificate": sha256,
+                "certificate": record.sha256,
                 "not_after": iso(record.not_after),
                 "window": {"start": iso(found.start), "end": iso(found.end)},
                 "reason": found.reason,
@@ -148,11 +147,15 @@ class Registrar:
     def _note_bundle(self, request: Request) -> None:
         """A device that fetches the roots with its certificate holds this version of them from now on."""
         with contextlib.suppress(SealmqError):  # whoever cannot be noted is given the roots all the same
-            certificate = forms.client_certificate(request)
-            record = self._registry.certificate(certificate_sha256(certificate)) if certificate else None
-            if record is not None:
+            certificate, now = forms.client_certificate(request), signing.utc_now()
+            if certificate is not None:
+                _, device = self._holder(certificate, now)
                 _, version = self._authority.bundle()
-                self._registry.bundles.confirm(record.device_id, version, at=signing.utc_now())
+                self._registry.bundles.confirm(device.id, version, at=now)
+
+    def _holder(self, certificate: x509.Certificate, now: datetime) -> tuple[CertificateRecord, Device]:
+        sha256 = certificate_sha256(certificate)
+        return enrolment.holder(self._authority, self._registry, sha256=sha256, now=now, grace=self._grace())
 
     async def _answer(
         self,

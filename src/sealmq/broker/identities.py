@@ -15,10 +15,11 @@ from cryptography import x509
 from sealmq.broker.newkeys import NewKeys
 from sealmq.broker.sightings import Sightings
 from sealmq.config.duration import parse_duration
-from sealmq.errors import ConfigError, LocalMisuse, SealmqError
+from sealmq.errors import ConfigError, DataFolderError, Environment, LocalMisuse, SealmqError
 from sealmq.pki import psk, revocation, signing
 from sealmq.pki.malformed import MALFORMED, whole
-from sealmq.pki.operations import OPERATIONS
+from sealmq.pki.operations import OPERATIONS, write_end
+from sealmq.pki.registry import DeviceStatus
 from sealmq.pki.renewal import Incident
 
 if TYPE_CHECKING:
@@ -90,9 +91,14 @@ class Identities:
         self._sightings.start()
 
     def stop(self) -> None:
-        """Write what is left of the sightings."""
+        """Write what is left of the sightings, and of what the disk refused."""
         self._new_keys.stop()
         self._sightings.stop()
+        self.write_ends()
+        for device in self._registry.unwritten():
+            summary = f"revocation of device {device} was never written: the next start lets it in again"
+            mend = f"free some space, then, before the next start: sealmq device revoke {device}"
+            self._note_own({"event": "revocation-lost", "device": device, "summary": summary, "mend": mend})
 
     def counts(self) -> dict[str, int]:
         """Counters since the start: `certificates_issued`, `certificates_cloned`, `devices_revoked`."""
@@ -138,6 +144,32 @@ class Identities:
         now = signing.utc_now()
         if revocation.crl_is_due(self._folder, self._authority, self._registry, now=now):
             revocation.write_crl(self._folder, self._authority, self._registry, now=now)
+
+    def write_ends(self) -> None:
+        """Write the revocations that the disk refused, if it takes them by now; to be called every few seconds."""
+        with self._changing:
+            for device, ending in self._registry.unwritten().items():
+                try:
+                    write_end(self._registry, device, status=DeviceStatus.REVOKED, ending=ending)
+                except (Environment, DataFolderError):
+                    return
+                summary = f"revocation of device {device} is on disk now"
+                self._note_own({"event": "revocation-written", "device": device, "summary": summary})
+
+    def forget_expired(self) -> None:
+        """Drop from the registry the certificates that expired too long ago to matter; to be called now and then.
+
+        Raises `Environment` when it cannot be written.
+        """
+        enrolment = self._settings().config.enrolment
+        kept = max(parse_duration(enrolment.keep_expired), parse_duration(enrolment.grace))
+        count = self._registry.forget_certificates(
+            expired_before=signing.utc_now() - kept,
+            issuers=[member.key_id for member in self._authority.device_issuers()],
+        )
+        if count:
+            summary = f"{count} device certificates that expired more than {kept.days} days ago are forgotten"
+            self._note_own({"event": "forgotten", "count": count, "summary": summary})
 
     def verbs(self) -> dict[str, Verb]:
         """The operations that concern live sessions or what the data plane was told, in their live form."""
@@ -197,10 +229,14 @@ class Identities:
         return result
 
     def _tell_of_the_end(self, verb: str, result: dict[str, Any]) -> None:
-        ended = "retired" if verb == "device-retire" else "revoked"
-        closed = result["sessions_closed"]
-        summary = f"device {result['id']} is {ended} ({result['reason']}); {closed} sessions closed"
-        self._note_own({"event": ended, "device": result["id"], "reason": result["reason"], "summary": summary})
+        unwritten = result["unwritten"]
+        ended = "retired" if verb == "device-retire" and not unwritten else "revoked"
+        summary = f"device {result['id']} is {ended} ({result['reason']}); {result['sessions_closed']} sessions closed"
+        event = {"event": ended, "device": result["id"], "reason": result["reason"], "summary": summary}
+        if unwritten:
+            event["summary"] += f"; until this broker ends, for {unwritten['message']}"
+            event["mend"] = unwritten["mend"]
+        self._note_own(event)
 
     def _purge(self, device: str) -> dict[str, int]:
         return self._running().purge_device(device)

@@ -204,7 +204,10 @@ class Service:
             stack.callback(self._https.stop)
             self._https.start()
         self._upkeep = Upkeep(
-            self, public=self._public.identity, hourly=[self._identities.refresh_crl, self._expiry.look]
+            self,
+            public=self._public.identity,
+            often=[self._identities.write_ends],
+            hourly=[self._identities.refresh_crl, self._identities.forget_expired, self._expiry.look],
         )
         self._upkeep.start()
         stack.callback(self._upkeep.stop)

@@ -56,8 +56,8 @@ class Running(Protocol):
 class Upkeep:
     """Calling order: `start`, `settled` after each reload, `at_once` after a change of the CA, `stop`.
 
-    `tick` is one round; `public` is the certificate that ACME got, None while there is none to show. What is in
-    `hourly` is done every hour too.
+    `tick` is one round; `public` is the certificate that ACME got, None while there is none to show. What is in `often`
+    is done in each round too, what is in `hourly` every hour.
     """
 
     def __init__(
@@ -65,9 +65,11 @@ class Upkeep:
         service: Running,
         *,
         public: Callable[[Settings], Identity | None] = lambda _settings: None,
+        often: Sequence[Callable[[], None]] = (),
         hourly: Sequence[Callable[[], None]] = (),
     ) -> None:
         self._service = service
+        self._often = list(often)
         self._hourly = list(hourly)
         self._public = public
         self._watch: Watch[Material] = Watch(self._files, self._sound, self._take_files, self._complain)
@@ -112,6 +114,8 @@ class Upkeep:
             self._try(self._watch.look)
             self._try(lambda: self._turn_ticket_keys(now))
             self._try(lambda: self._raise_alarms(now))
+            for duty in self._often:
+                self._try(duty)
             if self._renewed_at is None or not timedelta(0) <= now - self._renewed_at < _RENEW_EVERY:
                 self._renewed_at = now
                 self._try(lambda: self._renew(now))

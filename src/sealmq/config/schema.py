@@ -311,6 +311,12 @@ class Enrolment(Table):
     grace: Duration = _setting(
         "90d", "how long after its end a certificate that is not revoked may ask for the next one", unit="30d, 12h"
     )
+    keep_expired: Duration = _setting(
+        "180d",
+        "how long after its end a device's certificate stays in the registry, at least as long as grace; the latest of"
+        " each device stays for ever",
+        unit="30d, 12h",
+    )
 
 
 class Identity(Table):

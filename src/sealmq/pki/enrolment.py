@@ -8,7 +8,8 @@ names come from the registry. A request that names somebody else is refused, not
 | code | what is wrong |
 |---|---|
 | `token-unknown`, `token-used`, `token-expired`, `token-other-device` | the token |
-| `certificate-unknown`, `certificate-revoked`, `certificate-expired`, `certificate-superseded` | the certificate |
+| `certificate-unknown`, `certificate-untrusted`, `certificate-revoked` | the certificate |
+| `certificate-expired`, `certificate-superseded` | its dates, or that the device has shown a later one |
 | `device-revoked`, `device-retired` | the device |
 | `renewals-too-many` | the device, which had `RENEWALS` within a day |
 | `approval-denied`, `approval-queue-full` | what an operator said, or who all is waiting |
@@ -127,18 +128,23 @@ def by_certificate(
 
     Whether it has expired is judged here: for `grace` after its end it may ask for the next one and nothing else.
     """
-    record, _ = holder(registry, sha256=sha256, now=now, grace=grace)
+    record, _ = holder(authority, registry, sha256=sha256, now=now, grace=grace)
     key = _accepted(request, authority.fleet, record.device_id)
     with registry.transaction():
-        _, device = holder(registry, sha256=sha256, now=now, grace=grace)  # a revocation may have come in between
+        # once more: a revocation may have come in between
+        _, device = holder(authority, registry, sha256=sha256, now=now, grace=grace)
         _check_pace(device, now)
         return issue(authority, registry, device, key, now=now)
 
 
 def holder(
-    registry: Registry, *, sha256: str, now: datetime, grace: timedelta = GRACE
+    authority: Authority, registry: Registry, *, sha256: str, now: datetime, grace: timedelta = GRACE
 ) -> tuple[CertificateRecord, Device]:
-    """The certificate with that `sha256` and its device, when it may be used to ask for the next one."""
+    """The certificate with that `sha256` and its device, when it may be used to ask for the next one.
+
+    A handshake is not enough: its connection, or a ticket of it, may be older than the revocation of the device, or
+    than the end of the trust in its CA.
+    """
     record = registry.certificate(sha256)
     if record is None:
         raise NotSo(
@@ -152,6 +158,12 @@ def holder(
             f"client certificate of {device.id} is revoked",
             mend=_new_token(device.id),
             code="certificate-revoked",
+        )
+    if record.issuer not in {member.key_id for member in authority.device_issuers()}:
+        raise NotSo(
+            f"client certificate of {device.id} is of a CA that is trusted no more",
+            mend=f"renew with a later one; if there is none: {_new_token(device.id)}",
+            code="certificate-untrusted",
         )
     if now >= record.not_after + grace:
         raise NotSo(

@@ -10,6 +10,7 @@ import typer
 from sealmq.cli import output
 from sealmq.cli.device.words import DeviceId
 from sealmq.cli.folder import perform
+from sealmq.errors import NotSo
 
 
 def revoke(
@@ -21,7 +22,8 @@ def revoke(
 ) -> None:
     """Throw a device out: its certificates and tokens are void and its connections closed when this returns.
 
-    Works without a running broker too. Ends with status 1 when there is no such device.
+    Works without a running broker too. Ends with status 1 when there is no such device, or when a running broker has
+    shut it out and the disk takes no record of that.
     """
     from sealmq.pki.revocation import check_reason
 
@@ -39,14 +41,30 @@ def retire(ctx: typer.Context, device_id: DeviceId) -> None:
 
 
 def _print(ctx: typer.Context, ended: dict[str, Any], word: str) -> None:
+    unwritten = ended["unwritten"]
     if ctx.obj.json:
         output.as_json(ended)
-        return
+    else:
+        _say(ended, "shut out" if unwritten else word)
+    if unwritten:
+        raise NotSo(
+            f"device {ended['id']} is out until this broker ends, no longer: {unwritten['message']}",
+            mend="free some space: the broker then writes it by itself; until it has, do not restart it"
+            " (this command, run again, tells)",
+            code="revocation-unwritten",
+        )
+
+
+def _say(ended: dict[str, Any], word: str) -> None:
     count, took = ended["sessions_closed"], ended["milliseconds"]
     sessions = f"{count} session{'' if count == 1 else 's'} closed"
     print(f"device {ended['id']} {word} ({ended['reason']}): {sessions} in {took:.1f} ms")
     if ended["already"]:
         print("it was revoked before")
+    if ended["unwritten"]:
+        print("holds now: its sessions, handshakes, tickets, tokens and renewals are refused")
+        print("holds not: nothing of it is on disk, and nothing of it was purged")
+        return
     if "sessions_purged" in ended:
         kept = f"{ended['sessions_purged']} sessions and {ended['retained_purged']} retained messages purged"
         print(kept + ("; its files here are removed" if ended["files_removed"] else ""))

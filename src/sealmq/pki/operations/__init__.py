@@ -16,7 +16,7 @@ from sealmq.pki.operations.authority import ca_export, ca_show
 from sealmq.pki.operations.certificates import cert_sign_device, cert_sign_server
 from sealmq.pki.operations.devices import device_add, device_list, device_show
 from sealmq.pki.operations.expiry import expiry
-from sealmq.pki.operations.life import device_renew, device_retire, device_revoke, device_token
+from sealmq.pki.operations.life import device_renew, device_retire, device_revoke, device_token, write_end
 from sealmq.pki.operations.presharedkeys import device_add_psk
 from sealmq.pki.operations.rotation import ca_rotate, ca_rotation
 from sealmq.pki.operations.users import user_add, user_list, user_remove
@@ -51,6 +51,7 @@ __all__ = [
     "user_add",
     "user_list",
     "user_remove",
+    "write_end",
 ]
 
 OPERATIONS: dict[str, Callable[..., Result]] = {

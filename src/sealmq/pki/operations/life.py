@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sealmq.errors import Environment, NotSo
+from sealmq.errors import DataFolderError, Environment, NotSo, SealmqError
 from sealmq.pki import devicefiles, enrolment, psk, revocation, signing, tokens
 from sealmq.pki.devicefiles import DeviceFiles
 from sealmq.pki.fingerprints import spki_sha256
@@ -18,7 +18,7 @@ from sealmq.pki.names import check_device_id
 from sealmq.pki.operations.devices import enter_device
 from sealmq.pki.operations.presharedkeys import device_renew_psk
 from sealmq.pki.operations.results import Result, certificate, iso
-from sealmq.pki.registry import DeviceStatus, TokenRecord
+from sealmq.pki.registry import CertificateStatus, DeviceStatus, Ending, TokenRecord
 from sealmq.secretfiles import write_public
 
 if TYPE_CHECKING:
@@ -35,11 +35,6 @@ Close = Callable[[revocation.Denylist], dict[str, int]]
 
 Purge = Callable[[str], dict[str, int]]
 """Drops what the broker keeps of a device: how many `sessions` and `retained` messages."""
-
-
-def nobody_connected(_revoked: revocation.Denylist) -> dict[str, int]:
-    """`Close` without a broker."""
-    return {"closed": 0}
 
 
 def nothing_kept(_device: str) -> dict[str, int]:
@@ -143,14 +138,16 @@ def device_revoke(
     id: str,  # noqa: A002
     reason: str = "unspecified",
     now: datetime | None = None,
-    close: Close = nobody_connected,
+    close: Close | None = None,
 ) -> Result:
-    """Revoke a device, its certificates and its tokens in one transaction, close its sessions, write a fresh CRL.
+    """Close a device's sessions, revoke it, its certificates and its tokens in one transaction, write a fresh CRL.
 
     The result has `id`, `reason`, `already` (it was revoked before), `certificates` (SHA-256 of those that were still
-    good), `sessions_closed`, `milliseconds` from the call until the last of them was closed, and `crl`: its path, null
-    when the disk would not take it; the revocation holds all the same. Raises `UsageError` for an unknown reason,
-    `NotSo` with code `device-unknown` or `device-retired`.
+    good), `sessions_closed`, `milliseconds` from the call until the last of them was closed, `crl`: its path, null
+    when the disk would not take it, and `unwritten`: null, or `message` and `mend` of why the registry could not be
+    written. Then the device is out for as long as `registry` is open, and `write_end` makes that last. Without `close`,
+    which is how a broker ends sessions, that is raised instead, and nothing has changed. Raises `UsageError` for an
+    unknown reason, `NotSo` with code `device-unknown` or `device-retired`.
     """
     now = now or signing.utc_now()
     return _end(folder, authority, registry, id, status=DeviceStatus.REVOKED, reason=reason, now=now, close=close)
@@ -163,16 +160,19 @@ def device_retire(
     *,
     id: str,  # noqa: A002
     now: datetime | None = None,
-    close: Close = nobody_connected,
+    close: Close | None = None,
     purge: Purge = nothing_kept,
 ) -> Result:
     """Revoke a device for good: its id is kept and not given out again. Its files in the data folder are removed.
 
-    The result is that of `device_revoke`, `files_removed`, and how many `sessions_purged` and `retained_purged`. Raises
-    `NotSo` with code `device-unknown` or `device-retired`.
+    The result is that of `device_revoke`, `files_removed`, and how many `sessions_purged` and `retained_purged`; when
+    the registry is `unwritten`, nothing is removed or purged. Raises `NotSo` with code `device-unknown` or
+    `device-retired`.
     """
     now, reason = now or signing.utc_now(), "cessation-of-operation"
     result = _end(folder, authority, registry, id, status=DeviceStatus.RETIRED, reason=reason, now=now, close=close)
+    if result["unwritten"]:
+        return {**result, "sessions_purged": 0, "retained_purged": 0, "files_removed": False}
     purged = purge(id)
     psk.forget(folder, id)  # whoever is given the id again does not get the key with it
     return {
@@ -181,6 +181,18 @@ def device_retire(
         "retained_purged": purged["retained"],
         "files_removed": _remove(DeviceFiles.inside(folder.devices_dir / id)),
     }
+
+
+def write_end(registry: Registry, device_id: str, *, status: DeviceStatus, ending: Ending) -> None:
+    """Enter the end of a device in the file, with all its certificates, in one transaction. Raises `Environment` and
+    `DataFolderError` when it cannot be written; then nothing has changed.
+    """
+    with registry.transaction():
+        registry.revoke_certificates(device_id, now=ending.at)
+        registry.tokens.void(device_id)
+        registry.approvals.forget(device_id)
+        registry.put_status(device_id, status, now=ending.at, reason=ending.reason)
+    registry.settled(device_id)
 
 
 def _end(
@@ -192,29 +204,41 @@ def _end(
     status: DeviceStatus,
     reason: str,
     now: datetime,
-    close: Close,
+    close: Close | None,
 ) -> Result:
+    """Out first, written then: what the disk says must not keep anybody in."""
     began = time.perf_counter()
     revocation.check_reason(reason)
-    with registry.transaction():
-        device = registry.device(check_device_id(device_id))
-        _not_retired(device)
-        already = device.status == DeviceStatus.REVOKED
-        revoked = registry.revoke_certificates(device.id, now=now)
-        registry.tokens.void(device.id)
-        registry.approvals.forget(device.id)
-        if device.status != status:
-            registry.put_status(device.id, status, now=now, reason=device.reason if already else reason)
-    good = [record.sha256 for record in revoked if now < record.not_after]
-    closed = close({"devices": [device.id], "certificates": good})["closed"]
+    device = registry.device(check_device_id(device_id))
+    _not_retired(device)
+    already = device.status == DeviceStatus.REVOKED and device.id not in registry.unwritten()
+    is_again = already and status == device.status
+    ending = Ending((is_again and device.status_at) or now, device.reason if already else reason)
+    good = [
+        one.sha256 for one in device.certificates if one.status != CertificateStatus.REVOKED and now < one.not_after
+    ]
+    registry.shut_out(device.id, ending)
+    fault: SealmqError | None = None
+    try:
+        closed = close({"devices": [device.id], "certificates": good})["closed"] if close else 0
+        took = time.perf_counter() - began
+    finally:
+        try:
+            write_end(registry, device.id, status=status, ending=ending)
+        except (Environment, DataFolderError) as error:
+            if close is None:
+                registry.settled(device.id)
+                raise
+            fault = error
     return {
         "id": device.id,
-        "reason": device.reason if already else reason,
+        "reason": ending.reason,
         "already": already,
         "certificates": good,
         "sessions_closed": closed,
-        "milliseconds": round((time.perf_counter() - began) * 1000, 3),
+        "milliseconds": round(took * 1000, 3),
         "crl": _crl(folder, authority, registry, now),
+        "unwritten": {"message": fault.message, "mend": fault.mend} if fault else None,
     }
 
 

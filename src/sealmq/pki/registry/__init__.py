@@ -11,6 +11,7 @@ from sealmq.pki.registry.records import (
     CertificateStatus,
     Device,
     DeviceStatus,
+    Ending,
     TokenRecord,
 )
 from sealmq.pki.registry.schema import SCHEMA_VERSION
@@ -23,6 +24,7 @@ __all__ = [
     "CertificateStatus",
     "Device",
     "DeviceStatus",
+    "Ending",
     "Registry",
     "TokenRecord",
 ]

@@ -5,22 +5,25 @@ It knows nothing of why a status changes; whoever decides says so.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sealmq.errors import NotSo
 from sealmq.pki.registry.bundles import Bundles
 from sealmq.pki.registry.enrolments import Approvals, Tokens
 from sealmq.pki.registry.file import RegistryFile, maybe_moment, moment, seconds
-from sealmq.pki.registry.records import CertificateRecord, CertificateStatus, Device, DeviceStatus
+from sealmq.pki.registry.records import CertificateRecord, CertificateStatus, Device, DeviceStatus, Ending
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
     from datetime import datetime
     from pathlib import Path
 
     from sealmq.datafolder import DataFolder
+
+_FORGOTTEN_AT_ONCE = 1000  # rows of one transaction
 
 
 class Registry:
@@ -33,6 +36,7 @@ class Registry:
     def __init__(self, path: Path) -> None:
         """The registry in the file at `path`; `open` knows where it lies."""
         self._file = RegistryFile(path)
+        self._shut_out: dict[str, Ending] = {}
         self.tokens = Tokens(self._file)
         self.approvals = Approvals(self._file)
         self.bundles = Bundles(self._file)
@@ -99,6 +103,20 @@ class Registry:
         if not self._file.change(statement, (status, seconds(now), reason, device_id)):
             raise _unknown(device_id)
 
+    def shut_out(self, device_id: str, ending: Ending) -> None:
+        """Let a device count as revoked from here on for everybody who asks this object, whether or not the file can be
+        written; `settled` ends it.
+        """
+        self._shut_out[device_id] = ending
+
+    def settled(self, device_id: str) -> None:
+        """The file has the end of that device now, or it was not to be."""
+        self._shut_out.pop(device_id, None)
+
+    def unwritten(self) -> dict[str, Ending]:
+        """The devices that are shut out and that the file has otherwise, by id: it lasts until this object is gone."""
+        return dict(self._shut_out)
+
     def record_certificate(self, record: CertificateRecord) -> None:
         """Remember a certificate of a device that is in the registry."""
         self._file.change(
@@ -152,6 +170,29 @@ class Registry:
         rows = self._file.rows("SELECT * FROM certificates WHERE sha256 = ?", (sha256,))
         return _record(rows[0]) if rows else None
 
+    def forget_certificates(self, *, expired_before: datetime, issuers: Collection[str]) -> int:
+        """Drop the certificates that expired before that time; how many there were.
+
+        The one that lasts longest stays for each device. Revoked ones of `issuers`, the key ids of the CAs that are
+        trusted, stay too: were the clock wrong, they would be let in again.
+        """
+        marks = ", ".join("?" * len(issuers))
+        longer = (
+            "SELECT 1 FROM certificates AS other WHERE other.device_id = one.device_id"
+            " AND (other.not_after, other.created_at, other.rowid) > (one.not_after, one.created_at, one.rowid)"
+        )
+        found = (
+            f"SELECT rowid FROM certificates AS one WHERE not_after < ? AND EXISTS ({longer})"  # noqa: S608
+            f" AND NOT (status = 'revoked' AND issuer IN ({marks})) LIMIT ?"
+        )
+        statement = f"DELETE FROM certificates WHERE rowid IN ({found})"  # noqa: S608
+        forgotten = 0
+        while True:  # in pieces: enrolment goes on in between
+            count = self._file.change(statement, (seconds(expired_before), *issuers, _FORGOTTEN_AT_ONCE))
+            forgotten += count
+            if count < _FORGOTTEN_AT_ONCE:
+                return forgotten
+
     def revoked_certificates(self) -> list[CertificateRecord]:
         """Every revoked certificate, in the order of revocation."""
         rows = self._file.rows("SELECT * FROM certificates WHERE status = 'revoked' ORDER BY revoked_at, serial")
@@ -165,7 +206,7 @@ class Registry:
             for row in self._file.rows("SELECT * FROM certificates ORDER BY not_after DESC, created_at DESC"):
                 certificates.setdefault(row["device_id"], []).append(_record(row))
             groups = self.groups()
-        return [_device(row, certificates.get(row["id"], ()), groups.get(row["id"], ())) for row in rows]
+        return [self._device(row, certificates.get(row["id"], ()), groups.get(row["id"], ())) for row in rows]
 
     def device(self, device_id: str) -> Device:
         """The device of that id. Raises `NotSo` with code `device-unknown`."""
@@ -177,7 +218,7 @@ class Registry:
                 "SELECT * FROM certificates WHERE device_id = ? ORDER BY not_after DESC, created_at DESC", (device_id,)
             )
             names = self._file.rows("SELECT name FROM device_groups WHERE device_id = ? ORDER BY name", (device_id,))
-        return _device(rows[0], [_record(row) for row in found], [row["name"] for row in names])
+        return self._device(rows[0], [_record(row) for row in found], [row["name"] for row in names])
 
     def has_device(self, device_id: str) -> bool:
         """Whether the id was ever entered, whatever became of it."""
@@ -194,13 +235,30 @@ class Registry:
         """The ids of the devices that have one of `statuses`, in order."""
         marks = ", ".join("?" * len(statuses))
         rows = self._file.rows(f"SELECT id FROM devices WHERE status IN ({marks}) ORDER BY id", statuses)  # noqa: S608
-        return [row["id"] for row in rows]
+        found, shut_out = {row["id"] for row in rows}, self._shut_out.keys()
+        return sorted(found | shut_out if DeviceStatus.REVOKED in statuses else found - shut_out)
 
     def reasons(self) -> dict[str, str]:
         """Device id to the reason of its status, for the devices that have one."""
         return {
             row["id"]: row["reason"] for row in self._file.rows("SELECT id, reason FROM devices WHERE reason != ''")
         }
+
+    def _device(self, row: sqlite3.Row, certificates: Sequence[CertificateRecord], groups: Sequence[str]) -> Device:
+        device = Device(
+            row["id"],
+            row["profile"],
+            row["status"],
+            moment(row["created_at"]),
+            tuple(certificates),
+            tuple(groups),
+            maybe_moment(row["status_at"]),
+            row["reason"],
+        )
+        ending = self._shut_out.get(device.id)
+        if ending is None:
+            return device
+        return replace(device, status=DeviceStatus.REVOKED, status_at=ending.at, reason=ending.reason)
 
     def _supersede(self, later: CertificateRecord) -> list[CertificateRecord]:
         # by the order of recording: two certificates of one second have no other
@@ -246,17 +304,4 @@ def _record(row: sqlite3.Row) -> CertificateRecord:
         first_seen_at=maybe_moment(row["first_seen_at"]),
         last_seen_at=maybe_moment(row["last_seen_at"]),
         revoked_at=maybe_moment(row["revoked_at"]),
-    )
-
-
-def _device(row: sqlite3.Row, certificates: Sequence[CertificateRecord], groups: Sequence[str]) -> Device:
-    return Device(
-        row["id"],
-        row["profile"],
-        row["status"],
-        moment(row["created_at"]),
-        tuple(certificates),
-        tuple(groups),
-        maybe_moment(row["status_at"]),
-        row["reason"],
     )

@@ -70,6 +70,14 @@ class Device:
 
 
 @dataclass(frozen=True, slots=True)
+class Ending:
+    """Since when a device counts as revoked, and why."""
+
+    at: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class TokenRecord:
     """A one-time enrolment token, by the SHA-256 of it; the token itself is not kept."""
 

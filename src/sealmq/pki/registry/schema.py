@@ -75,7 +75,11 @@ CREATE TABLE bundle_confirmations (
 ) STRICT, WITHOUT ROWID;
 """
 
-MIGRATIONS = (_V1, _V2)
+_V3 = """
+CREATE INDEX certificates_by_end ON certificates (not_after);
+"""
+
+MIGRATIONS = (_V1, _V2, _V3)
 """In order: the step at index N brings a file of schema N to schema N + 1; 0 is an empty file. Never edited."""
 
 SCHEMA_VERSION = len(MIGRATIONS)
