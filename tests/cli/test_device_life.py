@@ -221,3 +221,21 @@ def test_an_agent_whose_server_is_not_there(sealmq, tmp_path):
     status, _, err = sealmq("agent", "--dir", tmp_path / "d", "--url", f"https://127.0.0.1:{port}", "--once")
     assert status == 1
     assert "--enrol" in err
+
+
+def test_show_tells_of_a_certificate_that_was_not_seen_yet(sealmq, data):
+    sealmq("device", "add", "sensor-1")
+    with Registry.open(DataFolder.open(data)) as registry:
+        (first,) = registry.device("sensor-1").certificates
+        registry.certificates_seen({first.sha256: first.not_before})
+    assert "not yet" not in sealmq("device", "show", "sensor-1")[1]
+    sealmq("device", "renew", "sensor-1")
+    new, old = told(sealmq, "device", "show", "sensor-1")["certificates"]
+    assert (new["pending"], old["pending"]) == (True, False)
+    out = sealmq("device", "show", "sensor-1")[1]
+    assert f"pending   certificate {new['serial']} is not seen yet; the one before it is good until then\n" in out
+    with Registry.open(DataFolder.open(data)) as registry:
+        registry.certificates_seen({new["sha256"]: first.not_before})
+    shown = told(sealmq, "device", "show", "sensor-1")["certificates"]
+    assert [(one["status"], one["pending"]) for one in shown] == [("active", False), ("superseded", False)]
+    assert "pending" not in sealmq("device", "show", "sensor-1")[1]

@@ -41,3 +41,15 @@ def test_what_does_not_go_with_a_key_is_a_usage_error(sealmq, tmp_path, more):
     assert (status, out) == (2, "")
     assert "mend:" in err
     assert not (tmp_path / "data" / "psk.json").exists()
+
+
+def test_show_tells_of_a_key_that_waits_for_its_first_use(sealmq):
+    sealmq("device", "add", "sensor-1", "--psk")
+    assert "pending" not in sealmq("device", "show", "sensor-1")[1]
+    sealmq("device", "renew", "sensor-1")
+    status, out, _ = sealmq("device", "show", "sensor-1")
+    assert status == 0
+    assert "pending   pre-shared key sensor-1~2 is not seen yet; the one before it is good until then\n" in out
+    keys = json.loads(sealmq("--json", "device", "show", "sensor-1")[1])["keys"]
+    assert [(key["identity"], key["pending"]) for key in keys] == [("sensor-1", False), ("sensor-1~2", True)]
+    assert all(set(key) == {"identity", "created_at", "pending"} for key in keys), "a key must not be shown"

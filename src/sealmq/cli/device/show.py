@@ -27,7 +27,7 @@ def list_(ctx: typer.Context) -> None:
 
 
 def show(ctx: typer.Context, device_id: DeviceId) -> None:
-    """Show one device: status, profile and every certificate it was given.
+    """Show one device: status, profile, every certificate and pre-shared key it was given, and whether it was seen.
 
     Ends with status 1 when there is no such device.
     """
@@ -47,6 +47,7 @@ def show(ctx: typer.Context, device_id: DeviceId) -> None:
             ("groups", ", ".join(found["groups"]) or "-"),
             ("since", moment(found["created_at"])),
             *([("reason", found["reason"])] if found["reason"] else []),
+            *([("pending", _pending(found))] if _pending(found) else []),
         ]
     )
     for certificate in found["certificates"]:
@@ -55,7 +56,7 @@ def show(ctx: typer.Context, device_id: DeviceId) -> None:
             [
                 ("status", certificate["status"]),
                 ("left", left(certificate["seconds_left"])),
-                ("last seen", moment(certificate["last_seen_at"])),
+                ("last seen", "not yet" if certificate["pending"] else moment(certificate["last_seen_at"])),
                 ("valid from", moment(certificate["not_before"])),
                 ("valid until", moment(certificate["not_after"])),
                 ("serial", certificate["serial"]),
@@ -63,6 +64,19 @@ def show(ctx: typer.Context, device_id: DeviceId) -> None:
             ],
             indent=2,
         )
+    for key in found["keys"]:
+        print("\npre-shared key")
+        seen = [("last seen", "not yet")] if key["pending"] else []
+        facts([("identity", key["identity"]), ("made", moment(key["created_at"])), *seen], indent=2)
+
+
+def _pending(device: dict[str, Any]) -> str:
+    """What the device was given besides what it uses, and has not shown yet; empty when there is nothing."""
+    keys, certificates = device["keys"], device["certificates"]
+    waiting = [f"pre-shared key {key['identity']} is not seen yet" for key in keys if key["pending"]]
+    if len(certificates) > 1:
+        waiting += [f"certificate {one['serial']} is not seen yet" for one in certificates if one["pending"]]
+    return "; ".join(waiting) + ("; the one before it is good until then" if waiting else "")
 
 
 def _row(device: dict[str, Any]) -> list[str]:

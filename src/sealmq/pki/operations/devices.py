@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sealmq.pki import enrolment, signing
+from sealmq.pki import enrolment, psk, signing
 from sealmq.pki.devicefiles import write_new
 from sealmq.pki.names import check_device_id, check_group, device_uri
 from sealmq.pki.operations.results import Result, certificate, iso, maybe_iso, summary
@@ -103,12 +103,14 @@ def device_show(
     id: str,  # noqa: A002
     now: datetime | None = None,
 ) -> Result:
-    """One device: what `device_list` says, `uri`, `lifetime_seconds` of its profile, `status_at`, `reason`, and
-    `certificates`.
+    """One device: what `device_list` says, `uri`, `lifetime_seconds` of its profile, `status_at`, `reason`,
+    `certificates`, and `keys`, its pre-shared ones.
 
     A certificate has `serial`, `issuer`, `sha256`, `not_before`, `not_after`, `seconds_left` (below 0 when expired),
-    `status` (`active`, `superseded`, `revoked`, `expired`), `first_seen_at` and `last_seen_at` in a handshake. Raises
-    `NotSo` with code `device-unknown`.
+    `status` (`active`, `superseded`, `revoked`, `expired`), `first_seen_at` and `last_seen_at` in a handshake. A key
+    has `identity` and `created_at`. Both have `pending`: the device was given it and has not shown it yet; a key that
+    is pending replaces the one before it then. Raises `NotSo` with code `device-unknown`, `DataFolderError` with code
+    `psk-damaged`.
     """
     now = now or signing.utc_now()
     device = registry.device(id)
@@ -120,6 +122,10 @@ def device_show(
         "status_at": maybe_iso(device.status_at) or iso(device.created_at),
         "reason": device.reason,
         "certificates": [certificate(record, now) for record in device.certificates],
+        "keys": [
+            {"identity": key.identity, "created_at": key.created_at, "pending": number > 0}
+            for number, key in enumerate(psk.of_device(folder, device.id))
+        ],
     }
 
 

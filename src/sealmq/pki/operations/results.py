@@ -34,7 +34,11 @@ def summary(device: Device, now: datetime) -> Result:
 
 def certificate(record: CertificateRecord, now: datetime) -> Result:
     """`serial`, `issuer`, `sha256`, `not_before`, `not_after`, `seconds_left`, `status`, `first_seen_at`,
-    `last_seen_at`. `status` is `expired` when nothing worse is known of one that is past its end."""
+    `last_seen_at`, `pending`.
+
+    `status` is `expired` when nothing worse is known of one that is past its end. `pending` is whether it is good and
+    was not seen in a handshake yet.
+    """
     gone = record.status != CertificateStatus.REVOKED and now >= record.not_after
     return {
         "serial": record.serial,
@@ -46,6 +50,7 @@ def certificate(record: CertificateRecord, now: datetime) -> Result:
         "status": "expired" if gone else record.status,
         "first_seen_at": maybe_iso(record.first_seen_at),
         "last_seen_at": maybe_iso(record.last_seen_at),
+        "pending": record.status == CertificateStatus.ACTIVE and not gone and record.first_seen_at is None,
     }
 
 
