@@ -27,6 +27,8 @@ pub struct ClientConfig {
     pub psk: Option<PskIdentity>,
     #[serde(default)]
     pub server_name: Option<String>,
+    #[serde(default)]
+    pub tls_versions: TlsVersions,
     pub version: String,
     pub client_id: String,
     pub keep_alive: u16,
@@ -61,7 +63,7 @@ impl ClientConfig {
             certificate_pem: self.certificate_pem.as_deref(),
             key_pem: self.key_pem.as_deref(),
             alpn: if self.scheme == "wss" { &["http/1.1"] } else { &["mqtt"] },
-            versions: TlsVersions::Both,
+            versions: self.tls_versions,
             groups: &[],
             logging: KeyLogging::Off,
         }
@@ -71,7 +73,7 @@ impl ClientConfig {
     pub(super) fn psk_offer(&self) -> PskOffer<'_> {
         PskOffer {
             server_name: self.server_name(),
-            versions: TlsVersions::Both,
+            versions: self.tls_versions,
             suites: None,
             alpn: &["mqtt"],
             logging: KeyLogging::Off,
