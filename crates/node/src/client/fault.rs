@@ -4,12 +4,13 @@
 
 use super::trust::PinMismatch;
 use crate::psk::PskFault;
-use rustls::{CertificateError, Error as TlsError};
+use rustls::{AlertDescription, CertificateError, Error as TlsError, PeerIncompatible};
 use std::io;
 
 /// Alerts of RFC 8446 section 6 by which a server says that there is nothing in common.
 const HANDSHAKE_FAILURE: u8 = 40;
 const INSUFFICIENT_SECURITY: u8 = 71;
+const PROTOCOL_VERSION: u8 = 70;
 /// bad_record_mac, illegal_parameter, decrypt_error, unknown_psk_identity: how servers refuse a key or an identity.
 const KEY_REFUSED: [u8; 4] = [20, 47, 51, 115];
 /// What the library says of bytes that are no TLS records.
@@ -87,6 +88,7 @@ pub(super) fn psk_error(fault: &PskFault, identity: &str) -> TlsFailure {
         _ => None,
     };
     let error = match fault {
+        PskFault::Alert(PROTOCOL_VERSION) => other_version(),
         PskFault::Alert(HANDSHAKE_FAILURE | INSUFFICIENT_SECURITY) => ClientError::new(
             "tls-refused",
             format!(
@@ -132,9 +134,21 @@ fn not_tls() -> ClientError {
     )
 }
 
+fn other_version() -> ClientError {
+    ClientError::new(
+        "tls-version",
+        "server speaks no version of TLS that is offered to it",
+        "leave --tls-version out; a server that has neither TLS 1.3 nor 1.2 needs a newer TLS library",
+    )
+}
+
 fn words(error: &TlsError, host: &str) -> ClientError {
     match error {
         TlsError::InvalidCertificate(fault) => certificate_error(fault, host),
+        TlsError::AlertReceived(AlertDescription::ProtocolVersion)
+        | TlsError::PeerIncompatible(
+            PeerIncompatible::ServerDoesNotSupportTls12Or13 | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
+        ) => other_version(),
         TlsError::AlertReceived(alert) => ClientError::new(
             "tls-refused",
             format!("server ended the connection with TLS alert {alert:?}"),
