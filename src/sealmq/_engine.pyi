@@ -211,6 +211,7 @@ class Client:
         ```
         {"scheme": "mqtts" | "wss" | "mqtts+psk" | "mqtt", "host": str, "port": int, "path": str,
          "server_name": str | null,            # when it differs from host
+         "tls_versions": "" | "1.2" | "1.3",   # "": both
          "trust": {"ca_pem": str,              # the trust anchors
                    "is_system_store": bool,    # skip anchors that cannot be used
                    "crls_pem": str,            # "": none. A server on a list is refused, and one that no list speaks of

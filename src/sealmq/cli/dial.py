@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sealmq.client.message import Will
     from sealmq.client.opening import OpeningOptions, Version
     from sealmq.client.target import Target
+    from sealmq.tls.policy import Version as TlsVersion
     from sealmq.tls.presharedkey import Psk
 
 _VERSIONS: dict[str, "Version"] = {
@@ -34,6 +35,8 @@ _VERSIONS: dict[str, "Version"] = {
     "3.1.1": "3.1.1",
     "mqttv311": "3.1.1",
 }
+_TLS_VERSIONS: dict[str, "TlsVersion"] = {"tlsv1.2": "1.2", "tlsv1.3": "1.3"}
+_BROKEN = ("tlsv1", "tlsv1.0", "tlsv1.1")
 
 URL = Annotated[
     str, typer.Argument(metavar="URL", help="mqtts://HOST[:8883], wss://HOST[:8084]/mqtt or mqtts+psk://HOST[:8884]")
@@ -72,6 +75,9 @@ class Who:
     cert: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate of the client; needs --key.")] = None
     key: Annotated[Path | None, typer.Option(metavar="FILE", help="Private key of the client.")] = None
     crl: Annotated[Path | None, typer.Option(metavar="FILE", help="Revocation lists for the broker's chain.")] = None
+    tls_version: Annotated[
+        str | None, typer.Option(metavar="tlsv1.2|tlsv1.3", help="Offer this version of TLS alone.")
+    ] = None
     pin: Annotated[
         list[str] | None,
         typer.Option(metavar="SHA256", help="Public key that has to be in the chain; two at least (`sealmq pin`)."),
@@ -135,6 +141,18 @@ class Who:
             raise UsageError(f"MQTT version {self.version!r} is not known", mend="-V takes 5 or 311")
         return _VERSIONS[self.version]
 
+    @property
+    def tls(self) -> "TlsVersion | None":
+        """The version of TLS, None for the best that both sides have. Raises `UsageError`."""
+        if self.tls_version is None or self.tls_version in _TLS_VERSIONS:
+            return _TLS_VERSIONS.get(self.tls_version or "")
+        broken = ": it is broken, and nobody may offer it (RFC 8996)" if self.tls_version in _BROKEN else ""
+        raise UsageError(
+            f"TLS version {self.tls_version!r} is not {'offered' if broken else 'known'}{broken}",
+            mend="--tls-version takes tlsv1.2 or tlsv1.3; left out, it is the best that both sides have",
+            code="tls-version",
+        )
+
 
 def connecting(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command, in the place of its parameter `who`, the options of `Who`."""
@@ -172,7 +190,7 @@ def reach(options: "Globals", url: str, who: Who) -> "tuple[Target, Identity | P
     """Where to, and as whom. Raises `UsageError`, and `ConfigError` for files that cannot be read."""
     from sealmq.client.target import Target
 
-    _ = who.mqtt, who.given  # what makes no sense is told before files are read
+    _ = who.mqtt, who.tls, who.given  # what makes no sense is told before files are read
     target = Target.parse(url)
     if target.is_psk or who.gives_psk:
         return target, presharedkey.of(options, target, who)
@@ -195,6 +213,7 @@ def opening(who: Who, identity: "Identity | Psk", *, role: str) -> "OpeningOptio
     return {
         "client_id": who.client_id if who.client_id is not None else f"{owner}:{role}-{secrets.token_hex(2)}",
         "version": who.mqtt,
+        "tls_version": who.tls,
         "keep_alive": who.keep_alive,
         "clean_start": not who.keep_session,
         "session_expiry": expiry,

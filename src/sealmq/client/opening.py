@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sealmq.client.identity import Identity
     from sealmq.client.message import Will
     from sealmq.client.target import Target
+    from sealmq.tls.policy import Version as TlsVersion
 
 Version = Literal["5.0", "3.1.1"]
 
@@ -29,6 +30,7 @@ class OpeningOptions(TypedDict, total=False):
     clean_start: bool
     session_expiry: int | None
     server_name: str | None
+    tls_version: TlsVersion | None
     timeout: float
     username: str | None
     password: str | None
@@ -39,7 +41,9 @@ class OpeningOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class Opening:
-    """`client_id` empty: the server assigns one. `session_expiry` in seconds (MQTT 5). Prints without the password."""
+    """`client_id` empty: the server assigns one. `session_expiry` in seconds (MQTT 5). `tls_version` None: 1.3, or 1.2
+    where the server has no more; else that one alone. Prints without the password.
+    """
 
     target: Target
     client_id: str = ""
@@ -48,6 +52,7 @@ class Opening:
     clean_start: bool = True
     session_expiry: int | None = None
     server_name: str | None = None
+    tls_version: TlsVersion | None = None
     timeout: float = 10.0
     username: str | None = None
     password: str | None = field(default=None, repr=False)
@@ -56,7 +61,12 @@ class Opening:
     bounds: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Raises `UsageError` for what MQTT 3.1.1 cannot say."""
+        """Raises `UsageError` for what MQTT 3.1.1 cannot say, and for a version of TLS where there is none."""
+        if self.tls_version is not None and self.target.is_plaintext:
+            raise UsageError(
+                f"URL {self.target} has no TLS, and a version of it is asked for",
+                mend="write mqtts://, or leave the version out",
+            )
         if self.version == "3.1.1" and (self.session_expiry is not None or self.user):
             raise UsageError(
                 "MQTT 3.1.1 has no properties, and no session expiry",
@@ -88,6 +98,8 @@ class Opening:
             "bounds": self.bounds,
             "timeout_ms": int(self.timeout * 1000),
         }
+        if self.tls_version is not None:
+            config["tls_versions"] = self.tls_version
         return json.dumps(config | identity.as_config())
 
 

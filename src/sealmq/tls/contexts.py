@@ -40,9 +40,14 @@ class ClientCertificate(enum.Enum):
 
 
 def client_context(
-    *, ca: StrPath | None, certificate: StrPath | None = None, key: StrPath | None = None
+    *,
+    ca: StrPath | None,
+    certificate: StrPath | None = None,
+    key: StrPath | None = None,
+    tls_version: policy.Version | None = None,
 ) -> ssl.SSLContext:
-    """A context for a client: TLS 1.2 or 1.3, AEAD only, the server verified against `ca` and by name.
+    """A context for a client: TLS 1.2 or 1.3, or `tls_version` alone, AEAD only, the server verified against `ca` and
+    by name.
 
     `ca` is a PEM file with the certificates to trust, and nothing else is trusted; None stands for the public CAs that
     this machine trusts. `certificate` is a PEM file with the client's chain, leaf first; `key` its private key, by
@@ -57,6 +62,8 @@ def client_context(
         raise LocalMisuse("client context was given a key without a certificate", mend="pass certificate= as well")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     _apply_policy(context)
+    if tls_version is not None:
+        context.minimum_version = context.maximum_version = policy.VERSIONS[tls_version]
     if ca is None:
         context.load_default_certs(ssl.Purpose.SERVER_AUTH)
     else:

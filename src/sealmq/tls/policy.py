@@ -10,9 +10,14 @@ It knows nothing of any TLS library. There is no setting for it: what is not her
 from __future__ import annotations
 
 import ssl
+from typing import Literal
 
-MINIMUM_VERSION = ssl.TLSVersion.TLSv1_2
-MAXIMUM_VERSION = ssl.TLSVersion.TLSv1_3
+Version = Literal["1.2", "1.3"]
+
+VERSIONS: dict[Version, ssl.TLSVersion] = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+
+MINIMUM_VERSION = VERSIONS["1.2"]
+MAXIMUM_VERSION = VERSIONS["1.3"]
 
 TLS13_CIPHERS = ("TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256", "TLS_AES_128_GCM_SHA256")
 """In the names of RFC 8446, which are also OpenSSL's."""
