@@ -201,3 +201,18 @@ def test_with_exact_scalar_leaves_everything_else_alone():
         assert with_exact_scalar(der) == der
         for end in range(len(der)):
             assert with_exact_scalar(der[:end]) == der[:end]
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"", "it is empty"),
+        (b" \n", "it is empty"),
+        (b"hello\n", "it is neither PEM nor DER"),
+        (b"-----BEGIN CERTIFICATE-----\n", "the PEM text holds no CERTIFICATE REQUEST"),
+    ],
+)
+def test_what_is_no_request_at_all_is_named(data, why):
+    with pytest.raises(NotSo) as caught:
+        requests.load(data)
+    assert caught.value.message == f"certificate request cannot be read: {why}"

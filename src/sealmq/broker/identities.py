@@ -231,7 +231,9 @@ class Identities:
     def _tell_of_the_end(self, verb: str, result: dict[str, Any]) -> None:
         unwritten = result["unwritten"]
         ended = "retired" if verb == "device-retire" and not unwritten else "revoked"
-        summary = f"device {result['id']} is {ended} ({result['reason']}); {result['sessions_closed']} sessions closed"
+        closed = result["sessions_closed"]
+        sessions = f"{closed} session{'' if closed == 1 else 's'} closed"
+        summary = f"device {result['id']} is {ended} ({result['reason']}); {sessions}"
         event = {"event": ended, "device": result["id"], "reason": result["reason"], "summary": summary}
         if unwritten:
             event["summary"] += f"; until this broker ends, for {unwritten['message']}"

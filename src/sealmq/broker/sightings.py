@@ -99,6 +99,8 @@ class Sightings:
             return
         fallen = [found for sha256 in seen if (found := self._registry.certificate(sha256)) is not None]
         for record in self._registry.certificates_seen(seen):
+            with self._lock:
+                self._written.pop(record.sha256, None)  # whoever shows it from here on is looked at, however soon
             self._report("superseded", device=record.device_id, sha256=record.sha256)
         for record in fallen:
             if record.status == CertificateStatus.SUPERSEDED:

@@ -27,7 +27,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.x509.oid import NameOID
 
-from sealmq.errors import ConfigError, NotSo, UsageError
+from sealmq.errors import NotSo, UsageError
 from sealmq.pki import requests, signing
 from sealmq.pki.fingerprints import certificate_sha256, issuer_key_id
 from sealmq.pki.malformed import MALFORMED
@@ -228,7 +228,6 @@ def issue(
     Raises `ConfigError` with code `clock-wrong` when `now` is before the CA was made, `issuer-expired` when the issuing
     CA has expired. To be called inside a transaction by whoever does more than this.
     """
-    check_clock(authority, now)
     issuer = authority.device_issuer
     leaf = signing.sign_leaf(
         device_profile(device.profile),
@@ -264,17 +263,6 @@ def _check_pace(device: Device, now: datetime) -> None:
             f"device {device.id} got {RENEWALS} certificates within a day",
             mend="find out why it renews so often, or whether its key is somebody else's too",
             code="renewals-too-many",
-        )
-
-
-def check_clock(authority: Authority, now: datetime) -> None:
-    """Raise `ConfigError` with code `clock-wrong` when the clock of this machine is before the CA was made."""
-    begin = authority.device_issuer.certificate.not_valid_before_utc
-    if now < begin:
-        raise ConfigError(
-            f"clock of this machine says {now:%Y-%m-%d %H:%M} UTC, but the CA was made at {begin:%Y-%m-%d %H:%M} UTC",
-            mend="set the clock, then do it again",
-            code="clock-wrong",
         )
 
 

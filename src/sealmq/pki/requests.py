@@ -19,6 +19,7 @@ from cryptography.x509.oid import ExtensionOID
 
 from sealmq.errors import NotSo
 from sealmq.pki import keys
+from sealmq.pki.der import SEQUENCE
 from sealmq.pki.malformed import MALFORMED, reason
 from sealmq.pki.requestder import without_null_parameters
 
@@ -171,6 +172,10 @@ def _der(data: bytes) -> bytes:
         return base64.b64decode(b"".join(block[1].split()), validate=True)
     if b"-----BEGIN" in data:
         raise ValueError("the PEM text holds no CERTIFICATE REQUEST")
+    if not data.strip():
+        raise ValueError("it is empty")
+    if data[0] != SEQUENCE:
+        raise ValueError("it is neither PEM nor DER")
     return data
 
 

@@ -114,6 +114,7 @@ def root_is_due(authority: Authority, *, now: datetime) -> bool:
 
 def _stage(authority: Authority, now: datetime) -> None:
     old = authority.signs(Kind.ROOT)
+    signing.check_clock(old.issuer, now)
     number = authority.record.next_number(Kind.ROOT)
     made = signing.sign_ca(profiles.ROOT, fleet=authority.fleet, number=number, now=now)
     bridge = sign_bridge(made.certificate, by=old.issuer) if can_bridge(old.certificate) else None

@@ -80,7 +80,10 @@ def certificate_pem(*chain: x509.Certificate) -> bytes:
 
 
 def sign_ca(profile: CaProfile, *, fleet: str, number: int, now: datetime, issuer: Issuer | None = None) -> Issuer:
-    """A new CA with a new key, signed by `issuer`, or by itself when there is none. `now` carries a time zone."""
+    """A new CA with a new key, signed by `issuer`, or by itself when there is none. `now` carries a time zone.
+
+    Raises `ConfigError` with code `clock-wrong` when `issuer` is not valid yet.
+    """
     key = new_key()
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{fleet} {profile.label} {number}")])
     builder = (
@@ -114,7 +117,7 @@ def sign_leaf(
 
     `common_name` None leaves the subject empty, and the subject alternative name becomes critical (RFC 5280,
     4.2.1.6). No `names` leaves that extension out. Raises `ConfigError` with code `issuer-expired` when the issuing
-    CA is no longer valid.
+    CA is no longer valid, `clock-wrong` when it is not yet.
     """
     if now >= issuer.certificate.not_valid_after_utc:
         raise ConfigError(
@@ -142,6 +145,17 @@ def general_names(hosts: Sequence[Host]) -> list[x509.GeneralName]:
     ]
 
 
+def check_clock(issuer: Issuer, now: datetime) -> None:
+    """Raise `ConfigError` with code `clock-wrong` when the clock of this machine is before that CA was made."""
+    begin = issuer.certificate.not_valid_before_utc
+    if now < begin:
+        raise ConfigError(
+            f"clock of this machine says {now:%Y-%m-%d %H:%M} UTC, but the CA was made at {begin:%Y-%m-%d %H:%M} UTC",
+            mend="set the clock, then do it again",
+            code="clock-wrong",
+        )
+
+
 def utc_now() -> datetime:
     """The time now, UTC, in whole seconds as certificates have it."""
     return datetime.now(UTC).replace(microsecond=0)
@@ -157,6 +171,7 @@ def _builder(
 ) -> x509.CertificateBuilder:
     not_before, not_after = now - profile.backdate, now + profile.lifetime
     if issuer is not None:  # a chain is only valid while all of it is
+        check_clock(issuer, now)
         not_before = max(not_before, issuer.certificate.not_valid_before_utc)
         not_after = min(not_after, issuer.certificate.not_valid_after_utc)
     builder = (

@@ -7,11 +7,12 @@ owns the data folder (`DataFolder.lock`).
 from __future__ import annotations
 
 import threading
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from cryptography import x509
 
-from sealmq.errors import DataFolderError, UsageError
+from sealmq.errors import ConfigError, DataFolderError, UsageError
 from sealmq.pki import profiles, signing
 from sealmq.pki.authority import files, record, servercert
 from sealmq.pki.authority.files import Member
@@ -22,11 +23,11 @@ from sealmq.secretfiles import new_private_dir, write_public
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from contextlib import AbstractContextManager
-    from datetime import datetime
 
     from sealmq.datafolder import DataFolder
     from sealmq.pki.signing import Bundle, Issuer
 
+_EARLIEST = datetime(2020, 1, 1, tzinfo=UTC)  # a clock before that has never been set
 _TOLD = (State.SIGNING, State.PUBLISHED, State.DRAINING)
 
 
@@ -51,9 +52,16 @@ class Authority:
     def create(cls, folder: DataFolder, *, now: datetime | None = None) -> Authority:
         """A new CA in `folder.ca_dir`, all of it or nothing: a crash or a full disk half way leaves no CA.
 
-        Raises `Environment`, with code `folder-exists` when there is a CA already.
+        Raises `Environment`, with code `folder-exists` when there is a CA already; `ConfigError` with code
+        `clock-wrong` when `now` is a time before there was such a program.
         """
         now = now or signing.utc_now()
+        if now < _EARLIEST:
+            raise ConfigError(
+                f"clock of this machine says {now:%Y-%m-%d %H:%M} UTC: a CA made then would soon be past its time",
+                mend="set the clock, best by a time service: timedatectl set-ntp true",
+                code="clock-wrong",
+            )
         root = signing.sign_ca(profiles.ROOT, fleet=folder.fleet, number=1, now=now)
         devices = signing.sign_ca(profiles.DEVICE_ISSUER, fleet=folder.fleet, number=1, now=now, issuer=root)
         servers = signing.sign_ca(profiles.SERVER_ISSUER, fleet=folder.fleet, number=1, now=now, issuer=root)

@@ -48,7 +48,7 @@ def device_add(
     now = now or signing.utc_now()
     target = Path(out).absolute() / check_device_id(id) if out is not None else folder.devices_dir / check_device_id(id)
     device_profile(profile)
-    enrolment.check_clock(authority, now)
+    signing.check_clock(authority.device_issuer, now)
     placed = False
     try:
         with registry.transaction():

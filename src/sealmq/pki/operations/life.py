@@ -62,7 +62,7 @@ def device_token(
     with code `device-unknown`, `device-revoked` or `device-retired`.
     """
     now = now or signing.utc_now()
-    enrolment.check_clock(authority, now)
+    signing.check_clock(authority.device_issuer, now)
     with registry.transaction():
         if new:
             device = enter_device(registry, id, profile=profile, groups=groups, reuse_retired=reuse_retired, now=now)
