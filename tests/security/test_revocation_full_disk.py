@@ -17,8 +17,11 @@ import small_disks
 from raw_mqtt import Wire
 
 from sealmq.broker import identities
-from sealmq.errors import Environment
+from sealmq.client.connection import Connection
+from sealmq.client.target import Target
+from sealmq.errors import Environment, NotSo
 from sealmq.testing import EphemeralBroker
+from sealmq.tls.presharedkey import Psk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,6 +90,20 @@ def test_it_is_out_at_once_and_for_good_when_there_is_room(disk: small_disks.Sma
     with EphemeralBroker(data=disk.path / "data") as after:
         assert not gets_in(after, files)
         assert gets_in(after, other, "sensor-2")
+
+
+def test_a_device_with_a_pre_shared_key_is_out_as_well(disk: small_disks.SmallDisk) -> None:
+    with EphemeralBroker(data=disk.path / "data", psk=True) as broker:
+        key = Psk.parse(broker.device_psk("small-1"))
+        target = Target.parse(f"mqtts+psk://localhost:{broker.port_of('psk')}")
+        with Connection.open(target, key, client_id="small-1") as connection:
+            disk.fill(spare=0)
+            assert sealmq(broker, "device", "revoke", "small-1").returncode == 1
+            with pytest.raises(NotSo):
+                connection.publish("devices/small-1/t", b"still here", qos=1)
+        broker.reload()
+        with pytest.raises(NotSo):
+            Connection.open(target, key, client_id="small-1")
 
 
 def test_what_was_never_written_is_named_at_the_end(
