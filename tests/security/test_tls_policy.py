@@ -118,6 +118,17 @@ def test_suites_of_tls_1_3(broker, client_id, suite):
     assert (tls["version"], tls["cipher"], tls["resumed"]) == ("TLS 1.3", suite, False)
 
 
+@pytest.mark.parametrize(("first", "taken"), [("AES_256", "AES_128"), ("AES_128", "AES_128"), ("CHACHA20", "CHACHA20")])
+def test_whose_order_of_suites_counts(broker, client_id, first, taken):
+    """AES-128 before AES-256, but ChaCha20 for a client that begins with it: it has no AES in hardware."""
+    order = sorted(reversed(TLS13), key=lambda suite: first not in suite)
+    _, tls = says_hello(broker, client_id, "-tls1_3", "-ciphersuites", ":".join(order))
+    assert taken in tls["cipher"]
+    order = sorted(reversed(TLS12), key=lambda suite: first.replace("_", "") not in suite)
+    _, tls = says_hello(broker, client_id, "-tls1_2", "-cipher", ":".join(order))
+    assert taken in tls["cipher"]
+
+
 def test_the_newest_version_is_taken(broker, client_id):
     _, tls = says_hello(broker, client_id)
     assert tls["version"] == "TLS 1.3"

@@ -2,6 +2,7 @@
 
 use crate::ConnId;
 use crate::rules::Action;
+use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::sync::Arc;
 use sealmq_codec::Version;
@@ -49,16 +50,16 @@ impl EndCause {
     }
 
     /// One sentence for people.
-    pub fn sentence(&self) -> String {
+    pub fn sentence(&self) -> Cow<'_, str> {
         match self {
             EndCause::ClientDisconnect => "client said DISCONNECT".into(),
-            EndCause::NetworkClosed(how) => how.clone(),
+            EndCause::NetworkClosed(how) => how.into(),
             EndCause::KeepAliveTimeout => "client sent nothing for one and a half keep-alive intervals".into(),
             EndCause::SessionTakenOver => "a newer connection took over the client identifier".into(),
             EndCause::PeerFault(_, sentence)
             | EndCause::Store(_, sentence)
             | EndCause::Administrative(sentence)
-            | EndCause::Revoked(sentence) => sentence.clone(),
+            | EndCause::Revoked(sentence) => sentence.into(),
             EndCause::CertificateExpired => "client certificate has reached the end of its validity".into(),
             EndCause::ServerShutdown { .. } => "broker is shutting down".into(),
         }

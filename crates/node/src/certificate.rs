@@ -3,9 +3,9 @@
 //! Refuses to know whether the certificate is trusted; that was decided before, or was the reason to refuse.
 
 use aws_lc_rs::digest::{SHA256, digest};
-use rustls::pki_types::CertificateDer;
-use serde::Serialize;
-use serde_json::{Value, json};
+use serde::{Serialize, Serializer};
+use std::cell::RefCell;
+use std::sync::Arc;
 use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate};
 
 /// SHA-256 of a certificate's DER.
@@ -23,7 +23,8 @@ pub struct CertificateFacts {
     /// RFC 3339, UTC.
     pub not_after: String,
     /// The device id, when the certificate names one.
-    pub device: Option<String>,
+    #[serde(serialize_with = "named")]
+    pub device: Result<Arc<str>, IdentityFault>,
     #[serde(skip)]
     pub not_before_unix: i64,
     #[serde(skip)]
@@ -35,16 +36,31 @@ pub struct CertificateFacts {
     pub issuer_key_id: Option<String>,
 }
 
+/// What a registry finds a certificate by.
+#[derive(Serialize)]
+pub struct RegistryEntry<'a> {
+    sha256: String,
+    serial: &'a str,
+    /// Seconds since the Unix epoch.
+    not_before: i64,
+    not_after: i64,
+    issuer_key_id: Option<&'a str>,
+}
+
 impl CertificateFacts {
-    /// What a registry finds it by; times in seconds since the Unix epoch.
-    pub fn to_json(&self) -> Value {
-        json!({
-            "sha256": hex(&self.sha256),
-            "serial": self.serial,
-            "not_before": self.not_before_unix,
-            "not_after": self.not_after_unix,
-            "issuer_key_id": self.issuer_key_id,
-        })
+    pub fn registry_entry(&self) -> RegistryEntry<'_> {
+        RegistryEntry {
+            sha256: hex(&self.sha256),
+            serial: &self.serial,
+            not_before: self.not_before_unix,
+            not_after: self.not_after_unix,
+            issuer_key_id: self.issuer_key_id.as_deref(),
+        }
+    }
+
+    /// The device it names.
+    pub fn device_id(&self) -> Option<&Arc<str>> {
+        self.device.as_ref().ok()
     }
 
     /// Milliseconds since the Unix epoch from which on it is not valid: the second of notAfter still counts (RFC 5280
@@ -103,8 +119,39 @@ impl IdentityFault {
     }
 }
 
+fn named<S: Serializer>(device: &Result<Arc<str>, IdentityFault>, serializer: S) -> Result<S::Ok, S::Error> {
+    device.as_deref().ok().serialize(serializer)
+}
+
+/// A certificate as it was read, and for which fleet.
+struct Read {
+    der: Box<[u8]>,
+    fleet: String,
+    facts: Arc<CertificateFacts>,
+}
+
+thread_local! {
+    /// A handshake asks for its certificate several times: when it verifies it or opens a ticket, and when it is over.
+    static LAST_READ: RefCell<Option<Read>> = const { RefCell::new(None) };
+}
+
 /// The fields of a DER certificate; `None` when it is not X.509.
-pub fn facts(der: &CertificateDer<'_>, fleet: &str) -> Option<CertificateFacts> {
+pub fn facts(der: &[u8], fleet: &str) -> Option<Arc<CertificateFacts>> {
+    LAST_READ.with_borrow_mut(|last| {
+        if let Some(read) = last.as_ref().filter(|read| *read.der == *der && read.fleet == fleet) {
+            return Some(Arc::clone(&read.facts));
+        }
+        let facts = Arc::new(read(der, fleet)?);
+        *last = Some(Read {
+            der: der.into(),
+            fleet: fleet.to_owned(),
+            facts: Arc::clone(&facts),
+        });
+        Some(facts)
+    })
+}
+
+fn read(der: &[u8], fleet: &str) -> Option<CertificateFacts> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     let validity = certificate.validity();
     Some(CertificateFacts {
@@ -113,7 +160,7 @@ pub fn facts(der: &CertificateDer<'_>, fleet: &str) -> Option<CertificateFacts> 
         serial: hex(certificate.raw_serial()),
         not_before: rfc3339(validity.not_before.timestamp()),
         not_after: rfc3339(validity.not_after.timestamp()),
-        device: device_of(&certificate, fleet).ok(),
+        device: device_of(&certificate, fleet).map(Arc::from),
         not_before_unix: validity.not_before.timestamp(),
         not_after_unix: validity.not_after.timestamp(),
         sha256: fingerprint(der),
@@ -127,6 +174,13 @@ pub fn facts(der: &CertificateDer<'_>, fleet: &str) -> Option<CertificateFacts> 
     })
 }
 
+/// First and last second of a certificate's validity, since the Unix epoch; `None` when it is not X.509.
+pub fn validity(der: &[u8]) -> Option<(i64, i64)> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    let validity = certificate.validity();
+    Some((validity.not_before.timestamp(), validity.not_after.timestamp()))
+}
+
 fn fingerprint(der: &[u8]) -> Fingerprint {
     let mut sha256 = Fingerprint::default();
     sha256.copy_from_slice(digest(&SHA256, der).as_ref());
@@ -134,16 +188,12 @@ fn fingerprint(der: &[u8]) -> Fingerprint {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
+    let digit = |nibble: u8| char::from(if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 });
+    bytes.iter().flat_map(|&b| [digit(b >> 4), digit(b & 15)]).collect()
 }
 
 /// The device that a verified certificate stands for: the URI SAN `spiffe://<fleet>/device/<id>`, or, without any URI
 /// SAN, the common name.
-pub fn device_id(der: &CertificateDer<'_>, fleet: &str) -> Result<String, IdentityFault> {
-    let (_, certificate) = X509Certificate::from_der(der).map_err(|_| IdentityFault::Unreadable)?;
-    device_of(&certificate, fleet)
-}
-
 fn device_of(certificate: &X509Certificate<'_>, fleet: &str) -> Result<String, IdentityFault> {
     let mut foreign = None;
     if let Ok(Some(san)) = certificate.subject_alternative_name() {

@@ -50,7 +50,7 @@ pub struct Denylist {
 impl Denylist {
     /// Whether the bearer of this certificate is refused.
     pub fn denies(&self, certificate: &CertificateFacts) -> bool {
-        self.names(certificate.device.as_deref(), Some(&certificate.sha256))
+        self.names(certificate.device_id().map(|id| &**id), Some(&certificate.sha256))
     }
 
     /// Whether this device or this certificate is refused.

@@ -2,8 +2,10 @@
 //!
 //! Refuses to know who watches and what a fact means.
 
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::ser::{CharEscape, CompactFormatter, Formatter, Serializer};
 use std::collections::VecDeque;
+use std::io;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -14,10 +16,6 @@ const KEPT: usize = 65_536;
 const GATHERING: Duration = Duration::from_millis(10);
 /// Characters of a text in a fact.
 const LONGEST_TEXT: usize = 512;
-/// Characters of a text in a list: names of suites and protocols.
-const LONGEST_ITEM: usize = 48;
-/// Items of a list in a fact.
-const LONGEST_LIST: usize = 64;
 
 #[derive(Default)]
 struct Ring {
@@ -25,6 +23,8 @@ struct Ring {
     lost: u64,
     is_closed: bool,
     handed_out: Option<Instant>,
+    /// Facts handed out so far.
+    count: u64,
 }
 
 /// Facts as JSON text, oldest first.
@@ -35,21 +35,16 @@ pub struct Events {
 }
 
 impl Events {
-    /// Add a fact; `event` and `at` are added to `fields`.
-    pub fn push(&self, event: &str, fields: Value) {
-        let mut fact = Map::new();
-        fact.insert("event".into(), json!(event));
-        fact.insert("at".into(), json!(now_ms()));
-        if let Value::Object(fields) = bounded(fields, LONGEST_TEXT) {
-            fact.extend(fields);
-        }
+    /// Add a fact: `event`, `at` and `fields`, which is an object.
+    pub fn push(&self, event: &str, fields: &impl Serialize) {
+        let fact = fact(event, fields);
         let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         if ring.facts.len() >= KEPT {
             ring.facts.pop_front();
             ring.lost += 1;
         }
         let is_first = ring.facts.is_empty();
-        ring.facts.push_back(Value::Object(fact).to_string());
+        ring.facts.push_back(fact);
         drop(ring);
         if is_first {
             self.arrived.notify_one();
@@ -60,6 +55,12 @@ impl Events {
     pub fn close(&self) {
         self.ring.lock().unwrap_or_else(PoisonError::into_inner).is_closed = true;
         self.arrived.notify_all();
+    }
+
+    /// How many facts whoever drained all of them had by now.
+    pub fn count(&self) -> u64 {
+        let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        ring.count + ring.facts.len() as u64 + u64::from(ring.lost > 0)
     }
 
     /// All facts there are, waiting up to `timeout` for the first, and a little for more when facts come one upon another.
@@ -89,29 +90,82 @@ impl Events {
         ring.handed_out = Some(Instant::now());
         if ring.lost > 0 {
             let lost = std::mem::take(&mut ring.lost);
-            ring.facts
-                .push_front(json!({"event": "lost", "at": now_ms(), "count": lost}).to_string());
+            ring.facts.push_front(fact("lost", &Lost { count: lost }));
         }
+        ring.count += ring.facts.len() as u64;
         ring.facts.drain(..).collect()
     }
 }
 
-/// What peers chose (client identifiers, topics, subjects, offers) without the length they chose: facts are kept.
-fn bounded(value: Value, longest: usize) -> Value {
-    match value {
-        Value::String(text) => match text.char_indices().nth(longest) {
-            Some((end, _)) => Value::String(format!("{}…", text.get(..end).unwrap_or_default())),
-            None => Value::String(text),
-        },
-        Value::Array(items) => {
-            let items = items.into_iter().take(LONGEST_LIST);
-            Value::Array(items.map(|item| bounded(item, LONGEST_ITEM)).collect())
+/// Facts that nobody fetched in time.
+#[derive(Serialize)]
+struct Lost {
+    count: u64,
+}
+
+/// A fact as JSON, written in one go: there are two for each connection that comes and goes.
+fn fact(event: &str, fields: &impl Serialize) -> String {
+    let mut text = Vec::with_capacity(512);
+    text.extend_from_slice(br#"{"event":"#);
+    // Numbers and texts into memory: nothing of this can fail.
+    let _ = event.serialize(&mut Serializer::new(&mut text));
+    text.extend_from_slice(br#","at":"#);
+    let _ = now_ms().serialize(&mut Serializer::new(&mut text));
+    let begin = text.len();
+    let _ = fields.serialize(&mut Serializer::with_formatter(&mut text, Bounded::default()));
+    match text.get_mut(begin..) {
+        Some([opening @ b'{', second, ..]) if *second != b'}' => *opening = b',',
+        _ => {
+            text.truncate(begin);
+            text.push(b'}');
         }
-        Value::Object(fields) => {
-            let fields = fields.into_iter();
-            Value::Object(fields.map(|(name, value)| (name, bounded(value, longest))).collect())
+    }
+    String::from_utf8(text).unwrap_or_default()
+}
+
+/// Writes what peers chose (client identifiers, topics, subjects) without the length they chose: facts are kept.
+#[derive(Default)]
+struct Bounded {
+    /// Characters that the text being written may still have.
+    left: usize,
+    is_cut: bool,
+}
+
+impl Bounded {
+    fn cut<W: io::Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.left = 0;
+        match std::mem::replace(&mut self.is_cut, true) {
+            true => Ok(()),
+            false => writer.write_all("…".as_bytes()),
         }
-        other => other,
+    }
+}
+
+impl Formatter for Bounded {
+    fn begin_string<W: io::Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
+        (self.left, self.is_cut) = (LONGEST_TEXT, false);
+        CompactFormatter.begin_string(writer)
+    }
+
+    fn write_string_fragment<W: io::Write + ?Sized>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+        match fragment.char_indices().nth(self.left) {
+            None => {
+                self.left -= fragment.chars().count();
+                writer.write_all(fragment.as_bytes())
+            }
+            Some((end, _)) => {
+                writer.write_all(fragment.get(..end).unwrap_or_default().as_bytes())?;
+                self.cut(writer)
+            }
+        }
+    }
+
+    fn write_char_escape<W: io::Write + ?Sized>(&mut self, writer: &mut W, escape: CharEscape) -> io::Result<()> {
+        if self.left == 0 {
+            return self.cut(writer);
+        }
+        self.left -= 1;
+        CompactFormatter.write_char_escape(writer, escape)
     }
 }
 
@@ -120,4 +174,66 @@ pub fn now_ms() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |d| d.as_millis() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn fields(fact: &str) -> Value {
+        let mut fields: Value = serde_json::from_str(fact).unwrap();
+        assert!(fields.as_object_mut().unwrap().remove("at").unwrap().is_u64());
+        fields
+    }
+
+    #[test]
+    fn a_fact_is_an_object_with_a_name_and_a_time() {
+        assert_eq!(fields(&fact("x", &json!({}))), json!({"event": "x"}));
+        assert_eq!(
+            fields(&fact("x", &json!({"a": [1, null]}))),
+            json!({"event": "x", "a": [1, null]})
+        );
+        assert_eq!(
+            fields(&fact("x", &Lost { count: 3 })),
+            json!({"event": "x", "count": 3})
+        );
+    }
+
+    #[test]
+    fn a_text_keeps_its_first_512_characters() {
+        let whole = [
+            "a".repeat(512),
+            "é".repeat(512),
+            "\"".repeat(512),
+            "\n\u{1}é\\".repeat(128),
+        ];
+        for text in whole {
+            let written = fields(&fact("x", &json!({"text": text, "next": text})));
+            assert_eq!(written, json!({"event": "x", "text": text, "next": text}));
+            for more in ["b", "\"", "é\n"] {
+                let written = fields(&fact("x", &json!({"text": format!("{text}{more}"), "next": text})));
+                assert_eq!(written, json!({"event": "x", "text": format!("{text}…"), "next": text}));
+            }
+        }
+    }
+
+    #[test]
+    fn facts_that_come_one_upon_another_are_handed_out_together() {
+        let events = Events::default();
+        events.push("first", &json!({}));
+        assert_eq!(events.drain(Duration::from_secs(60)).len(), 1);
+        events.push("second", &json!({}));
+        events.push("third", &json!({}));
+        let began = Instant::now();
+        assert_eq!(events.drain(Duration::from_secs(60)).len(), 2);
+        assert!(
+            began.elapsed() < Duration::from_secs(30),
+            "gathering is no waiting for the timeout"
+        );
+        assert!(events.drain(Duration::ZERO).is_empty());
+        assert_eq!(events.count(), 3);
+        events.push("fourth", &json!({}));
+        assert_eq!(events.count(), 4);
+    }
 }

@@ -6,7 +6,7 @@
 use self::causes::stalled;
 use crate::certificate::CertificateFacts;
 use crate::config::ListenerKind;
-use crate::hello::ClientHello;
+use crate::hello::{ClientHello, cipher_name};
 use crate::link::{Channel, Link, Scratch};
 use crate::node::{Settings, Shared};
 use crate::refusal::Refusal;
@@ -17,7 +17,8 @@ use mio::{Events as Ready, Interest, Poll, Token};
 use rustix::process::setpriority_process;
 use rustix::thread::gettid;
 use rustls::HandshakeKind;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
 use slab::Slab;
 use std::io;
 use std::net::SocketAddr;
@@ -52,28 +53,18 @@ pub struct Listener {
 }
 
 /// What TLS agreed on.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct TlsFacts {
     pub version: &'static str,
-    pub cipher: String,
-    pub group: String,
+    pub cipher: &'static str,
+    /// Empty where no key was agreed on.
+    pub group: &'static str,
     pub resumed: bool,
     /// The identity of the pre-shared key.
     pub psk: Option<String>,
 }
 
 impl TlsFacts {
-    pub fn to_json(&self) -> Value {
-        let TlsFacts {
-            version,
-            cipher,
-            group,
-            resumed,
-            psk,
-        } = self;
-        json!({"version": version, "cipher": cipher, "group": group, "resumed": resumed, "psk": psk})
-    }
-
     fn of(tls: &Channel) -> TlsFacts {
         match tls {
             Channel::Certificate(tls) => TlsFacts {
@@ -83,17 +74,19 @@ impl TlsFacts {
                 },
                 cipher: tls
                     .negotiated_cipher_suite()
-                    .map_or_else(String::new, |s| format!("{:?}", s.suite()).replace("TLS13_", "TLS_")),
+                    .and_then(|s| cipher_name(s.suite().into()))
+                    .unwrap_or_default(),
                 group: tls
                     .negotiated_key_exchange_group()
-                    .map_or_else(String::new, |g| format!("{:?}", g.name())),
+                    .and_then(|g| g.name().as_str())
+                    .unwrap_or_default(),
                 resumed: tls.handshake_kind() == Some(HandshakeKind::Resumed),
                 psk: None,
             },
             Channel::PreSharedKey(psk) => TlsFacts {
                 version: psk.version(),
-                cipher: psk.cipher().to_owned(),
-                group: psk.group().to_owned(),
+                cipher: psk.cipher(),
+                group: psk.group(),
                 resumed: false,
                 psk: psk.identity().map(str::to_owned),
             },
@@ -125,7 +118,7 @@ struct Pending {
     deadline: Instant,
     step: Step,
     hello: Option<Box<ClientHello>>,
-    certificate: Option<Box<CertificateFacts>>,
+    certificate: Option<Arc<CertificateFacts>>,
     device: Option<Arc<str>>,
     user: Option<Arc<str>>,
     /// Of the login under way, and the bytes of its CONNECT.
@@ -212,7 +205,7 @@ impl Gate {
             {
                 self.shared.events.push(
                     "failure",
-                    json!({"summary": format!("gate cannot wait for the network: {e}"), "fatal": true}),
+                    &json!({"summary": format!("gate cannot wait for the network: {e}"), "fatal": true}),
                 );
                 return;
             }
@@ -289,7 +282,7 @@ impl Gate {
         pending.deadline = Instant::now() + LINGER;
         let sent = pending.link.finish();
         if let Some(tap) = pending.link.tap.take() {
-            let device = pending.certificate.as_ref().and_then(|c| c.device.as_deref());
+            let device = pending.certificate.as_ref().and_then(|c| c.device_id()).map(|id| &**id);
             self.shared
                 .recorder
                 .offer(&tap, device, json!({"outcome": "refused", "refusal": record}));

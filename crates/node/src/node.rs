@@ -178,6 +178,7 @@ impl Node {
         let (c, g, n) = (report.counters, report.gauges, &self.shared.counters);
         json!({
             "store": self.keep.stats(),
+            "events": self.shared.events.count(),
             "uptime_s": self.began.elapsed().as_secs(),
             "connections": g.connections,
             "connections_peak": c.connections_peak,
@@ -377,7 +378,7 @@ impl Node {
         // Sessions have said that they are detached: the rest of the time is for the disk.
         let left = deadline.saturating_duration_since(Instant::now()).max(CLOSING);
         if let Some(record) = self.keep.close(left) {
-            self.shared.events.push("store", record);
+            self.shared.events.push("store", &record);
         }
         self.shared.events.close();
     }
@@ -473,7 +474,7 @@ fn spawn(
         if catch_unwind(AssertUnwindSafe(body)).is_err() {
             shared.events.push(
                 "failure",
-                json!({"summary": format!("thread {name} has panicked"), "fatal": true,
+                &json!({"summary": format!("thread {name} has panicked"), "fatal": true,
                        "mend": "restart the broker, and report this as a defect with what stands above it"}),
             );
         }

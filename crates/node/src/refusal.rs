@@ -7,6 +7,10 @@ use crate::hello::{ClientHello, cipher_name, group_name, named, version_name};
 use rustls::{AlertDescription, CertificateError, Error as TlsError, PeerIncompatible};
 use serde_json::{Value, json};
 
+/// Items of a list in a record, and characters of a protocol's name: the client chose how many there are.
+const LONGEST_LIST: usize = 64;
+const LONGEST_PROTOCOL: usize = 48;
+
 /// How far the connection had come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
@@ -239,11 +243,14 @@ impl Refusal {
 
 /// What a ClientHello offered, by name.
 fn hello_facts(hello: &ClientHello) -> Value {
+    let first =
+        |ids: &[u16], name: fn(u16) -> Option<&'static str>| named(ids.get(..LONGEST_LIST).unwrap_or(ids), name);
+    let alpn = hello.alpn_text().into_iter().take(LONGEST_LIST);
     json!({
-        "versions": named(&hello.versions, version_name),
-        "ciphers": named(&hello.cipher_suites, cipher_name),
-        "groups": named(&hello.groups, group_name),
-        "alpn": hello.alpn_text(),
+        "versions": first(&hello.versions, version_name),
+        "ciphers": first(&hello.cipher_suites, cipher_name),
+        "groups": first(&hello.groups, group_name),
+        "alpn": alpn.map(|name| name.chars().take(LONGEST_PROTOCOL).collect()).collect::<Vec<String>>(),
         "server_name": hello.server_name,
     })
 }

@@ -59,7 +59,7 @@ struct Seat {
     device: Option<Arc<str>>,
     user: Option<Arc<str>>,
     /// Until the record of the connection is written.
-    certificate: Option<Box<CertificateFacts>>,
+    certificate: Option<Arc<CertificateFacts>>,
     validity: Option<Validity>,
     /// In one of the lists of connections that have something to read.
     is_ready: bool,
@@ -133,7 +133,7 @@ impl Shard {
             {
                 self.shared.events.push(
                     "failure",
-                    json!({"summary": format!("shard cannot wait for the network: {e}"), "fatal": true}),
+                    &json!({"summary": format!("shard cannot wait for the network: {e}"), "fatal": true}),
                 );
                 return;
             }
@@ -201,7 +201,7 @@ impl Shard {
         self.engine.handle_log_advanced(now);
         let health = self.engine.log_health();
         if health != self.health {
-            self.shared.events.push("store", self.keep.record(&health));
+            self.shared.events.push("store", &self.keep.record(&health));
             self.health = health;
         }
     }

@@ -41,6 +41,8 @@ class Broker:
         self._node = node
         self._sinks = list(sinks)
         self._stopping = threading.Event()
+        self._handed_on = 0
+        self._progress = threading.Condition()
         self.started_at = time.time()
         self._thread = threading.Thread(target=self._hand_on_events, name="sealmq-events", daemon=True)
         self._thread.start()
@@ -158,6 +160,12 @@ class Broker:
             raise from_engine(*error.args) from None
         return None if found is None else json.loads(found)
 
+    def settle(self, timeout: float = 5.0) -> bool:
+        """Wait until every event that the node knows of now was handed on; False when that took `timeout` seconds."""
+        known = self.stats().get("events", 0)
+        with self._progress:
+            return self._progress.wait_for(lambda: self._handed_on >= known, timeout)
+
     def reload(self, config: str) -> None:
         """Take certificates, rules and limits from a new `NodeConfig`. Raises `ConfigError`; then nothing changed."""
         from sealmq import _engine
@@ -184,3 +192,6 @@ class Broker:
             event = json.loads(text)
             for sink in self._sinks:
                 sink(event)
+        with self._progress:
+            self._handed_on += len(texts)
+            self._progress.notify_all()

@@ -181,7 +181,11 @@ class EphemeralBroker:
         self._service.reload()
 
     def events(self) -> list[Event]:
-        """All events so far, oldest first; shapes as in `_engine.pyi`, `Node.poll_events`."""
+        """All events of what has happened so far, oldest first; shapes as in `_engine.pyi`, `Node.poll_events`.
+
+        They are written by another thread than the one that answers peers; this waits for it.
+        """
+        self.broker.settle()
         with self._arrived:
             return list(self._events)
 

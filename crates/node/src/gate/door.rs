@@ -64,7 +64,7 @@ impl Gate {
                         // Out of file descriptors, most likely: others may close some.
                         self.shared.events.push(
                             "failure",
-                            json!({
+                            &json!({
                                 "summary": format!("cannot accept connections: {e}"),
                                 "mend": "raise the limit of open files (ulimit -n) or lower limits.max_connections",
                             }),

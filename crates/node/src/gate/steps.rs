@@ -6,7 +6,7 @@ use super::causes::{bad_connect, closed_early, defect, internal, too_much_handsh
 use super::credentials::credentials;
 use super::keys::{NO_KEY_ALERT, accept, from_psk, no_key};
 use super::{Gate, Pending, Step, TlsFacts};
-use crate::certificate;
+use crate::certificate::{self, IdentityFault};
 use crate::config::ListenerKind;
 use crate::denylist::Denylist;
 use crate::event::now_ms;
@@ -156,7 +156,7 @@ impl Gate {
             tap.add_keys(take_keys());
         }
         if let Some(seen) = tls::last_seen() {
-            pending.certificate = certificate::facts(&seen, &fleet.fleet).map(Box::new);
+            pending.certificate = certificate::facts(&seen, &fleet.fleet);
         }
         let outcome = match outcome {
             Ok(outcome) => outcome,
@@ -354,9 +354,10 @@ fn channel(
 /// Whose certificate it is, and whether he may come in with it.
 fn identify(pending: &mut Pending, leaf: &CertificateDer<'_>, denylist: &Denylist) {
     let fleet = &pending.settings.fleet;
-    pending.certificate = certificate::facts(leaf, fleet).map(Box::new);
-    match certificate::device_id(leaf, fleet) {
-        Ok(id) => pending.device = Some(id.into()),
+    pending.certificate = certificate::facts(leaf, fleet);
+    let facts = pending.certificate.as_deref();
+    match facts.map_or(&Err(IdentityFault::Unreadable), |facts| &facts.device) {
+        Ok(id) => pending.device = Some(Arc::clone(id)),
         Err(fault) => {
             pending.verdict = Some(Refusal::new(
                 Stage::Certificate,

@@ -28,8 +28,8 @@ pub struct Settings {
     pub origins: Vec<String>,
     /// Where a listener asks for them.
     pub psk: Option<PreSharedKeys>,
-    mqtts: BySize,
-    wss: BySize,
+    mqtts: [BySize; 2],
+    wss: [BySize; 2],
 }
 
 /// One configuration for each limit on records of a handshake that is kept to (bytes of plaintext), the largest first.
@@ -63,13 +63,16 @@ impl Settings {
         };
         let tls = tls::server_config(&config.tls, &config.fleet, certificate, standing)?;
         let for_listener = |kind| {
-            let sized = RECORD_SIZES.iter().map(|&size| {
-                let mut tls = tls.clone();
-                tls.alpn_protocols = tls::alpn(kind);
-                tls.max_fragment_size = Some(size + RECORD_HEADER);
-                (size, Arc::new(tls))
-            });
-            sized.collect()
+            [false, true].map(|follows_client| {
+                let sized = RECORD_SIZES.iter().map(|&size| {
+                    let mut tls = tls.clone();
+                    tls.alpn_protocols = tls::alpn(kind);
+                    tls.ignore_client_order = !follows_client;
+                    tls.max_fragment_size = Some(size + RECORD_HEADER);
+                    (size, Arc::new(tls))
+                });
+                sized.collect()
+            })
         };
         let psk = standing.decoys.as_ref();
         let psk = psk.map(|decoys| PreSharedKeys::new(&config.psk, decoys, &standing.denylist));
@@ -93,13 +96,14 @@ impl Settings {
     }
 
     /// The configuration for a client that opens like this, of a listener with certificates: the records of the handshake
-    /// keep within what the client asks for.
+    /// keep within what the client asks for, and the cipher suite is what suits both.
     pub fn tls(&self, kind: ListenerKind, hello: &ClientHello) -> Option<Arc<ServerConfig>> {
-        let sized = match kind {
+        let [ours, theirs] = match kind {
             ListenerKind::Mqtts => &self.mqtts,
             ListenerKind::Wss => &self.wss,
             ListenerKind::Psk | ListenerKind::Plaintext => return None,
         };
+        let sized = if tls::follows_client(hello) { theirs } else { ours };
         let limit = hello.handshake_record_limit().unwrap_or(usize::MAX);
         let fits = sized.iter().find(|(size, _)| *size <= limit).or(sized.last());
         fits.map(|(_, config)| Arc::clone(config))
@@ -155,7 +159,7 @@ impl Shared {
     /// One refused connection: counted by cause, recorded.
     pub fn refused(&self, cause: &'static str, record: Value) {
         self.count_refused(cause);
-        self.events.push("refused", record);
+        self.events.push("refused", &record);
     }
 
     /// One refused connection of many, whose record tells of all of them.

@@ -25,7 +25,7 @@ pub struct Arrival {
     pub device: Option<Arc<str>>,
     /// Who has shown a password in place of a certificate.
     pub user: Option<Arc<str>>,
-    pub certificate: Option<Box<CertificateFacts>>,
+    pub certificate: Option<Arc<CertificateFacts>>,
     /// For the record, should the engine refuse the CONNECT.
     pub hello: Option<Box<ClientHello>>,
     pub tls: Option<TlsFacts>,

@@ -1,9 +1,35 @@
 //! Facts from the engine on their way to the ring, with what only the shard knows about the connection.
 
 use super::Shard;
+use crate::certificate::{CertificateFacts, RegistryEntry};
 use crate::gate::TlsFacts;
-use sealmq_engine::{EndCause, Event};
+use sealmq_engine::Event;
+use serde::Serialize;
 use serde_json::json;
+
+#[derive(Serialize)]
+struct Connected<'a> {
+    peer: Option<&'a str>,
+    listener: Option<&'a str>,
+    client_id: &'a str,
+    device: Option<&'a str>,
+    user: Option<&'a str>,
+    certificate: Option<RegistryEntry<'a>>,
+    protocol: &'static str,
+    keep_alive: u16,
+    clean_start: bool,
+    session_present: bool,
+    tls: Option<&'a TlsFacts>,
+}
+
+#[derive(Serialize)]
+struct Disconnected<'a> {
+    peer: Option<&'a str>,
+    client_id: &'a str,
+    device: Option<&'a str>,
+    cause: &'static str,
+    summary: &'a str,
+}
 
 impl Shard {
     /// Facts from the engine, with what only the shard knows about the connection.
@@ -21,35 +47,31 @@ impl Shard {
                     let seat = self.seats.get_mut(conn.index as usize).and_then(Option::as_deref_mut);
                     let certificate = seat.and_then(|s| s.certificate.take());
                     let seat = self.seats.get(conn.index as usize).and_then(Option::as_deref);
-                    self.shared.events.push(
-                        "connected",
-                        json!({
-                            "peer": seat.map(|s| &s.peer),
-                            "listener": seat.map(|s| &*s.listener),
-                            "client_id": &*client_id,
-                            "device": seat.and_then(|s| s.device.as_deref()),
-                            "user": seat.and_then(|s| s.user.as_deref()),
-                            "certificate": certificate.map(|c| c.to_json()),
-                            "protocol": version.name(),
-                            "keep_alive": keep_alive_s,
-                            "clean_start": clean_start,
-                            "session_present": session_present,
-                            "tls": seat.and_then(|s| s.tls.as_ref()).map(TlsFacts::to_json),
-                        }),
-                    );
+                    let connected = Connected {
+                        peer: seat.map(|s| &*s.peer),
+                        listener: seat.map(|s| &*s.listener),
+                        client_id: &client_id,
+                        device: seat.and_then(|s| s.device.as_deref()),
+                        user: seat.and_then(|s| s.user.as_deref()),
+                        certificate: certificate.as_deref().map(CertificateFacts::registry_entry),
+                        protocol: version.name(),
+                        keep_alive: keep_alive_s,
+                        clean_start,
+                        session_present,
+                        tls: seat.and_then(|s| s.tls.as_ref()),
+                    };
+                    self.shared.events.push("connected", &connected);
                 }
                 Event::Disconnected { conn, client_id, cause } => {
                     let seat = self.seats.get(conn.index as usize).and_then(Option::as_deref);
-                    self.shared.events.push(
-                        "disconnected",
-                        json!({
-                            "peer": seat.map(|s| &s.peer),
-                            "client_id": &*client_id,
-                            "device": seat.and_then(|s| s.device.as_deref()),
-                            "cause": EndCause::slug(&cause),
-                            "summary": cause.sentence(),
-                        }),
-                    );
+                    let disconnected = Disconnected {
+                        peer: seat.map(|s| &*s.peer),
+                        client_id: &client_id,
+                        device: seat.and_then(|s| s.device.as_deref()),
+                        cause: cause.slug(),
+                        summary: &cause.sentence(),
+                    };
+                    self.shared.events.push("disconnected", &disconnected);
                 }
                 Event::Denied {
                     conn,
@@ -65,7 +87,7 @@ impl Shard {
                         seat.and_then(|s| s.user.as_deref()),
                     );
                     let who = device.or(user).unwrap_or("anonymous");
-                    self.shared.events.push("denied", json!({
+                    self.shared.events.push("denied", &json!({
                         "client_id": &*client_id,
                         "device": device,
                         "action": action.name(),
@@ -82,7 +104,7 @@ impl Shard {
                 } => {
                     self.shared.events.push(
                         "dropped",
-                        json!({"client_id": &*client_id, "cause": cause, "count": count}),
+                        &json!({"client_id": &*client_id, "cause": cause, "count": count}),
                     );
                 }
             }

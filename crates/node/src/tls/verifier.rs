@@ -1,7 +1,9 @@
-//! The verifier of client certificates: the library's own, the denylist behind it, and a memory for refusal records.
+//! The verifier of client certificates: the library's own, a memory of what it found, the denylist behind both, and what
+//! refusal records ask for.
 //!
 //! Refuses to know connections.
 
+use super::verified::{self, Verified};
 use crate::certificate;
 use crate::denylist::Denylist;
 use rustls::client::danger::HandshakeSignatureValid;
@@ -33,6 +35,35 @@ pub(super) struct ClientVerifier {
     pub chain: Arc<dyn ClientCertVerifier>,
     pub denylist: Arc<Denylist>,
     pub fleet: String,
+    pub verified: Verified,
+}
+
+impl ClientVerifier {
+    /// The path to a trusted CA: signatures once, validity each time.
+    fn verify_chain(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let certificates: Vec<_> = std::iter::once(end_entity).chain(intermediates).collect();
+        let chain = verified::digest(&certificates);
+        if self.verified.holds(&chain, now) {
+            return Ok(ClientCertVerified::assertion());
+        }
+        match self.chain.verify_client_cert(end_entity, intermediates, now) {
+            // An issuer of the right name with another key: the CA was made anew. The client's own signature is checked
+            // elsewhere, so this is never about a key that does not fit its certificate.
+            Err(Error::InvalidCertificate(CertificateError::BadSignature)) => {
+                Err(Error::InvalidCertificate(CertificateError::UnknownIssuer))
+            }
+            Ok(found) => {
+                self.verified.remember(chain, &certificates);
+                Ok(found)
+            }
+            other => other,
+        }
+    }
 }
 
 impl ClientCertVerifier for ClientVerifier {
@@ -55,14 +86,7 @@ impl ClientCertVerifier for ClientVerifier {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         LAST_SEEN.with(|cell| cell.borrow_mut().replace(end_entity.clone().into_owned()));
-        let verified = match self.chain.verify_client_cert(end_entity, intermediates, now) {
-            // An issuer of the right name with another key: the CA was made anew. The client's own signature is checked
-            // elsewhere, so this is never about a key that does not fit its certificate.
-            Err(Error::InvalidCertificate(CertificateError::BadSignature)) => {
-                Err(Error::InvalidCertificate(CertificateError::UnknownIssuer))
-            }
-            other => other,
-        }?;
+        let verified = self.verify_chain(end_entity, intermediates, now)?;
         match certificate::facts(end_entity, &self.fleet) {
             Some(facts) if self.denylist.denies(&facts) => Err(Error::InvalidCertificate(CertificateError::Revoked)),
             _ => Ok(verified),
