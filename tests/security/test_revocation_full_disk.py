@@ -73,6 +73,7 @@ def test_it_is_out_at_once_and_for_good_when_there_is_room(disk: small_disks.Sma
             assert "is out until this broker ends, no longer: disk is full" in error
             assert mend.startswith("mend: free some space")
             assert wire.rest()[-1].body[0] == ADMINISTRATIVE
+        assert "warning revocation-unwritten: device sensor-1 is out until this broker ends" in broker.log_text
         assert not gets_in(broker, files)
         assert renewal_status(broker, files) == 403
         broker.reload()

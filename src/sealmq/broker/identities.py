@@ -234,11 +234,12 @@ class Identities:
         closed = result["sessions_closed"]
         sessions = f"{closed} session{'' if closed == 1 else 's'} closed"
         summary = f"device {result['id']} is {ended} ({result['reason']}); {sessions}"
-        event = {"event": ended, "device": result["id"], "reason": result["reason"], "summary": summary}
+        self._note_own({"event": ended, "device": result["id"], "reason": result["reason"], "summary": summary})
         if unwritten:
-            event["summary"] += f"; until this broker ends, for {unwritten['message']}"
-            event["mend"] = unwritten["mend"]
-        self._note_own(event)
+            summary = f"device {result['id']} is out until this broker ends, no longer: {unwritten['message']}"
+            mend = "free some space; it is then written, and `revocation-written` says so"
+            event = {"event": "revocation-unwritten", "device": result["id"], "summary": summary, "mend": mend}
+            self._note_own(event)
 
     def _purge(self, device: str) -> dict[str, int]:
         return self._running().purge_device(device)

@@ -22,7 +22,17 @@ Logger = Any  # structlog's bound loggers are made at run time; their methods ar
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _EVENT_LEVELS: dict[str, str] = dict.fromkeys(
-    ("refused", "denied", "dropped", "cloned", "fell-back", "sightings-lost", "revocation-lost"), "warning"
+    (
+        "refused",
+        "denied",
+        "dropped",
+        "cloned",
+        "fell-back",
+        "sightings-lost",
+        "revocation-unwritten",
+        "revocation-lost",
+    ),
+    "warning",
 )
 _STORE_LEVELS = {"full": "warning", "failed": "error"}
 _RECORDS_PER_SECOND = 50  # of one kind; the rest is counted, so that a flood of bad connections cannot fill the disk

@@ -62,8 +62,9 @@ def _say(ended: dict[str, Any], word: str) -> None:
     if ended["already"]:
         print("it was revoked before")
     if ended["unwritten"]:
-        print("holds now: its sessions, handshakes, tickets, tokens and renewals are refused")
-        print("holds not: nothing of it is on disk, and nothing of it was purged")
+        print("in force: its sessions are closed; handshakes, tickets, tokens and renewals are refused")
+        kept = "; its session, messages and files are still there" if "sessions_purged" in ended else ""
+        print(f"missing:  none of it is on disk{kept}")
         return
     if "sessions_purged" in ended:
         kept = f"{ended['sessions_purged']} sessions and {ended['retained_purged']} retained messages purged"
