@@ -162,7 +162,7 @@ class Broker:
 
     def settle(self, timeout: float = 5.0) -> bool:
         """Wait until every event that the node knows of now was handed on; False when that took `timeout` seconds."""
-        known = self.stats().get("events", 0)
+        known: int = self.stats().get("events", 0)
         with self._progress:
             return self._progress.wait_for(lambda: self._handed_on >= known, timeout)
 
