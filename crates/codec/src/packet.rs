@@ -96,10 +96,9 @@ impl<'a> Publish<'a> {
         if dup && qos == QoS::AtMostOnce {
             return Err(Fault::DupOnQos0);
         }
-        let topic = reader.string()?;
-        // [MQTT-3.3.2-2], [MQTT-4.7.0-1]; an empty name is legal in 5.0 with an alias, checked below
-        let empty_is_alias = version == Version::V5 && topic.is_empty();
-        if !empty_is_alias && !topic::is_valid_name(topic) {
+        let topic = topic::read_name(&mut reader)?;
+        // [MQTT-3.3.2-2], [MQTT-4.7.0-1]; an empty name is legal in 5.0 with an alias
+        if topic.is_empty() && version == Version::V311 {
             return Err(Fault::BadTopicName);
         }
         // [MQTT-2.2.1-2]

@@ -2,10 +2,35 @@
 //!
 //! Refuses to know who may use a topic, and where subscriptions are kept.
 
+use crate::Fault;
+use crate::wire::Reader;
+
 /// Whether `name` may stand in a PUBLISH: not empty, no wildcard, no U+0000 [MQTT-3.3.2-2], [MQTT-4.7.3-1].
 #[inline]
 pub fn is_valid_name(name: &str) -> bool {
-    !name.is_empty() && name.len() <= 65_535 && !name.bytes().any(|b| matches!(b, b'+' | b'#' | 0))
+    !name.is_empty() && name.len() <= 65_535 && !has_barred(name.as_bytes())
+}
+
+/// A topic name off the wire: valid, or empty.
+#[inline]
+pub(crate) fn read_name<'a>(reader: &mut Reader<'a>) -> Result<&'a str, Fault> {
+    let bytes = reader.binary()?;
+    // [MQTT-1.5.4-1]
+    let name = core::str::from_utf8(bytes).map_err(|_| Fault::NotUtf8)?;
+    match has_barred(bytes) {
+        false => Ok(name),
+        // [MQTT-1.5.4-2]
+        true if bytes.contains(&0) => Err(Fault::NulInString),
+        true => Err(Fault::BadTopicName),
+    }
+}
+
+/// Wildcards and U+0000: looked for in all of it at once, for they are hardly ever there.
+#[inline]
+fn has_barred(bytes: &[u8]) -> bool {
+    bytes
+        .iter()
+        .fold(false, |found, byte| found | matches!(byte, b'+' | b'#' | 0))
 }
 
 /// Whether `filter` (without a `$share` prefix) places its wildcards as section 4.7.1 demands.

@@ -3,6 +3,7 @@
 //! Refuses to know sessions and connections.
 
 use crate::message::Message;
+use crate::spares::Spares;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use sealmq_codec::QoS;
@@ -30,11 +31,31 @@ pub(crate) struct Pending {
     pub kept: Option<Kept>,
 }
 
+/// A message that may have to be sent again.
+#[derive(Clone, Debug)]
+pub(crate) struct Sent {
+    pub message: Arc<Message>,
+    pub qos: QoS,
+    pub retain: bool,
+    pub identifiers: Box<[u32]>,
+}
+
+impl From<Pending> for Sent {
+    fn from(pending: Pending) -> Sent {
+        Sent {
+            message: pending.message,
+            qos: pending.qos,
+            retain: pending.retain,
+            identifiers: pending.identifiers,
+        }
+    }
+}
+
 /// Where a QoS 1 or 2 delivery stands.
 #[derive(Clone, Debug)]
 pub(crate) enum Stage {
     /// PUBLISH sent; PUBACK or PUBREC awaited.
-    Publish(Pending),
+    Publish(Sent),
     /// PUBREL sent; PUBCOMP awaited. The message itself is the receiver's now.
     Pubrel,
 }
@@ -53,10 +74,18 @@ impl Inflight {
         packet_id(self.order)
     }
 
+    /// The message is the receiver's.
+    #[inline]
+    pub fn release(&mut self, spares: &mut Spares) {
+        if let Stage::Publish(sent) = core::mem::replace(&mut self.stage, Stage::Pubrel) {
+            spares.take_back(sent.message);
+        }
+    }
+
     /// Bytes of its message, for the budgets; once it is released there is none.
     pub fn size(&self) -> u64 {
         match &self.stage {
-            Stage::Publish(pending) => pending.message.size(),
+            Stage::Publish(sent) => sent.message.size(),
             Stage::Pubrel => 0,
         }
     }

@@ -42,6 +42,7 @@ mod route;
 mod router;
 pub mod rules;
 mod session;
+mod spares;
 mod stats;
 mod subscribe;
 mod sys;

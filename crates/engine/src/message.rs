@@ -4,7 +4,6 @@
 
 use crate::memory::{Memory, Share};
 use crate::time::Millis;
-use alloc::boxed::Box;
 use alloc::vec::Vec;
 use sealmq_codec::{Properties, Property, PropertyBuf, QoS};
 use sealmq_store::Body;
@@ -50,7 +49,7 @@ impl<'a> Content<'a> {
 #[derive(Debug)]
 pub(crate) struct Message {
     /// Topic name, properties, payload, one after the other: one allocation a message.
-    bytes: Box<[u8]>,
+    bytes: Vec<u8>,
     topic_end: u32,
     properties_end: u32,
     expires_at: Option<Millis>,
@@ -61,21 +60,42 @@ pub(crate) struct Message {
 
 impl Message {
     pub fn new(content: &Content<'_>, memory: &Memory) -> Message {
-        let mut bytes = Vec::with_capacity(content.topic.len() + content.properties.len() + content.payload.len());
-        bytes.extend_from_slice(content.topic.as_bytes());
-        let topic_end = bytes.len() as u32;
-        bytes.extend_from_slice(content.properties);
-        let properties_end = bytes.len() as u32;
-        bytes.extend_from_slice(content.payload);
-        Message {
-            bytes: bytes.into_boxed_slice(),
-            topic_end,
-            properties_end,
-            expires_at: content.expires_at,
-            qos: content.qos,
-            retain: content.retain,
-            share: memory.share(content.size()),
-        }
+        let mut message = Message {
+            bytes: Vec::new(),
+            topic_end: 0,
+            properties_end: 0,
+            expires_at: None,
+            qos: QoS::AtMostOnce,
+            retain: false,
+            share: memory.share(0),
+        };
+        message.fill(content);
+        message
+    }
+
+    /// Make an empty one the message of `content`.
+    #[inline]
+    pub fn fill(&mut self, content: &Content<'_>) {
+        self.bytes
+            .reserve_exact(content.topic.len() + content.properties.len() + content.payload.len());
+        self.bytes.extend_from_slice(content.topic.as_bytes());
+        self.topic_end = self.bytes.len() as u32;
+        self.bytes.extend_from_slice(content.properties);
+        self.properties_end = self.bytes.len() as u32;
+        self.bytes.extend_from_slice(content.payload);
+        (self.expires_at, self.qos, self.retain) = (content.expires_at, content.qos, content.retain);
+        self.share.set(content.size());
+    }
+
+    /// Nothing is left of it but its memory.
+    #[inline]
+    pub fn empty(&mut self) {
+        self.bytes.clear();
+        self.share.set(0);
+    }
+
+    pub fn capacity(&self) -> usize {
+        self.bytes.capacity()
     }
 
     pub fn content(&self) -> Content<'_> {

@@ -28,7 +28,7 @@ pub(crate) enum Written {
 }
 
 /// Bytes of the packet with its topic name and without an alias.
-pub(crate) fn publish_size(conn: &Conn, content: &Content<'_>, how: Outgoing<'_>) -> usize {
+fn publish_size(conn: &Conn, content: &Content<'_>, how: Outgoing<'_>) -> usize {
     let mut body = 2 + content.topic.len() + content.payload.len();
     if how.qos != QoS::AtMostOnce {
         body += 2;

@@ -118,7 +118,8 @@ impl Engine {
             return self.refuse_publish(index, publish, ReasonCode::PayloadFormatInvalid, sentence);
         }
         // A name is remembered only once somebody was allowed to use it.
-        let key = self.router.key(topic);
+        let before = conn.allowed_route.map(|(key, _)| key);
+        let key = self.router.key(topic, before);
         let authorized = match self.authorize(index, key, topic) {
             Ok(authorized) => authorized,
             Err(denial) => return self.deny_publish(now, index, publish, topic, &denial),
@@ -132,10 +133,11 @@ impl Engine {
             retain: publish.retain,
         };
         let mut seq = Seq(0);
-        let before = self.retained.find(topic).filter(|_| publish.retain).cloned();
+        let mut before = None;
         // [MQTT-3.3.1-8]
         if publish.retain {
             self.router.work += RETAIN_WORK;
+            before = self.retained.find(topic).cloned();
             match self.retain(&content) {
                 Ok(kept) => seq = kept,
                 Err(why) => return self.turn_away(now, index, publish, why),
@@ -265,7 +267,7 @@ impl Engine {
         origin: Origin,
     ) {
         let kept = !content.retain || self.retain(content).is_ok();
-        let key = self.router.key(content.topic);
+        let key = self.router.key(content.topic, None);
         let routed = self.route(now, authorized, key, publisher, content, origin);
         if routed.is_err() {
             self.route_loosely(now, publisher, content, origin);
@@ -364,7 +366,9 @@ impl Engine {
             return;
         };
         let session = self.roster.sessions.get_mut(session_index as usize);
-        if let Some(over) = session.and_then(|s| s.complete_publish(ack.packet_id, QoS::AtLeastOnce)) {
+        if let Some(over) =
+            session.and_then(|s| s.complete_publish(ack.packet_id, QoS::AtLeastOnce, &mut self.roster.spares))
+        {
             self.roster.forget(session_index, over);
         }
         self.pump(now, session_index);
@@ -379,13 +383,13 @@ impl Engine {
         };
         // [MQTT-4.4.0-2], [MQTT-4.8.2-6]: a PUBREC of 0x80 or more ends the exchange
         if ack.reason >= 0x80 {
-            if let Some(over) = session.complete_publish(ack.packet_id, QoS::ExactlyOnce) {
+            if let Some(over) = session.complete_publish(ack.packet_id, QoS::ExactlyOnce, &mut self.roster.spares) {
                 self.roster.forget(session_index, over);
             }
             return self.pump(now, session_index);
         }
         let session_id = session.id;
-        let Some(released) = session.release(ack.packet_id) else {
+        let Some(released) = session.release(ack.packet_id, &mut self.roster.spares) else {
             return self.send_paired(index, ack.packet_id, false, Packet::Pubrel, Seq(0));
         };
         // Were it forgotten after PUBREL had left, the message would be sent once more, to a client that has let go of it.
@@ -404,7 +408,9 @@ impl Engine {
             return;
         };
         let session = self.roster.sessions.get_mut(session_index as usize);
-        if let Some(Over { order, kept }) = session.and_then(|s| s.complete_pubrel(ack.packet_id)) {
+        if let Some(Over { order, kept }) =
+            session.and_then(|s| s.complete_pubrel(ack.packet_id, &mut self.roster.spares))
+        {
             self.roster.forget(session_index, Over { order, kept });
         }
         self.pump(now, session_index);
@@ -420,7 +426,7 @@ impl Engine {
             return;
         };
         // [MQTT-4.3.3-11], [MQTT-4.3.3-13]
-        let received = session.inbound.remove(&ack.packet_id);
+        let received = session.end_inbound(ack.packet_id);
         let (session, packet_id) = (session.id, ack.packet_id);
         // Were it forgotten after PUBCOMP had left, the next message under this identifier would pass for a repetition.
         let seq = if received.is_some_and(|r| r.is_kept) {

@@ -3,13 +3,15 @@
 //! Refuses to know topics, rules and who published.
 
 use crate::conn::Conn;
+use crate::delivery::packet_id;
 use crate::event::Event;
 use crate::limits::Limits;
 use crate::memory::Memory;
 use crate::message::{Content, Message};
-use crate::outgoing::{Outgoing, Written, publish_size, write_publish};
+use crate::outgoing::{Outgoing, Written, write_publish};
 use crate::router::Target;
 use crate::session::{Kept, Over, Pending, Session, Stage};
+use crate::spares::Spares;
 use crate::stats::Counters;
 use crate::time::Millis;
 use alloc::borrow::Cow;
@@ -36,6 +38,7 @@ pub(crate) struct Roster {
     pub dirty: Vec<u32>,
     pub counters: Counters,
     pub memory: Memory,
+    pub spares: Spares,
     /// Sessions of each identity.
     pub owners: HashMap<Option<Arc<str>>, u32, FixedState>,
     pub log: Box<dyn Log>,
@@ -52,6 +55,7 @@ impl Roster {
     pub fn new(limits: Limits, log: Box<dyn Log>) -> Roster {
         Roster {
             memory: Memory::new(limits.max_memory_bytes),
+            spares: Spares::default(),
             owners: HashMap::with_hasher(FixedState::with_seed(0)),
             limits,
             conns: Slab::new(),
@@ -172,7 +176,7 @@ impl Roster {
         if conn.is_none() && !session.is_persistent() {
             return;
         }
-        let message = Arc::clone(shared.get_or_insert_with(|| Arc::new(Message::new(content, &self.memory))));
+        let message = Arc::clone(shared.get_or_insert_with(|| self.spares.message(content, &self.memory)));
         let pending = Pending {
             message,
             qos,
@@ -181,7 +185,7 @@ impl Roster {
             order: place.map_or_else(|| session.take_order(), |(order, _)| order),
             kept: place.map(|(_, kept)| kept),
         };
-        self.push(now, target.session, pending);
+        self.push(now, target.session, pending, content);
     }
 
     /// A retained message for one session; `urgency` says how the log keeps messages of its topic, if it does.
@@ -236,19 +240,19 @@ impl Roster {
                 Kept { seq, slot }
             });
         let pending = Pending {
-            message,
+            message: Arc::clone(&message),
             qos,
             retain: true,
             identifiers,
             order,
             kept,
         };
-        self.push(now, session_index, pending);
+        self.push(now, session_index, pending, &message.content());
     }
 
     /// QoS 1 and 2: in flight at once when the window is open [MQTT-3.3.4-9], [MQTT-4.9.0-2] and nothing waits before it
     /// [MQTT-4.6.0-5], [MQTT-4.6.0-6], else into the queue.
-    fn push(&mut self, now: Millis, session_index: u32, pending: Pending) {
+    fn push(&mut self, now: Millis, session_index: u32, pending: Pending, content: &Content<'_>) {
         let may_leave = self.may_leave(&pending);
         let Some(session) = self.sessions.get_mut(session_index as usize) else {
             return;
@@ -261,12 +265,12 @@ impl Roster {
                 && session.has_window_for(pending.message.size(), &self.limits)
                 && conn.out.len() <= outbox_bound(&self.limits, &self.memory);
             if is_open && may_leave {
-                let over = Over::of(&pending);
-                if send_new(conn, session, now, pending) == Written::Yes {
+                if write_new(conn, now, &pending, content) == Written::Yes {
                     self.counters.messages_sent += 1;
                     touch(&mut self.dirty, conn);
+                    session.track(pending);
                 } else {
-                    self.forget(session_index, over);
+                    self.forget(session_index, Over::of(&pending));
                 }
                 return;
             }
@@ -336,7 +340,7 @@ impl Roster {
         let Some(conn) = session.conn.and_then(|index| self.conns.get_mut(index as usize)) else {
             return;
         };
-        if conn.sealed.is_some() {
+        if conn.sealed.is_some() || session.is_quiet() {
             return;
         }
         let window = usize::from(conn.limits.window);
@@ -375,7 +379,7 @@ impl Roster {
             }
             // [MQTT-3.1.2-25]: no acknowledgement will come for these; the window is for the next ones
             for (packet_id, qos) in oversized {
-                over.extend(session.complete_publish(packet_id, qos));
+                over.extend(session.complete_publish(packet_id, qos, &mut self.spares));
             }
         }
         let mut waits = false;
@@ -396,12 +400,12 @@ impl Roster {
                 break;
             }
             let Some(pending) = session.dequeue() else { break };
-            let done = Over::of(&pending);
-            if send_new(conn, session, now, pending) == Written::Yes {
-                self.counters.messages_sent += 1;
-            } else {
-                over.push(done);
+            if write_new(conn, now, &pending, &pending.message.content()) == Written::TooLarge {
+                over.push(Over::of(&pending));
+                continue;
             }
+            self.counters.messages_sent += 1;
+            session.track(pending);
         }
         let has_room = session.inflight_before_spill() < window && conn.out.len() <= bound;
         if conn.out.len() != before {
@@ -444,36 +448,15 @@ fn touch(dirty: &mut Vec<u32>, conn: &mut Conn) {
     }
 }
 
-/// For the first time [MQTT-4.3.2-2], [MQTT-4.3.3-2].
-fn send_new(conn: &mut Conn, session: &mut Session, now: Millis, pending: Pending) -> Written {
-    let message = Arc::clone(&pending.message);
-    let content = message.content();
+/// For the first time [MQTT-4.3.2-2], [MQTT-4.3.3-2]; `content` is the message's.
+#[inline]
+fn write_new(conn: &mut Conn, now: Millis, pending: &Pending, content: &Content<'_>) -> Written {
     let how = Outgoing {
         qos: pending.qos,
         dup: false,
         retain: pending.retain,
-        packet_id: 0,
+        packet_id: packet_id(pending.order),
         identifiers: &pending.identifiers,
     };
-    if publish_size(conn, &content, how) > conn.limits.max_packet_size as usize {
-        return Written::TooLarge;
-    }
-    if pending.qos == QoS::AtMostOnce {
-        return write_publish(conn, now, &content, how);
-    }
-    let identifiers = pending.identifiers.clone();
-    let (qos, retain) = (pending.qos, pending.retain);
-    let packet_id = session.track(pending);
-    write_publish(
-        conn,
-        now,
-        &content,
-        Outgoing {
-            qos,
-            dup: false,
-            retain,
-            packet_id,
-            identifiers: &identifiers,
-        },
-    )
+    write_publish(conn, now, content, how)
 }

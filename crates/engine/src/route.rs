@@ -16,8 +16,8 @@ use alloc::vec::Vec;
 use sealmq_codec::{QoS, ReasonCode, Version};
 use sealmq_store::{Change, Delivery, Keeping, Origin, Receiver, Seq, Slot, Urgency};
 
-/// Deliveries at QoS 0 that count as a unit of work.
-const QOS0_PER_UNIT: usize = 4;
+/// Deliveries at QoS 0 that count as a unit of work: each is the writing of one packet into an outbox.
+const QOS0_PER_UNIT: usize = 8;
 
 /// How a message fared.
 #[derive(Clone, Copy, Debug, Default)]
@@ -81,7 +81,7 @@ impl Engine {
 
     /// The same for a message that nobody would send again: whoever has room gets it, and the log does not.
     pub(crate) fn route_loosely(&mut self, now: Millis, publisher: Option<u32>, content: &Content<'_>, origin: Origin) {
-        let key = self.router.key(content.topic);
+        let key = self.router.key(content.topic, None);
         if let Some((route, turn)) = self.router.route(key, content.topic) {
             self.roster.deliver_all(now, route, turn, publisher, content);
         }

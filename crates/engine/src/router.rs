@@ -5,8 +5,9 @@
 use crate::tree::{Entry, Found, SessionIndex, Tree};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::hash::BuildHasher;
 use foldhash::fast::FixedState;
-use hashbrown::HashMap;
+use hashbrown::HashTable;
 use sealmq_codec::QoS;
 
 /// One session that receives a message, all its overlapping subscriptions taken together.
@@ -34,6 +35,8 @@ pub(crate) enum Own {
 
 #[derive(Debug, Default)]
 pub(crate) struct Route {
+    /// Empty for what is not remembered.
+    topic: Box<str>,
     generation: u64,
     pub targets: Vec<Target>,
     /// Shared subscriptions: one member of each group receives the message.
@@ -41,8 +44,9 @@ pub(crate) struct Route {
 }
 
 impl Route {
-    fn unknown() -> Route {
+    fn unknown(topic: &str) -> Route {
         Route {
+            topic: topic.into(),
             generation: u64::MAX,
             ..Route::default()
         }
@@ -71,7 +75,9 @@ const PASSING: u32 = 0;
 
 pub(crate) struct Router {
     pub tree: Tree,
-    by_topic: HashMap<Box<str>, u32, FixedState>,
+    hasher: FixedState,
+    /// Indices of `routes`, by the hash of their topic.
+    by_topic: HashTable<u32>,
     routes: Vec<Route>,
     /// Targets in all routes.
     targets: usize,
@@ -85,7 +91,8 @@ impl Router {
     pub fn new(seed: u64) -> Router {
         let mut router = Router {
             tree: Tree::new(seed),
-            by_topic: HashMap::with_hasher(FixedState::with_seed(seed)),
+            hasher: FixedState::with_seed(seed),
+            by_topic: HashTable::new(),
             routes: Vec::new(),
             targets: 0,
             epoch: 0,
@@ -96,10 +103,15 @@ impl Router {
         router
     }
 
-    /// The key of a topic name that is remembered.
+    /// The key of a topic name that is remembered; `guess` is what it may be.
     #[inline]
-    pub fn key(&self, topic: &str) -> Option<RouteKey> {
-        let index = *self.by_topic.get(topic)?;
+    pub fn key(&self, topic: &str, guess: Option<RouteKey>) -> Option<RouteKey> {
+        let is_of = |index: &u32| self.routes.get(*index as usize).is_some_and(|r| &*r.topic == topic);
+        // Nobody's topic is empty: what is not remembered has no key.
+        if let Some(guess) = guess.filter(|guess| guess.epoch == self.epoch && is_of(&guess.index)) {
+            return Some(guess);
+        }
+        let index = *self.by_topic.find(self.hasher.hash_one(topic), is_of)?;
         Some(RouteKey {
             index,
             epoch: self.epoch,
@@ -155,15 +167,22 @@ impl Router {
             self.forget();
         }
         let index = self.routes.len() as u32;
-        self.routes.push(Route::unknown());
-        self.by_topic.insert(topic.into(), index);
+        self.routes.push(Route::unknown(topic));
+        let Router {
+            by_topic,
+            routes,
+            hasher,
+            ..
+        } = self;
+        let hash = |index: &u32| hasher.hash_one(routes.get(*index as usize).map_or("", |r| &*r.topic));
+        by_topic.insert_unique(hasher.hash_one(topic), index, hash);
         index
     }
 
     fn forget(&mut self) {
         self.by_topic.clear();
         self.routes.clear();
-        self.routes.push(Route::unknown());
+        self.routes.push(Route::unknown(""));
         self.targets = 0;
         self.epoch = self.epoch.wrapping_add(1);
     }

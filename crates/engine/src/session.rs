@@ -6,15 +6,18 @@
 //! its identifier over a restart without anybody writing it down. In order they are in flight, then in the queue in
 //! memory, and, for a session that the log keeps, from some order on only on disk (the [`Spill`]).
 
-use crate::delivery::{IDENTIFIERS, packet_id};
+use crate::delivery::IDENTIFIERS;
 pub(crate) use crate::delivery::{Inflight, Kept, Over, Pending, Received, Release, Spill, Stage};
 use crate::limits::Limits;
 use crate::memory::{Memory, Share};
 use crate::message::Message;
 use crate::retained::Place;
+use crate::spares::Spares;
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::{BTreeSet, VecDeque};
 use alloc::sync::Arc;
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
 use sealmq_codec::QoS;
 use sealmq_store::{Order, Seq, SessionId};
 
@@ -69,7 +72,7 @@ pub(crate) struct Session {
     subscriptions_bytes: u64,
     pub will: Option<Box<WillState>>,
     /// Packet identifiers of QoS 2 messages received and not yet released [MQTT-4.3.3-10].
-    pub inbound: BTreeMap<u16, Received>,
+    pub inbound: HashMap<u16, Received, FixedState>,
     /// Subscriptions whose retained messages have not all been sent, in turn; at most one for each subscription.
     pub retained_due: VecDeque<RetainedDue>,
     /// In the engine's line of sessions to be fed.
@@ -102,7 +105,7 @@ impl Session {
             subscriptions: BTreeSet::new(),
             subscriptions_bytes: 0,
             will: None,
-            inbound: BTreeMap::new(),
+            inbound: HashMap::with_hasher(FixedState::with_seed(0)),
             retained_due: VecDeque::new(),
             is_feeding: false,
             is_awaiting: false,
@@ -333,7 +336,7 @@ impl Session {
         let stage = if is_released {
             Stage::Pubrel
         } else {
-            Stage::Publish(pending)
+            Stage::Publish(pending.into())
         };
         let entry = Inflight {
             order,
@@ -362,6 +365,17 @@ impl Session {
         }
     }
 
+    // received at QoS 2
+
+    /// PUBREL: the identifier is free again. `None` when it was not in use.
+    pub fn end_inbound(&mut self, packet_id: u16) -> Option<Received> {
+        let received = self.inbound.remove(&packet_id);
+        if self.inbound.is_empty() && self.inbound.capacity() > 32 {
+            self.inbound = HashMap::with_hasher(FixedState::with_seed(0));
+        }
+        received
+    }
+
     // in flight: messages that the client may have
 
     /// Whether the packet identifier of `order` is free [MQTT-2.2.1-4]: it is, unless a delivery is a whole turn behind.
@@ -371,20 +385,22 @@ impl Session {
             .is_none_or(|oldest| order.0 - oldest.order.0.min(order.0) < IDENTIFIERS)
     }
 
-    /// `pending` goes out now; its packet identifier [MQTT-4.3.2-1], [MQTT-4.3.3-1]. Whoever resumes the session gets it
+    /// `pending` goes out now, at QoS 1 and 2 under the packet identifier of its order [MQTT-4.3.2-1], [MQTT-4.3.3-1]. Whoever resumes the session gets it
     /// until it is acknowledged [MQTT-4.3.2-3], [MQTT-4.3.3-3], [MQTT-4.8.2-4], and nobody else ever does [MQTT-4.8.2-5].
-    pub fn track(&mut self, pending: Pending) -> u16 {
+    pub fn track(&mut self, pending: Pending) {
+        if pending.qos == QoS::AtMostOnce {
+            return;
+        }
         let (order, kept) = (pending.order, pending.kept);
         self.sent = self.sent.max(Some(order));
         self.inflight_bytes += pending.message.size();
         self.inflight.push_back(Inflight {
             order,
-            stage: Stage::Publish(pending),
+            stage: Stage::Publish(pending.into()),
             kept,
             sent: true,
         });
         self.weigh();
-        packet_id(order)
     }
 
     fn position(&self, packet_id: u16) -> Option<usize> {
@@ -404,19 +420,19 @@ impl Session {
     }
 
     /// PUBACK, or PUBREC with a failure: the message is done. `None` when nothing waits for it.
-    pub fn complete_publish(&mut self, packet_id: u16, qos: QoS) -> Option<Over> {
+    pub fn complete_publish(&mut self, packet_id: u16, qos: QoS, spares: &mut Spares) -> Option<Over> {
         let at = self.position(packet_id)?;
         match self.inflight.get(at) {
             Some(Inflight {
                 stage: Stage::Publish(pending),
                 ..
-            }) if pending.qos == qos => self.over(at),
+            }) if pending.qos == qos => self.over(at, spares),
             _ => None,
         }
     }
 
     /// PUBREC: from now on only PUBREL is sent again [MQTT-4.3.3-5], [MQTT-4.3.3-6]. `None` when the identifier is unknown.
-    pub fn release(&mut self, packet_id: u16) -> Option<Release> {
+    pub fn release(&mut self, packet_id: u16, spares: &mut Spares) -> Option<Release> {
         let entry = self.position(packet_id).and_then(|at| self.inflight.get_mut(at))?;
         let is_first = match &entry.stage {
             Stage::Publish(pending) if pending.qos != QoS::ExactlyOnce => return None,
@@ -424,7 +440,7 @@ impl Session {
             Stage::Pubrel => false,
         };
         self.inflight_bytes -= entry.size();
-        entry.stage = Stage::Pubrel;
+        entry.release(spares);
         Some(Release {
             order: entry.order,
             must_be_recorded: is_first && entry.kept.is_some(),
@@ -432,19 +448,20 @@ impl Session {
     }
 
     /// PUBCOMP: the delivery is over. `None` when no PUBREL waits for it.
-    pub fn complete_pubrel(&mut self, packet_id: u16) -> Option<Over> {
+    pub fn complete_pubrel(&mut self, packet_id: u16, spares: &mut Spares) -> Option<Over> {
         let at = self.position(packet_id)?;
         match self.inflight.get(at) {
             Some(Inflight {
                 stage: Stage::Pubrel, ..
-            }) => self.over(at),
+            }) => self.over(at, spares),
             _ => None,
         }
     }
 
-    fn over(&mut self, at: usize) -> Option<Over> {
-        let entry = self.inflight.remove(at)?;
+    fn over(&mut self, at: usize, spares: &mut Spares) -> Option<Over> {
+        let mut entry = self.inflight.remove(at)?;
         self.inflight_bytes -= entry.size();
+        entry.release(spares);
         self.weigh();
         Some(Over {
             order: entry.order,
@@ -466,6 +483,11 @@ impl Session {
             .iter_mut()
             .take(window)
             .filter(move |f| !f.sent && from.is_none_or(|from| f.order < from))
+    }
+
+    /// Whether nothing waits to be sent, in memory or on disk.
+    pub fn is_quiet(&self) -> bool {
+        self.queue.is_empty() && self.spill.is_none() && !self.has_unsent()
     }
 
     pub fn has_unsent(&self) -> bool {

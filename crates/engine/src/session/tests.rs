@@ -1,6 +1,7 @@
 //! The queue, the stages and the identifiers of a session.
 
 use super::*;
+use crate::delivery::packet_id;
 use crate::message::Content;
 use sealmq_store::Slot;
 
@@ -41,20 +42,30 @@ fn kept(session: &mut Session, seq: u64) -> Pending {
 fn a_packet_identifier_still_in_flight_is_not_given_out_again() {
     let mut session = session();
     let first = pending(&mut session, QoS::AtLeastOnce);
-    let stuck = session.track(first);
+    let stuck = packet_id(first.order);
+    session.track(first);
     let mut others = 0u64;
     loop {
         let next = pending(&mut session, QoS::AtLeastOnce);
         if !session.is_identifier_free(next.order) {
             break;
         }
-        let id = session.track(next);
+        let id = packet_id(next.order);
+        session.track(next);
         assert!(id != stuck && id != 0);
-        assert!(session.complete_publish(id, QoS::AtLeastOnce).is_some());
+        assert!(
+            session
+                .complete_publish(id, QoS::AtLeastOnce, &mut Spares::default())
+                .is_some()
+        );
         others += 1;
     }
     assert_eq!(others, IDENTIFIERS - 1, "all the others were used");
-    assert!(session.complete_publish(stuck, QoS::AtLeastOnce).is_some());
+    assert!(
+        session
+            .complete_publish(stuck, QoS::AtLeastOnce, &mut Spares::default())
+            .is_some()
+    );
     let order = session.take_order();
     assert!(session.is_identifier_free(order));
     assert_eq!(session.inflight(), 0);
@@ -64,20 +75,31 @@ fn a_packet_identifier_still_in_flight_is_not_given_out_again() {
 fn the_stages_of_exactly_once_are_not_interchangeable() {
     let mut session = session();
     let next = pending(&mut session, QoS::ExactlyOnce);
-    let id = session.track(next);
+    let id = packet_id(next.order);
+    session.track(next);
     assert!(
-        session.complete_publish(id, QoS::AtLeastOnce).is_none(),
+        session
+            .complete_publish(id, QoS::AtLeastOnce, &mut Spares::default())
+            .is_none(),
         "a PUBACK does not end QoS 2"
     );
-    assert!(session.complete_pubrel(id).is_none(), "PUBCOMP before PUBREC");
-    assert!(session.release(id).is_some());
-    assert!(session.release(id).is_some(), "a repeated PUBREC is answered again");
     assert!(
-        session.complete_publish(id, QoS::ExactlyOnce).is_none(),
+        session.complete_pubrel(id, &mut Spares::default()).is_none(),
+        "PUBCOMP before PUBREC"
+    );
+    assert!(session.release(id, &mut Spares::default()).is_some());
+    assert!(
+        session.release(id, &mut Spares::default()).is_some(),
+        "a repeated PUBREC is answered again"
+    );
+    assert!(
+        session
+            .complete_publish(id, QoS::ExactlyOnce, &mut Spares::default())
+            .is_none(),
         "after PUBREC the message is the receiver's"
     );
-    assert!(session.complete_pubrel(id).is_some());
-    assert!(session.complete_pubrel(id).is_none());
+    assert!(session.complete_pubrel(id, &mut Spares::default()).is_some());
+    assert!(session.complete_pubrel(id, &mut Spares::default()).is_none());
 }
 
 #[test]
@@ -169,13 +191,13 @@ fn an_acknowledgement_finds_a_message_more_than_a_turn_behind_another() {
         };
         session.take_in(pending, false);
     }
-    let done = session.complete_publish(packet_id(far), QoS::AtLeastOnce);
+    let done = session.complete_publish(packet_id(far), QoS::AtLeastOnce, &mut Spares::default());
     assert_eq!(done.map(|over| over.order), Some(far));
-    let done = session.complete_publish(packet_id(Order(5)), QoS::AtLeastOnce);
+    let done = session.complete_publish(packet_id(Order(5)), QoS::AtLeastOnce, &mut Spares::default());
     assert_eq!(done.map(|over| over.order), Some(Order(5)));
     assert!(
         session
-            .complete_publish(packet_id(Order(6)), QoS::AtLeastOnce)
+            .complete_publish(packet_id(Order(6)), QoS::AtLeastOnce, &mut Spares::default())
             .is_none()
     );
 }
