@@ -60,6 +60,7 @@ LOADS = (
     Load("latency-1000", "sparse", {"pairs": 50, "rate": 20, "seconds": 2}, LATENCY),
     Load("latency-20000", "sparse", {"pairs": 50, "rate": 400, "seconds": 2}, (*LATENCY, CPU)),
     Load("handshakes-full", "handshakes", {"count": 300, "parallel": 8}, CONNECT),
+    Load("handshakes-first", "handshakes", {"count": 300, "parallel": 8, "strangers": 1}, CONNECT),
     Load("handshakes-resumed", "handshakes", {"count": 300, "parallel": 8, "resume": 1}, CONNECT),
     Load("storm", "storm", {"count": 500, "rate": 1000}, LATENCY, rounds=3),
     Load("sparse-5000", "sparse", {"pairs": 5000, "rate": 1, "seconds": 3}, (CPU, *LATENCY), 1, is_optional=True),

@@ -249,6 +249,7 @@ int main(int count, char **words) {
     context = SSL_CTX_new(TLS_client_method());
     SSL_CTX_set_min_proto_version(context, TLS1_3_VERSION);
     SSL_CTX_set1_groups_list(context, "X25519");
+    SSL_CTX_set_ciphersuites(context, "TLS_AES_128_GCM_SHA256");
     SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     SSL_CTX_set_verify(context, SSL_VERIFY_PEER, NULL);
     if (!SSL_CTX_load_verify_locations(context, words[4], NULL) || !SSL_CTX_use_certificate_chain_file(context, words[5]) ||

@@ -18,6 +18,7 @@ from pathlib import Path
 from sealmq.testing import ThrowawayCA
 
 DEVICE = "bench"
+STRANGERS = 300  # devices that a broker has not seen
 NAMES = ("sealmq", "mosquitto", "rumqttd", "mochi", "nats", "hivemq", "aedes", "amqtt", "floor")
 CACHE = Path(os.environ.get("BENCH_CACHE") or Path(__file__).resolve().parents[2] / "target" / "bench")
 
@@ -78,10 +79,12 @@ class Files:
 
     @classmethod
     def make(cls, folder: Path) -> "Files":
-        """Two tiers, P-256, a chain of leaf and issuer from each side."""
+        """Two tiers, P-256, a chain of leaf and issuer from each side; `STRANGERS` more clients in `client-NUMBER`."""
         authority = ThrowawayCA()
         server = authority.issue_server().write(folder / "server")
         client = authority.issue_client(DEVICE).write(folder / "client")
+        for number in range(STRANGERS):
+            authority.issue_client(f"{DEVICE}-{number}").write(folder / f"client-{number}")
         (folder / "clients.pem").write_bytes(authority.client_ca_pem)
         return cls(client.ca, folder / "clients.pem", server.cert, server.key, client.cert, client.key)
 

@@ -11,7 +11,12 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
-from bench.peers import DEVICE, Broker, Files, Peer, free_port, reached, started
+from bench.peers import DEVICE, STRANGERS, Broker, Files, Peer, free_port, reached, started
+
+from sealmq.datafolder import DataFolder
+from sealmq.pki.authority import Authority
+from sealmq.pki.operations import device_add
+from sealmq.pki.registry import Registry
 
 LIMITS = "[limits]\nmax_sessions_per_device = 1000000\n"
 
@@ -28,6 +33,10 @@ def run(folder: Path, settings: str = LIMITS) -> Iterator[Peer]:
     program = [sys.executable, "-m", "sealmq", "--data", str(data)]
     if not data.exists():
         subprocess.run([*program, "device", "add", DEVICE], check=True, stdout=subprocess.DEVNULL)
+        found = DataFolder.open(data)
+        with Registry.open(found) as registry:
+            for number in range(STRANGERS):
+                device_add(found, Authority.open(found), registry, id=f"{DEVICE}-{number}")
     (data / "sealmq.toml").write_text(settings)
     port, device, server = free_port(), data / "devices" / DEVICE, data / "server"
     files = Files(

@@ -10,7 +10,8 @@ use crate::options::Options;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
-/// `--count N` connections from TCP to CONNACK, `--parallel P` at a time; `--resume 1` with the ticket of an earlier one.
+/// `--count N` connections from TCP to CONNACK, `--parallel P` at a time; `--resume 1` with the ticket of an earlier one,
+/// `--strangers 1` each with a certificate that the broker has not seen.
 /// As many as are under way at a time go before and are not counted.
 pub fn run(options: &Options) -> Outcome<Value> {
     let (count, parallel) = (options.number("count", 500), options.number("parallel", 1));
@@ -20,10 +21,13 @@ pub fn run(options: &Options) -> Outcome<Value> {
     for client in &mut crowd.clients {
         client.leave()?;
     }
+    let strangers = options.number("strangers", 0) * count;
+    let strangers: Vec<_> = (0..strangers).map(|n| options.stranger(n)).collect::<Outcome<_>>()?;
+    let who = |number: usize| strangers.get(number).unwrap_or(options);
     let (cpu, began) = (broker.cpu()?, Instant::now());
     let (mut dialled, mut finished, mut resumed) = (0, 0, 0);
     for slot in 0..parallel.min(count) {
-        redial(options, &mut crowd, slot, dialled)?;
+        redial(who(dialled), &mut crowd, slot, dialled)?;
         dialled += 1;
     }
     crowd.until(|crowd| {
@@ -36,7 +40,7 @@ pub fn run(options: &Options) -> Outcome<Value> {
             crowd.clients[slot].leave()?;
             crowd.clients[slot].connected = false;
             if dialled < count {
-                redial(options, crowd, slot, dialled)?;
+                redial(who(dialled), crowd, slot, dialled)?;
                 dialled += 1;
             }
         }

@@ -10,6 +10,7 @@ use rustls::{ClientConfig, RootCertStore};
 use sealmq_codec::QoS;
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ pub struct Options {
     pub pid: u32,
     pub tls: Arc<ClientConfig>,
     pub id: String,
+    certificate: PathBuf,
+    ca: PathBuf,
     named: HashMap<String, usize>,
 }
 
@@ -44,9 +47,32 @@ impl Options {
             mode: mode.clone(),
             address: address.parse()?,
             pid: pid.parse()?,
-            tls: Arc::new(client_config(ca, cert, key, resume)?),
+            tls: Arc::new(client_config(ca.as_ref(), cert.as_ref(), key.as_ref(), resume)?),
             id: id.clone(),
+            certificate: cert.into(),
+            ca: ca.into(),
             named,
+        })
+    }
+
+    /// The same as another device, which the broker has not seen yet: its files are in `FOLDER-NUMBER`, beside the folder of
+    /// the first one's.
+    pub fn stranger(&self, number: usize) -> Outcome<Options> {
+        let folder = self.certificate.parent().ok_or("CERT is in no folder")?;
+        let name = folder
+            .file_name()
+            .and_then(|name| name.to_str())
+            .ok_or("CERT is in no folder")?;
+        let its = folder.with_file_name(format!("{name}-{number}"));
+        Ok(Options {
+            tls: Arc::new(client_config(
+                &self.ca,
+                &its.join("cert.pem"),
+                &its.join("key.pem"),
+                false,
+            )?),
+            id: format!("{}-{number}", self.id),
+            ..self.clone()
         })
     }
 
@@ -70,14 +96,16 @@ impl Options {
     }
 }
 
-fn client_config(ca: &str, cert: &str, key: &str, resume: bool) -> Outcome<ClientConfig> {
+fn client_config(ca: &Path, cert: &Path, key: &Path, resume: bool) -> Outcome<ClientConfig> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(ca)? {
         roots.add(certificate?)?;
     }
     let chain = CertificateDer::pem_file_iter(cert)?.collect::<Result<Vec<_>, _>>()?;
     let mut provider = rustls::crypto::aws_lc_rs::default_provider();
-    // The group that every broker has, so that handshakes cost the same mathematics.
+    // The group that every broker has and the suite that it must have (RFC 8446 section 9.1), so that handshakes cost the
+    // same mathematics.
+    provider.cipher_suites = vec![rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256];
     provider.kx_groups = vec![rustls::crypto::aws_lc_rs::kx_group::X25519];
     let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(&[&rustls::version::TLS13])?
