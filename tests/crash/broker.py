@@ -16,6 +16,7 @@ from sealmq.datafolder import DataFolder, Owner
 from sealmq.pki import operations
 from sealmq.pki.authority import Authority
 from sealmq.pki.registry import Registry
+from sealmq.secretfiles import write_public
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +35,7 @@ class BrokerFault(Exception):  # noqa: N818 - a finding, told as one
 def prepare(data: Path, devices: Sequence[str], settings: str) -> dict[str, DeviceFiles]:
     """A data folder with a CA, these devices and this configuration; the files of each device."""
     folder = DataFolder.create_or_open(data)
-    (data / "sealmq.toml").write_text(settings, encoding="utf-8")
+    write_public(folder.config_path, settings.encode())
     with folder.lock(owner=Owner.COMMAND):
         authority = Authority.open_or_create(folder)
         with Registry.open(folder) as registry:
@@ -44,12 +45,12 @@ def prepare(data: Path, devices: Sequence[str], settings: str) -> dict[str, Devi
 
 
 class BrokerProcess:
-    """`sealmq up` on `data`; `start` again after `kill` or `end`."""
+    """`sealmq up` on `data`; `start` again after `kill` or `end`. What it says goes to `log`, else beside `data`."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, *, log: Path | None = None) -> None:
         self._data = data
         self._process: subprocess.Popen[bytes] | None = None
-        self._log = data.with_name("broker.log")
+        self._log = log or data.with_name("broker.log")
 
     def launch(self) -> None:
         """Start it without waiting for anything."""
@@ -74,6 +75,11 @@ class BrokerProcess:
         if not line.startswith("ready "):
             raise BrokerFault(f"broker did not start again (status {process.wait()}):\n{self.log_end()}")
         return int(line.rsplit(":", 1)[1])
+
+    @property
+    def is_running(self) -> bool:
+        """Whether there is a process that has not ended."""
+        return self._process is not None and self._process.poll() is None
 
     def wait(self, seconds: float) -> bool:
         """Whether it ended within `seconds` by itself."""

@@ -159,6 +159,11 @@ class Ledger:
             if expected and not present:
                 self._violated(f"session of {who} is forgotten")
 
+    def broken(self, sentence: str) -> None:
+        """A promise that is not about messages was not kept."""
+        with self.changed:
+            self._violated(sentence)
+
     # retained messages
 
     def keeping(self, topic: str, *, removal: bool) -> tuple[int, bytes]:

@@ -25,11 +25,13 @@ if __name__ == "__main__":
 
 from crash.broker import BrokerFault, BrokerProcess, prepare
 from crash.clients import Actor, Keeper, Publisher, Subscriber, Wanderer, Wish, World, look_at_retained
+from crash.fleet import Fleet
 from crash.ledger import Ledger
+from sealmq.datafolder import DataFolder
 from security.raw_mqtt import V5, V311
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from sealmq.pki.operations import DeviceFiles
 
@@ -51,6 +53,9 @@ _GLANCE = 5.0  # seconds in which a new subscriber must have been given what is 
 _WAKE_ALL = 5  # rounds after which those who slept come back, too
 _TOPICS = {"pub-1": 1, "pub-2": 2, "pub-3": 1, "pub-4": 2}  # publisher to QoS
 NAMES = (*_TOPICS, "keep-1", "keep-2", "sub-1", "sub-2", "sub-3", "sub-4", "wander-1", "wander-2", "looker")
+KEPT = (
+    "nothing acknowledged was lost, nothing came twice at QoS 2, order held, no session, device or revocation was forgotten"
+)
 _SLEEPERS = ("sub-1", "sub-4", "wander-1")
 
 
@@ -70,21 +75,32 @@ class Outcome:
 _ROOM = "\n[limits]\nmax_queued_messages = 10000000\nmax_queued_bytes = 10000000000\n"
 
 
-def run(folder: Path, *, rounds: int, seed: int, settings: str = "") -> Outcome:
-    """Play `rounds` rounds in `folder`, which is kept; `settings` is the text of the broker's configuration."""
+def run(
+    folder: Path,
+    *,
+    rounds: int,
+    seed: int,
+    settings: str = "",
+    broker_on: Callable[[Path], BrokerProcess] = BrokerProcess,
+) -> Outcome:
+    """Play `rounds` rounds in `folder`, which is kept; `settings` is the text of the broker's configuration.
+
+    `broker_on` makes the broker of a data folder: what it does beyond a `kill` is its own matter.
+    """
     outcome = Outcome(seed)
     plan = random.Random(seed)  # noqa: S311  repeatable, not secret
     ledger = Ledger()
     world = World(ledger, seed)
     files = prepare(folder / "data", NAMES, settings + _ROOM)
-    broker = BrokerProcess(folder / "data")
+    broker = broker_on(folder / "data")
+    fleet = Fleet(world, DataFolder.open(folder / "data"))
     try:
         port = broker.start()
-        with playing(cast(world, files)) as actors:
+        with playing(cast(world, files), fleet) as actors:
             world.set(port=port)
             _settle(world, actors, ledger)
             for number in range(1, rounds + 1):
-                _round(number, plan, broker, world, actors, outcome, files)
+                _round(number, plan, broker, world, actors, fleet, outcome, files)
                 if ledger.violations:
                     break
                 outcome.rounds = number
@@ -134,6 +150,7 @@ def _round(
     broker: BrokerProcess,
     world: World,
     actors: list[Actor],
+    fleet: Fleet,
     outcome: Outcome,
     files: dict[str, DeviceFiles],
 ) -> None:
@@ -165,6 +182,7 @@ def _round(
     began = time.monotonic()
     port = broker.start()
     outcome.restart_ms.append((time.monotonic() - began) * 1000)
+    fleet.look(port)
     look_at_retained(port, files["looker"], ledger, "shared/kept/#", seconds=_GLANCE)
     if number % _WAKE_ALL == 0:
         sleepers = frozenset()
@@ -196,16 +214,17 @@ def _pass(world: World, seconds: float) -> None:
 
 
 @contextmanager
-def playing(actors: list[Actor]) -> Iterator[list[Actor]]:
-    """The clients at work, until the block ends."""
-    for actor in actors:
-        actor.start()
+def playing(actors: list[Actor], fleet: Fleet) -> Iterator[list[Actor]]:
+    """The clients and whoever tends the fleet at work, until the block ends."""
+    everybody = [*actors, fleet]
+    for one in everybody:
+        one.start()
     try:
         yield actors
     finally:
-        actors[0].world.set(is_over=True)
-        for actor in actors:
-            actor.join(15)
+        fleet.world.set(is_over=True)
+        for one in everybody:
+            one.join(15)
 
 
 def report(outcome: Outcome) -> str:
@@ -237,7 +256,7 @@ def main() -> int:
         print(f"the broker's folder is kept: {folder}\nrepeat: make crash ROUNDS={options.rounds} SEED={seed}")
         return 1
     shutil.rmtree(folder)
-    print("nothing acknowledged was lost, nothing came twice at QoS 2, order held, no session was forgotten")
+    print(KEPT)
     return 0
 
 
