@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _TURN = 0.005  # seconds that a client listens before it looks what else there is to do
 _WINDOW = 10  # messages on their way at once
 _LONGEST_AWAY = 0.3  # seconds
+_STORE_FAILED = {raw.V5: 0x83, raw.V311: 0x80}  # in SUBACK: the broker has lost its disk, and says so until it ends
 
 
 class World:
@@ -197,6 +198,9 @@ class Subscriber(Actor):
         super().joined(present=present, expected=expected)
 
     def granted(self, tag: Wish, code: int) -> None:
+        if code == _STORE_FAILED[self.session.version]:
+            self._asked.discard(tag)
+            return
         assert code < 0x80, (tag, code)
         self._granted.add(tag)
         self.ledger.subscribed(self.name, tag.topic_filter)
@@ -227,6 +231,9 @@ class Wanderer(Actor):
         super().joined(present=present, expected=expected)
 
     def granted(self, tag: Wish, code: int) -> None:
+        if code == _STORE_FAILED[self.session.version]:
+            self._is_asked = False
+            return
         assert code < 0x80, (tag, code)
         assert self._asking is not None
         _, begins = self._asking

@@ -12,6 +12,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 _MOST = 20  # violations told in words; all are counted
+_STORE_FAILED = 0x83  # implementation specific error: a broker that has lost its disk, and says so until it ends
 
 
 @dataclass
@@ -176,6 +177,9 @@ class Ledger:
     def kept(self, topic: str, number: int, code: int) -> None:
         """PUBACK or PUBREC of a retained message came."""
         with self.changed:
+            if code == _STORE_FAILED:
+                self.counts["refused"] += 1
+                return None
             if code >= 0x80:
                 return self._violated(f"retained message {number} of {topic} was refused with {code:#x}")
             self._kept[topic].acknowledged = max(number, self._kept[topic].acknowledged)

@@ -73,7 +73,7 @@ class Session:
         self.client_id = client_id
         self._context = raw.client_context(files)
         self._listener = listener
-        self._version = version
+        self.version = version
         self._is_known = False  # a CONNACK promised that the broker keeps it
         self._next_id = 0
         self._sent: dict[int, _Sent] = {}  # in the order of sending
@@ -101,8 +101,8 @@ class Session:
             self._socket.settimeout(_SECONDS)
         except OSError as error:
             raise Lost(str(error)) from error
-        properties = _NEVER if self._version == raw.V5 else b""
-        self._send(raw.connect(self.client_id, version=self._version, flags=0, keep_alive=0, properties=properties))
+        properties = _NEVER if self.version == raw.V5 else b""
+        self._send(raw.connect(self.client_id, version=self.version, flags=0, keep_alive=0, properties=properties))
         try:
             connack = next(self._packets())
         except TimeoutError:
@@ -138,7 +138,7 @@ class Session:
     def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool, tag: object) -> None:
         """Send a message and keep it until it is settled."""
         number = self._number()
-        packet = raw.publish(topic, payload, version=self._version, qos=qos, packet_id=number, retain=int(retain))
+        packet = raw.publish(topic, payload, version=self.version, qos=qos, packet_id=number, retain=int(retain))
         self._sent[number] = _Sent(packet, tag)
         self._send(packet)
 
@@ -146,13 +146,13 @@ class Session:
         """Ask for a subscription; `granted` tells the end of it, unless the connection ends first."""
         number = self._number()
         self._asked[number] = tag
-        self._send(raw.subscribe(topic_filter, version=self._version, qos=qos, packet_id=number))
+        self._send(raw.subscribe(topic_filter, version=self.version, qos=qos, packet_id=number))
 
     def unsubscribe(self, topic_filter: str, *, tag: object) -> None:
         """Ask for the end of a subscription."""
         number = self._number()
         self._asked[number] = tag
-        properties = b"\0" if self._version == raw.V5 else b""
+        properties = b"\0" if self.version == raw.V5 else b""
         self._send(raw.packet(0xA2, struct.pack(">H", number) + properties + raw.text(topic_filter)))
 
     def turn(self, seconds: float, *, hold: bool = False) -> None:
@@ -205,7 +205,7 @@ class Session:
         topic, number = body[2:end].decode(), 0
         if qos:
             number, end = int.from_bytes(body[end : end + 2]), end + 2
-        if self._version == raw.V5:
+        if self.version == raw.V5:
             end += 1 + body[end]  # nothing here makes properties of 128 bytes
         if qos < 2 or number not in self._received:
             self._listener.came(topic, body[end:], qos)

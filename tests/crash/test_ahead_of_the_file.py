@@ -11,6 +11,7 @@ from contextlib import ExitStack, closing
 import pytest
 
 from crash.session import Kind
+from sealmq.broker import control
 from sealmq.testing import EphemeralBroker
 from security import raw_mqtt as raw
 
@@ -57,6 +58,20 @@ def answer(wire: raw.Wire, kind: Kind) -> None:
     """Read until a packet of that kind comes."""
     while wire.packet().kind != kind:
         pass
+
+
+def test_a_device_that_is_retired(broker, count):
+    """What it leaves is gone from the file when the command returns."""
+    for number in range(1, 6):
+        device = f"unit-{number}"
+        with raw.Wire.open(broker.port, broker.device(device)) as wire:
+            wire.send(raw.connect(device, flags=0, properties=NEVER))
+            assert wire.packet().body[1] == 0
+            wire.send(raw.publish(f"devices/{device}/state", b"on", qos=1, retain=1))
+            answer(wire, Kind.PUBACK)
+        assert (count("sessions", "device", device), count("retained", "payload", b"on")) == (1, 1)
+        control.call(broker.folder, "device-retire", {"id": device})
+        assert (count("sessions", "device", device), count("retained", "payload", b"on")) == (0, 0)
 
 
 def test_connack(kept, count):

@@ -21,6 +21,7 @@ def test_nothing_acknowledged_is_lost(tmp_path, mode, count):
     assert outcome.rounds == count
     for what in ("acknowledged at QoS 1", "acknowledged at QoS 2", "retained acknowledged", "sessions resumed"):
         assert outcome.counts[what] > 0, rounds.report(outcome)
+    assert "refused" not in outcome.counts, "its disk is well"
 
 
 def test_a_broker_that_keeps_nothing_is_found_out(tmp_path):

@@ -11,7 +11,7 @@ use crate::rules;
 use crate::time::Millis;
 use alloc::vec::Vec;
 use sealmq_codec::{QoS, ReasonCode};
-use sealmq_store::{Change, Origin};
+use sealmq_store::{Change, Origin, Seq};
 
 /// Whether a message stays for those who subscribe later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,13 +25,29 @@ pub enum Retain {
 pub struct Purged {
     pub sessions: usize,
     pub retained: usize,
+    /// Where the log stands with it; see [`Engine::is_settled`].
+    pub seq: Seq,
 }
 
 impl Engine {
     /// Forget a device: its sessions end with all they hold, wills too, and the retained messages under its own topics (where
-    /// a rule with `{id}` lets it publish) go. Close its connections first.
+    /// a rule with `{id}` lets it publish) go. Close its connections first. Its sessions go last: as long as one is there,
+    /// after a crash for instance, the purge is not done.
     pub fn purge_device(&mut self, now: Millis, device: &str) -> Purged {
+        self.recorded = Seq(0);
         let mut purged = Purged::default();
+        let all = Budget {
+            nodes: usize::MAX,
+            bytes: u64::MAX,
+        };
+        for filter in self.rules.own_topics(device) {
+            for message in self.retained.page(&filter, None, all, now).found {
+                let topic = message.content().topic;
+                self.retained.remove(topic);
+                self.record(&Change::Unretain { topic });
+                purged.retained += 1;
+            }
+        }
         let sessions = self
             .roster
             .sessions
@@ -48,18 +64,7 @@ impl Engine {
                 self.remove_session(now, index);
             }
         }
-        let all = Budget {
-            nodes: usize::MAX,
-            bytes: u64::MAX,
-        };
-        for filter in self.rules.own_topics(device) {
-            for message in self.retained.page(&filter, None, all, now).found {
-                let topic = message.content().topic;
-                self.retained.remove(topic);
-                self.record(&Change::Unretain { topic });
-                purged.retained += 1;
-            }
-        }
+        purged.seq = core::mem::take(&mut self.recorded);
         purged
     }
 

@@ -116,6 +116,11 @@ impl Engine {
         self.roster.log.health()
     }
 
+    /// Whether nothing is left to wait for at `seq`: it is safe, or it will never be.
+    pub fn is_settled(&self, seq: Seq) -> bool {
+        self.roster.log.watermark().proves(seq).is_some() || matches!(self.roster.log.health(), Health::Failed(_))
+    }
+
     /// Why nothing more can be promised, if so: the answer to whoever asks for a promise.
     pub(crate) fn no_promises(&self) -> Option<NoPlace> {
         if self.roster.log.keeping() == Keeping::Nothing {
@@ -237,10 +242,31 @@ impl Engine {
         self.handle_pages(now);
     }
 
-    /// The log has failed: what waits for it will never be safe, and whoever waits is told by the end of its connection.
+    /// Whoever has begun to wait since the log failed must not wait for ever: some answers are asked for and only then
+    /// found to need the log.
+    pub(crate) fn leave_nobody_waiting(&mut self, now: Millis) {
+        if self.holding.is_empty() && self.roster.awaiting.is_empty() {
+            return;
+        }
+        if let Health::Failed(why) = self.roster.log.health() {
+            self.break_promises(now, &why);
+        }
+    }
+
+    /// The log has failed: what waits for it will never be safe, and whoever waits, for an answer or for a message, is told
+    /// by the end of its connection.
     fn break_promises(&mut self, now: Millis, why: &str) {
+        let mut waiting = core::mem::take(&mut self.holding);
+        for (index, session) in core::mem::take(&mut self.roster.awaiting) {
+            let Some(found) = self.roster.sessions.get_mut(index as usize).filter(|s| s.id == session) else {
+                continue;
+            };
+            found.is_awaiting = false;
+            let conn = found.conn.and_then(|index| self.roster.conns.get(index as usize));
+            waiting.extend(conn.map(|conn| conn.id));
+        }
         let sentence = format!("the broker's store has failed: {why}");
-        for id in core::mem::take(&mut self.holding) {
+        for id in waiting {
             if self.conn(id).is_some() {
                 let cause = EndCause::Store("store-failed", sentence.clone());
                 self.end(now, id.index, ReasonCode::ImplementationSpecificError, cause);

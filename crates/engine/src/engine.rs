@@ -198,6 +198,7 @@ impl Engine {
             self.handle_timer(now, timer);
         }
         self.feed_line(now);
+        self.leave_nobody_waiting(now);
     }
 
     // poll_*

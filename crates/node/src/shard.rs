@@ -10,7 +10,7 @@ use crate::keep::Keep;
 use crate::link::{Ended, Link, LinkFault, Scratch};
 use crate::node::Shared;
 use mio::{Events as Ready, Poll, Token};
-use sealmq_engine::{ConnId, Engine, Millis};
+use sealmq_engine::{ConnId, Engine, Millis, Purged};
 use sealmq_store::Health;
 use serde_json::json;
 use standing::{Expiries, Validity};
@@ -18,7 +18,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
 
 mod arrive;
@@ -92,6 +92,8 @@ pub struct Shard {
     clock: Clock,
     keep: Arc<Keep>,
     health: Health,
+    /// What waits for the store.
+    purges: Vec<(Purged, Sender<Purged>)>,
     stop_at: Option<Instant>,
 }
 
@@ -119,6 +121,7 @@ impl Shard {
             clock,
             keep,
             health: Health::Good,
+            purges: Vec::new(),
             stop_at: None,
         }
     }
@@ -143,6 +146,7 @@ impl Shard {
             if self.keep.news.take() {
                 self.hear_news();
             }
+            self.answer_purges();
             for event in &ready {
                 if let Token(index) = event.token()
                     && event.token() != WAKE

@@ -87,6 +87,7 @@ class Identities:
     def serve(self, broker: Broker) -> None:
         """From here on sightings are written and connections can be closed."""
         self._broker = broker
+        self._finish_purges()
         self.refresh_crl()
         self._sightings.start()
 
@@ -243,6 +244,16 @@ class Identities:
 
     def _purge(self, device: str) -> dict[str, int]:
         return self._running().purge_device(device)
+
+    def _finish_purges(self) -> None:
+        """Drop what retired devices left behind: the broker died in the middle of it, or none ran.
+
+        A purge takes the sessions last, so who has none was purged whole.
+        """
+        if not (retired := set(self._registry.ids(DeviceStatus.RETIRED))):
+            return
+        for device in sorted(retired & {session.get("device") for session in self._running().sessions()}):
+            self._purge(device)
 
     def _close_cloned(self, device: str) -> int:
         reason = "the certificate is in use from another address"

@@ -267,6 +267,39 @@ fn a_store_that_fails_stops_promises_and_nothing_else() {
     bench.connect("fresh").go();
 }
 
+// Nobody is left waiting for what will never be safe: neither who asks after the failure, nor who is owed a message
+#[test]
+fn a_store_that_has_failed_leaves_nobody_waiting() {
+    let (bench, log) = bench(quiet());
+    let receiver = keeper(&bench, &log, "receiver", "r", 2);
+    let mut leaver = keeper(&bench, &log, "leaver", "l", 1);
+    let owed = keeper(&bench, &log, "owed", "o", 2);
+    let mut sender = bench.connect("sender").resume(60).wait();
+    let mut p = bench.connect("p").go();
+    p.publish(message("r", "x").qos(2).id(1));
+    sender.publish(message("o", "y").qos(2).id(7));
+    sync(&bench, &log);
+    sender.all();
+    owed.receive();
+    let first = receiver.receive().packet_id;
+    p.publish(message("o", "never safe").qos(2).id(2));
+    log.fail("input/output error");
+    receiver.pubrec(first);
+    leaver.ask_to_end(&["l"]);
+    sender.pubrel(7);
+    bench.advance(0);
+    receiver.expect_closed(ReasonCode::ImplementationSpecificError);
+    leaver.expect_closed(ReasonCode::ImplementationSpecificError);
+    sender.expect_closed(ReasonCode::ImplementationSpecificError);
+    owed.expect_closed(ReasonCode::ImplementationSpecificError);
+    // To begin anew ends a session that is kept, and that cannot be promised either; the next time there is none.
+    let anew = bench.connect("leaver").wait();
+    bench.advance(0);
+    assert!(anew.is_closed());
+    anew.silent();
+    bench.connect("leaver").go();
+}
+
 // What nobody would send again reaches whoever can have it
 #[test]
 fn a_store_that_fails_holds_up_neither_wills_nor_what_has_qos_0() {

@@ -3,10 +3,38 @@
 //! Refuses to know when acknowledgements leave; see `durable`.
 
 use crate::harness::by_hand::{back, bench, keeper, restart, sync};
-use crate::harness::{Bench, allowing, message, quiet};
+use crate::harness::{Bench, HandLog, allowing, message, quiet};
 use sealmq_codec::{Packet, Property, PropertyBuf, ReasonCode};
 use sealmq_engine::Limits;
 use sealmq_engine::rules::Rules;
+use sealmq_store::Stored;
+
+// As long as a session of the device is there, a purge that a crash cut short is known not to be done
+#[test]
+fn a_purge_that_is_cut_short_shows() {
+    for cut in 0..=3 {
+        let log = HandLog::default();
+        let bench = Bench::with_log(quiet(), allowing(&["devices/{id}/#"]), Box::new(log.clone()));
+        let mut device = bench.connect("d").device(Some("d")).resume(3600).wait();
+        device.publish(message("devices/d/state", "on").qos(1).id(1).retain());
+        device.publish(message("devices/d/fault", "none").qos(1).id(2).retain());
+        sync(&bench, &log);
+        device.vanish();
+        sync(&bench, &log);
+        let before = log.appended();
+        let purged = bench.drive(|engine, now| engine.purge_device(now, "d"));
+        assert_eq!((purged.sessions, purged.retained, purged.seq.0), (1, 2, before + 3));
+        assert!(!bench.drive(|engine, _| engine.is_settled(purged.seq)));
+        log.sync_to(before + cut);
+        let (mut sessions, mut retained) = (0, 0);
+        log.disk().load(&mut |stored| match stored {
+            Stored::Session { .. } => sessions += 1,
+            Stored::Retained(_) => retained += 1,
+            _ => {}
+        });
+        assert_eq!((sessions, retained), (u64::from(cut < 3), 2 - cut.min(2)));
+    }
+}
 
 #[test]
 fn a_session_survives_with_all_it_has() {

@@ -44,6 +44,7 @@ pub enum Command {
     },
     Purge {
         device: String,
+        /// What was left of it, once that cannot come back.
         reply: Sender<Purged>,
     },
     Reload {
@@ -100,7 +101,8 @@ impl Shard {
             }
             Command::Purge { device, reply } => {
                 let now = self.now();
-                let _ = reply.send(self.engine.purge_device(now, &device));
+                let purged = self.engine.purge_device(now, &device);
+                self.purges.push((purged, reply));
             }
             Command::Reload { rules, limits } => {
                 self.engine.set_limits(*limits);
@@ -127,5 +129,17 @@ impl Shard {
                 self.stop_at = Some(deadline);
             }
         }
+    }
+
+    /// Answer for the purges that are safe.
+    pub(super) fn answer_purges(&mut self) {
+        let engine = &self.engine;
+        self.purges.retain(|(purged, reply)| {
+            let is_settled = engine.is_settled(purged.seq);
+            if is_settled {
+                let _ = reply.send(*purged);
+            }
+            !is_settled
+        });
     }
 }
