@@ -71,6 +71,7 @@ class Node:
          "dangerous": {"anonymous": bool, "any_client_id": bool, "allow_all": bool},
          "limits": {...},                   # see `default_limits`
          "store": {"path": str,             # the file; null or no `store` at all: everything is in memory
+                   "fleet": str | null,     # whose store it has to be, noted in it; null asks nothing
                    "durability": "sync" | "os" | "memory",
                    "topics": [{"filter": str, "durability": str}],   # the first that matches decides
                    "max_bytes": int, "refuse_when_full": bool, "stop_when_failed": bool} | null,
@@ -191,8 +192,12 @@ def store_stats(path: Path) -> str:
 def store_backup(path: Path, to: Path) -> str:
     """A copy of a store that no broker uses; shape and errors as `Node.store_backup`, and `store-locked`."""
 
-def store_restore(backup: Path, to: Path) -> str:
-    """Make a store from a backup, which is looked through first. Raises EngineError `store-exists`: nothing is overwritten."""
+def store_restore(backup: Path, to: Path, fleet: str, *, take_over: bool) -> str:
+    """Make the store of `fleet` from a backup, which is looked through first.
+
+    Raises EngineError `store-exists` (nothing is overwritten), and `store-other-fleet` about a backup of another fleet, unless
+    `take_over` makes it this one's.
+    """
 
 @final
 class Client:

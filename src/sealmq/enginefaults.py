@@ -30,7 +30,7 @@ _CONFIGURATION = {
     "config-invalid",
     "address-invalid",
 }
-_STORE = {"store-damaged", "store-foreign", "store-newer", "store-older", "network-file-system"}
+_STORE = {"store-damaged", "store-foreign", "store-newer", "store-older", "store-other-fleet", "network-file-system"}
 _MACHINE = {
     "address-in-use",
     "address-not-available",

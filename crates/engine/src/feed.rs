@@ -4,42 +4,70 @@
 //! waits for its connection to drain. Refuses to know filters and the tree.
 
 use crate::engine::Engine;
-use crate::retained::Budget;
-use crate::session::RetainedDue;
+use crate::retained::{Budget, Page};
+use crate::session::{Debt, RetainedDue};
 use crate::time::Millis;
 use alloc::boxed::Box;
-use sealmq_codec::Subscription;
-use sealmq_store::Keeping;
+use sealmq_codec::{QoS, Subscription};
+use sealmq_store::{Change, Keeping, Urgency};
 
 /// Nodes of the retained tree that one session may have looked at in one turn: a fraction of a millisecond.
 const NODES_PER_TURN: usize = 2_000;
 /// Sessions that get such a turn before everybody else has theirs.
 const TURNS: usize = 4;
+/// Nodes looked at to find out whether anything is owed at all; beyond them it may be.
+const NODES_PER_GLANCE: usize = 100;
 /// Bytes found in one page, so that the outbox is looked at again before it is far beyond its bound.
 const BYTES_PER_PAGE: u64 = 64 * 1024;
 
 impl Engine {
+    /// Write down what a new subscription is owed, before its SUBACK says so: messages that wait for a session belong to its
+    /// state, whatever becomes of broker and connection (section 4.1). At QoS 0 nothing is promised.
+    pub(crate) fn record_debt(&mut self, session_index: u32, subscription: &Subscription<'_>, now: Millis) -> Debt {
+        let Some(session) = self.roster.sessions.get(session_index as usize).filter(|s| s.is_kept) else {
+            return Debt::Unrecorded;
+        };
+        let (session, filter) = (session.id, subscription.filter);
+        let glance = Budget {
+            nodes: NODES_PER_GLANCE,
+            bytes: 1,
+        };
+        let is_owed = |page: &Page| page.next.is_some() || !page.found.is_empty();
+        if subscription.options.qos > QoS::AtMostOnce
+            && self.roster.log.keeping() == Keeping::Changes
+            && is_owed(&self.retained.page(filter, None, glance, now))
+        {
+            self.record(&Change::Owe { session, filter });
+            return Debt::Recorded;
+        }
+        Debt::Unrecorded
+    }
+
     /// New subscriptions are owed the retained messages that match [MQTT-3.3.1-9]; the first of them go out at once.
     pub(crate) fn owe_retained(
         &mut self,
         now: Millis,
         session_index: u32,
         identifier: u32,
-        subscriptions: &[Subscription<'_>],
+        subscriptions: &[(Subscription<'_>, Debt)],
     ) {
         let Some(session) = self.roster.sessions.get_mut(session_index as usize) else {
             return;
         };
-        for subscription in subscriptions {
-            let due = RetainedDue {
+        for (subscription, debt) in subscriptions {
+            // The same filter again begins again.
+            let before = session
+                .retained_due
+                .iter()
+                .position(|due| *due.filter == *subscription.filter);
+            let before = before.and_then(|at| session.retained_due.remove(at));
+            session.retained_due.push_back(RetainedDue {
                 filter: subscription.filter.into(),
                 qos: subscription.options.qos,
                 identifier,
                 place: None,
-            };
-            // The same filter again begins again.
-            session.retained_due.retain(|other| other.filter != due.filter);
-            session.retained_due.push_back(due);
+                debt: before.map_or(*debt, |before| before.debt.max(*debt)),
+            });
         }
         self.feed(now, session_index);
     }
@@ -114,15 +142,18 @@ impl Engine {
                 self.roster
                     .deliver_retained(now, session_index, message, qos, identifiers, urgency);
             }
-            if let Some(session) = self.roster.sessions.get_mut(session_index as usize) {
-                match page.next {
-                    None => drop(session.retained_due.pop_front()),
-                    place => {
-                        if let Some(due) = session.retained_due.front_mut() {
-                            due.place = place;
-                        }
-                    }
+            let Some(session) = self.roster.sessions.get_mut(session_index as usize) else {
+                return;
+            };
+            if page.next.is_some() {
+                if let Some(due) = session.retained_due.front_mut() {
+                    due.place = page.next;
                 }
+            } else if let Some(due) = session.retained_due.pop_front()
+                && due.debt == Debt::Recorded
+            {
+                let (session, filter) = (session.id, &*due.filter);
+                self.roster.log.append(&Change::Paid { session, filter }, Urgency::Lazy);
             }
         }
     }

@@ -264,7 +264,7 @@ impl Engine {
         authorized: Authorized,
         publisher: Option<u32>,
         content: &Content<'_>,
-        origin: Origin,
+        origin: Origin<'_>,
     ) {
         let kept = !content.retain || self.retain(content).is_ok();
         let key = self.router.key(content.topic, None);

@@ -5,7 +5,8 @@
 use crate::engine::Engine;
 use crate::memory::Memory;
 use crate::message::{Content, Message};
-use crate::session::{Received, Session, Spill, WillState};
+use crate::retained::Place;
+use crate::session::{Debt, Received, RetainedDue, Session, Spill, WillState};
 use crate::time::Millis;
 use crate::tree::Entry;
 use alloc::boxed::Box;
@@ -85,6 +86,24 @@ impl Restorer<'_> {
                 options,
                 identifier,
             } => self.take_subscription(session, filter, options, identifier),
+            Stored::Owed {
+                session,
+                filter,
+                options,
+                identifier,
+                reached,
+            } => {
+                let options = SubscribeOptions::from_byte(Version::V5, options);
+                if let (Some(session), Ok(options)) = (self.session(session), options) {
+                    session.retained_due.push_back(RetainedDue {
+                        filter: filter.into(),
+                        qos: options.qos,
+                        identifier,
+                        place: Place::behind(reached),
+                        debt: Debt::Recorded,
+                    });
+                }
+            }
             Stored::Received { session, packet_id } => {
                 let received = Received {
                     seq: Seq(0),

@@ -189,6 +189,13 @@ pub(crate) struct Budget {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Place(Box<[Box<str>]>);
 
+impl Place {
+    /// Behind `topic`; `None` is the beginning, where no topic is.
+    pub fn behind(topic: &str) -> Option<Place> {
+        (!topic.is_empty()).then(|| Place(topic.split('/').map(Into::into).collect()))
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Page {
     pub found: Vec<Arc<Message>>,

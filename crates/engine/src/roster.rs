@@ -10,7 +10,7 @@ use crate::memory::Memory;
 use crate::message::{Content, Message};
 use crate::outgoing::{Outgoing, Written, write_publish};
 use crate::router::Target;
-use crate::session::{Kept, Over, Pending, Session, Stage};
+use crate::session::{Debt, Kept, Over, Pending, Session, Stage};
 use crate::spares::Spares;
 use crate::stats::Counters;
 use crate::time::Millis;
@@ -231,8 +231,15 @@ impl Roster {
                     identifiers: Cow::Borrowed(&identifiers),
                     slot: Slot::default(),
                 }];
+                let due = session.retained_due.front();
+                let origin = due
+                    .filter(|due| due.debt == Debt::Recorded)
+                    .map_or(Origin::Nothing, |due| Origin::Owed {
+                        session: session.id,
+                        filter: &due.filter,
+                    });
                 let delivery = Delivery {
-                    origin: Origin::Nothing,
+                    origin,
                     body: message.content().body(),
                 };
                 let seq = self.log.deliver(&delivery, &mut receiver, urgency);

@@ -43,7 +43,7 @@ impl Engine {
         key: Option<RouteKey>,
         publisher: Option<u32>,
         content: &Content<'_>,
-        origin: Origin,
+        origin: Origin<'_>,
     ) -> Result<Routed, NoPlace> {
         let is_promised = content.qos != QoS::AtMostOnce
             && self.roster.kept_sessions > 0
@@ -80,7 +80,13 @@ impl Engine {
     }
 
     /// The same for a message that nobody would send again: whoever has room gets it, and the log does not.
-    pub(crate) fn route_loosely(&mut self, now: Millis, publisher: Option<u32>, content: &Content<'_>, origin: Origin) {
+    pub(crate) fn route_loosely(
+        &mut self,
+        now: Millis,
+        publisher: Option<u32>,
+        content: &Content<'_>,
+        origin: Origin<'_>,
+    ) {
         let key = self.router.key(content.topic, None);
         if let Some((route, turn)) = self.router.route(key, content.topic) {
             self.roster.deliver_all(now, route, turn, publisher, content);
@@ -89,7 +95,7 @@ impl Engine {
     }
 
     /// A will is sent once, also when no delivery takes it out of the log.
-    fn forget_origin(&mut self, origin: Origin) -> Seq {
+    fn forget_origin(&mut self, origin: Origin<'_>) -> Seq {
         match origin {
             Origin::Will { session } if self.roster.log.keeping() == Keeping::Changes => {
                 self.record(&Change::WillGone { session })
@@ -189,7 +195,7 @@ impl Roster {
         now: Millis,
         chosen: &[&Target],
         content: &Content<'_>,
-        origin: Origin,
+        origin: Origin<'_>,
         urgency: Urgency,
     ) -> Routed {
         let mut receivers = Vec::new();

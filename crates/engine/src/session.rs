@@ -30,6 +30,13 @@ const SESSION_BYTES: u64 = 1024;
 const SUBSCRIPTION_BYTES: u64 = 256;
 const ENTRY_BYTES: u64 = core::mem::size_of::<Inflight>() as u64;
 
+/// Whether the log knows what a subscription is owed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Debt {
+    Unrecorded,
+    Recorded,
+}
+
 /// A new subscription that is being answered with retained messages.
 #[derive(Clone, Debug)]
 pub(crate) struct RetainedDue {
@@ -38,6 +45,7 @@ pub(crate) struct RetainedDue {
     pub identifier: u32,
     /// How far it has come.
     pub place: Option<Place>,
+    pub debt: Debt,
 }
 
 /// A will waiting for its connection to end badly.

@@ -68,7 +68,8 @@ impl Engine {
                     };
                     // Section 4.8.2: a shared subscription gets no retained messages
                     if wanted && !subscription.filter.starts_with("$share/") {
-                        wants_retained.push(subscription);
+                        let debt = self.record_debt(session, &subscription, now);
+                        wants_retained.push((subscription, debt));
                     }
                     subscription.options.qos as u8
                 }

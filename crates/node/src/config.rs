@@ -151,6 +151,9 @@ pub struct Dangerous {
 pub struct StoreConfig {
     /// The file.
     pub path: PathBuf,
+    /// Whose store it has to be; `None` asks nothing.
+    #[serde(default)]
+    pub fleet: Option<String>,
     /// `sync`, `os` or `memory`: for every topic that `topics` does not name, and for sessions.
     pub durability: String,
     /// The first filter that matches decides.

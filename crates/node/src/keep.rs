@@ -5,6 +5,7 @@
 use crate::config::StoreConfig;
 use crate::node::NodeError;
 use sealmq_engine::{Config, Durability, Engine, Millis};
+pub use sealmq_store::sqlite::OtherFleet;
 use sealmq_store::sqlite::{self, BackupReport, Settings, Stats, Store, StoreError};
 use sealmq_store::{Health, MemoryLog};
 use serde_json::{Value, json};
@@ -82,6 +83,9 @@ impl Keep {
                 lazy_after: LAZY_AFTER,
             })?),
         };
+        if let (Some(store), Some(fleet)) = (&store, config.and_then(|config| config.fleet.as_deref())) {
+            store.claim(fleet)?;
+        }
         Ok(Keep {
             config: config.cloned(),
             store: Mutex::new(store),
@@ -210,9 +214,9 @@ pub fn store_stats(path: &Path) -> Result<Value, NodeError> {
     Ok(to_json(&sqlite::stats_file(path)?))
 }
 
-/// Make `to` of the backup `from`, which is looked through first; nothing is overwritten.
-pub fn store_restore(from: &Path, to: &Path) -> Result<Value, NodeError> {
-    Ok(copied(&sqlite::restore(from, to)?))
+/// Make `to`, the store of `fleet`, of the backup `from`, which is looked through first; nothing is overwritten.
+pub fn store_restore(from: &Path, to: &Path, fleet: &str, other: OtherFleet) -> Result<Value, NodeError> {
+    Ok(copied(&sqlite::restore(from, to, fleet, other)?))
 }
 
 /// A copy of the store in `from`, which no broker uses.

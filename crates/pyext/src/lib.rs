@@ -6,7 +6,7 @@
 
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
-use sealmq_node::{ClientError, NodeConfig, NodeError, Retain, RevokedConfig, Wanted, describe};
+use sealmq_node::{ClientError, NodeConfig, NodeError, OtherFleet, Retain, RevokedConfig, Wanted, describe};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -196,9 +196,15 @@ fn store_backup(py: Python<'_>, path: PathBuf, to: PathBuf) -> PyResult<String> 
 }
 
 #[pyfunction]
-fn store_restore(py: Python<'_>, backup: PathBuf, to: PathBuf) -> PyResult<String> {
+#[pyo3(signature = (backup, to, fleet, *, take_over))]
+fn store_restore(py: Python<'_>, backup: PathBuf, to: PathBuf, fleet: &str, take_over: bool) -> PyResult<String> {
+    let other = if take_over {
+        OtherFleet::TakeOver
+    } else {
+        OtherFleet::Refuse
+    };
     let report = py
-        .detach(|| sealmq_node::store_restore(&backup, &to))
+        .detach(|| sealmq_node::store_restore(&backup, &to, fleet, other))
         .map_err(Failure::from)?;
     Ok(report.to_string())
 }

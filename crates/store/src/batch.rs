@@ -183,6 +183,8 @@ mod tests {
                 identifier: 268_435_455,
             },
             Change::Unsubscribe { session, filter: "+" },
+            Change::Owe { session, filter: "+/#" },
+            Change::Paid { session, filter: "#" },
             Change::Release {
                 session,
                 order: Order(1 << 40),

@@ -38,19 +38,21 @@ pub struct StoredWill<'a> {
 
 /// What a delivery takes away at the same moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Origin {
+pub enum Origin<'a> {
     #[default]
     Nothing,
     /// A QoS 2 PUBLISH: the identifier counts as received from now on.
     Received { session: SessionId, packet_id: u16 },
     /// A will: it will not be sent again.
     Will { session: SessionId },
+    /// A retained message that a subscription was owed: up to its topic it has been given them.
+    Owed { session: SessionId, filter: &'a str },
 }
 
 /// One message for many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Delivery<'a> {
-    pub origin: Origin,
+    pub origin: Origin<'a>,
     pub body: Body<'a>,
 }
 
@@ -100,6 +102,16 @@ pub enum Change<'a> {
         identifier: u32,
     },
     Unsubscribe {
+        session: SessionId,
+        filter: &'a str,
+    },
+    /// A subscription there is, new or renewed, is owed the retained messages that match: all of them, in topic order.
+    Owe {
+        session: SessionId,
+        filter: &'a str,
+    },
+    /// It has been given them.
+    Paid {
         session: SessionId,
         filter: &'a str,
     },

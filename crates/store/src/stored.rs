@@ -23,6 +23,14 @@ pub enum Stored<'a> {
         options: u8,
         identifier: u32,
     },
+    /// A subscription that is owed retained messages: those behind the topic `reached`, which is empty before the first.
+    Owed {
+        session: SessionId,
+        filter: &'a str,
+        options: u8,
+        identifier: u32,
+        reached: &'a str,
+    },
     /// A QoS 2 packet identifier received and not yet released.
     Received {
         session: SessionId,

@@ -89,6 +89,16 @@ pub(crate) fn put_change(out: &mut Vec<u8>, change: &Change<'_>) {
             put(out, session.0);
             put_bytes(out, filter.as_bytes());
         }
+        Change::Owe { session, filter } => {
+            out.push(14);
+            put(out, session.0);
+            put_bytes(out, filter.as_bytes());
+        }
+        Change::Paid { session, filter } => {
+            out.push(15);
+            put(out, session.0);
+            put_bytes(out, filter.as_bytes());
+        }
         Change::Release { session, order } => put_pair(out, 7, session, Some(order.0)),
         Change::Done { session, order } => put_pair(out, 8, session, Some(order.0)),
         Change::Completed { session, packet_id } => put_pair(out, 9, session, Some(packet_id.into())),
@@ -131,6 +141,10 @@ pub(crate) fn put_delivery(out: &mut Vec<u8>, batch: u32, delivery: &Delivery<'_
         Origin::Nothing => out.push(0),
         Origin::Received { session, packet_id } => put_pair(out, 1, session, Some(packet_id.into())),
         Origin::Will { session } => put_pair(out, 2, session, None),
+        Origin::Owed { session, filter } => {
+            put_pair(out, 3, session, None);
+            put_bytes(out, filter.as_bytes());
+        }
     }
     put_body(out, &delivery.body);
     put(out, receivers.len() as u64);
@@ -229,6 +243,10 @@ impl<'a> Reader<'a> {
             },
             2 => Origin::Will {
                 session: self.session()?,
+            },
+            3 => Origin::Owed {
+                session: self.session()?,
+                filter: self.text()?,
             },
             _ => return Err(Damaged),
         };
@@ -329,6 +347,14 @@ impl<'a> Reader<'a> {
             },
             12 => Change::Retain { body: self.body()? },
             13 => Change::Unretain { topic: self.text()? },
+            14 => Change::Owe {
+                session: self.session()?,
+                filter: self.text()?,
+            },
+            15 => Change::Paid {
+                session: self.session()?,
+                filter: self.text()?,
+            },
             _ => return Err(Damaged),
         })
     }

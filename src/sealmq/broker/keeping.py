@@ -120,13 +120,13 @@ def alone(folder: DataFolder, verb: str, args: Mapping[str, Any]) -> dict[str, A
         return OPERATIONS[verb](StoreFile(folder.store_path), folder, **args)
 
 
-def restore(folder: DataFolder, source: Path, *, replace: bool) -> dict[str, Any]:
+def restore(folder: DataFolder, source: Path, *, replace: bool, take_over: bool) -> dict[str, Any]:
     """Make the store of `folder` from the backup `source`, which is looked through first.
 
     `path`, `kept` (where the store before it lies now, None when there was none), and what the new one holds, as
     `backup`. Raises `Environment` with code `data-folder-locked` while a broker runs, `store-exists` when there is a
-    store and not `replace`; `DataFolderError` when `source` is damaged; `NotSo` when it is not there. Then nothing has
-    changed.
+    store and not `replace`; `DataFolderError` when `source` is damaged, with code `store-other-fleet` when it is that
+    of another fleet and not to be taken over; `NotSo` when it is not there. Then nothing has changed.
     """
     path = folder.store_path
     with folder.lock(owner=Owner.COMMAND):
@@ -140,7 +140,7 @@ def restore(folder: DataFolder, source: Path, *, replace: bool) -> dict[str, Any
         draft = _beside(path, ".restored")
         try:
             _discard(draft)
-            made = _restored(source, draft)
+            made = _restored(source, draft, folder.fleet, take_over=take_over)
             kept = _moved_away(path) if is_there else None
             draft.rename(path)
             sync_dir(path.parent)
@@ -175,11 +175,11 @@ def _moved_away(path: Path) -> Path:
     return kept
 
 
-def _restored(source: Path, draft: Path) -> dict[str, Any]:
+def _restored(source: Path, draft: Path, fleet: str, *, take_over: bool) -> dict[str, Any]:
     from sealmq import _engine
 
     with _told():
-        return _object(_engine.store_restore(source, draft))
+        return _object(_engine.store_restore(source, draft, fleet, take_over=take_over))
 
 
 def _discard(draft: Path) -> None:

@@ -99,6 +99,7 @@ def _store(settings: Settings, folder: DataFolder) -> dict[str, Any]:
     durability = settings.config.durability
     return {
         "path": str(folder.store_path),
+        "fleet": folder.fleet,
         "durability": durability.default,
         "topics": [{"filter": topic.filter, "durability": topic.mode} for topic in durability.topics],
         "max_bytes": durability.max_bytes,

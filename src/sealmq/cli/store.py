@@ -43,11 +43,14 @@ def restore(
     replace: Annotated[
         bool, typer.Option("--replace", help="Take the place of a store that is there; that one is kept.")
     ] = False,
+    other_fleet: Annotated[
+        bool, typer.Option("--other-fleet", help="Take over the backup of another fleet: its sessions become this one's.")
+    ] = False,
 ) -> None:
     """Make the store from FILE, which is looked through first. No broker may run on the data folder."""
     from sealmq.broker import keeping
 
-    done = keeping.restore(DataFolder.open(ctx.obj.data), file.absolute(), replace=replace)
+    done = keeping.restore(DataFolder.open(ctx.obj.data), file.absolute(), replace=replace, take_over=other_fleet)
     if ctx.obj.json:
         output.as_json(done)
         return

@@ -49,6 +49,7 @@ struct Session {
     disconnected_at: Option<u64>,
     sent: Order,
     subscriptions: BTreeMap<String, (u8, u32)>,
+    owed: BTreeMap<String, String>,
     queue: BTreeMap<Order, StoredMessage>,
     received: BTreeSet<u16>,
 }
@@ -96,6 +97,11 @@ impl Disk {
                         assert!(session.received.insert(packet_id), "an identifier received twice");
                     }
                     Origin::Will { session } => drop(self.wills.remove(&session)),
+                    Origin::Owed { session, filter } => {
+                        let session = self.sessions.get_mut(&session).expect("a subscriber that is kept");
+                        let reached = session.owed.get_mut(filter).expect("a subscription that is owed");
+                        *reached = delivery.body.topic.into();
+                    }
                 }
                 for receiver in receivers {
                     self.messages_written += 1;
@@ -172,7 +178,20 @@ impl Disk {
                     .subscriptions
                     .insert(filter.into(), (options, identifier)),
             ),
-            Change::Unsubscribe { session, filter } => drop(self.session(session).subscriptions.remove(filter)),
+            Change::Unsubscribe { session, filter } => {
+                let session = self.session(session);
+                session.subscriptions.remove(filter);
+                session.owed.remove(filter);
+            }
+            Change::Owe { session, filter } => {
+                let session = self.session(session);
+                assert!(
+                    session.subscriptions.contains_key(filter),
+                    "what is owed is subscribed to"
+                );
+                session.owed.insert(filter.into(), String::new());
+            }
+            Change::Paid { session, filter } => drop(self.session(session).owed.remove(filter)),
             Change::Release { session, order } => {
                 let entry = self.session(session).queue.get_mut(&order);
                 entry.expect("a message that is released").is_released = true;
@@ -256,6 +275,16 @@ impl Disk {
                     filter,
                     options,
                     identifier,
+                });
+            }
+            for (filter, reached) in &s.owed {
+                let &(options, identifier) = s.subscriptions.get(filter).expect("a subscription");
+                visit(Stored::Owed {
+                    session,
+                    filter,
+                    options,
+                    identifier,
+                    reached,
                 });
             }
             for &packet_id in &s.received {

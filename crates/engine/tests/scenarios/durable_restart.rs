@@ -2,12 +2,66 @@
 //!
 //! Refuses to know when acknowledgements leave; see `durable`.
 
-use crate::harness::by_hand::{back, bench, keeper, restart, sync};
-use crate::harness::{Bench, HandLog, allowing, message, quiet};
+use crate::harness::by_hand::{advance, back, bench, keeper, restart, sync};
+use crate::harness::{Bench, HandLog, allowing, filter, message, quiet};
 use sealmq_codec::{Packet, Property, PropertyBuf, ReasonCode};
 use sealmq_engine::Limits;
 use sealmq_engine::rules::Rules;
 use sealmq_store::Stored;
+
+// [MQTT-3.3.1-9], [MQTT-4.3.3-1]: once SUBACK has left, every retained message comes, whenever the power goes, and at QoS 2
+// no more than once
+#[test]
+fn what_a_subscription_is_owed_survives() {
+    const COUNT: usize = 40;
+    for cut in 0..=COUNT as u64 + 2 {
+        let (bench, log) = bench(quiet());
+        let mut p = bench.connect("p").go();
+        for n in 0..COUNT {
+            p.publish(message(&format!("r/{n:02}"), "x").qos(2).retain());
+        }
+        let (mut s, _) = back(&bench, &log, "s");
+        let before = log.appended();
+        s.ask(0, &[filter("r/+", 2)]);
+        log.sync_to(before + 2);
+        advance(&bench);
+        assert!(matches!(s.next(), Packet::Suback(_)));
+        log.sync_to((before + 2 + cut).min(log.appended()));
+        advance(&bench);
+        let mut had: Vec<String> = Vec::new();
+        while let Some(Packet::Publish(publish)) = s.try_next() {
+            had.push(publish.topic.into());
+        }
+
+        let (bench, log) = restart(&bench, &log, 1000);
+        let (s, present) = back(&bench, &log, "s");
+        assert!(present);
+        let mut again = Vec::new();
+        loop {
+            bench.advance(0);
+            sync(&bench, &log);
+            match s.try_next() {
+                Some(Packet::Publish(publish)) => {
+                    // What had come may come again, with the identifier that it had.
+                    assert_eq!(publish.dup, had.contains(&publish.topic.to_string()), "{cut}");
+                    again.push(publish.topic.to_string());
+                    s.pubrec(publish.packet_id);
+                }
+                Some(Packet::Pubrel(released)) => s.pubcomp(released.packet_id),
+                Some(other) => panic!("{other:?}"),
+                None => break,
+            }
+        }
+        let wanted: Vec<String> = (0..COUNT).map(|n| format!("r/{n:02}")).collect();
+        assert_eq!(again, wanted, "{cut}");
+        // It is paid: nothing comes a second time.
+        let (bench, log) = restart(&bench, &log, 1000);
+        let (s, _) = back(&bench, &log, "s");
+        bench.advance(0);
+        sync(&bench, &log);
+        s.silent();
+    }
+}
 
 // As long as a session of the device is there, a purge that a crash cut short is known not to be done
 #[test]

@@ -41,12 +41,26 @@ pub(super) fn copy(conn: &Connection, path: &Path, to: &Path) -> Result<BackupRe
     report().map_err(|error: Error| of_sqlite(to, &error))
 }
 
-/// Make the store `to` from the backup `from`. No broker may run on `to`, and there must be no file of that name.
+/// What to do with a backup of another fleet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OtherFleet {
+    Refuse,
+    /// It becomes this fleet's.
+    TakeOver,
+}
+
+/// Make the store `to` of `fleet` from the backup `from`. No broker may run on `to`, and there must be no file of that name.
 ///
 /// # Errors
-/// `store-exists`, `store-locked`; `store-damaged`, `store-foreign`, `store-newer`, `store-older` about `from`.
-pub fn restore(from: &Path, to: &Path) -> Result<BackupReport, StoreError> {
+/// `store-exists`, `store-locked`; `store-damaged`, `store-foreign`, `store-newer`, `store-older`, `store-other-fleet` about
+/// `from`.
+pub fn restore(from: &Path, to: &Path, fleet: &str, other: OtherFleet) -> Result<BackupReport, StoreError> {
     let conn = file::open_read_only(from)?;
+    let owner = file::fleet(&conn).map_err(|error| of_sqlite(from, &error))?;
+    if let Some(owner) = owner.filter(|owner| owner != fleet && other == OtherFleet::Refuse) {
+        let mend = "name a backup of this fleet; give --other-fleet when this one is meant to take it over";
+        return Err(file::of_another_fleet(from, &owner, fleet, mend));
+    }
     folder::prepare(to)?;
     let _lock = folder::take_lock(to)?;
     if folder::bytes_of(&folder::wal_of(to)) > 0 {
@@ -55,5 +69,10 @@ pub fn restore(from: &Path, to: &Path) -> Result<BackupReport, StoreError> {
     if let Some(said) = check::check(&conn, from)?.first() {
         return Err(damaged(from, said));
     }
-    copy(&conn, from, to)
+    let report = copy(&conn, from, to)?;
+    let made = file::open(to)?;
+    file::set_fleet(&made, fleet)
+        .and_then(|()| made.close().map_err(|(_, error)| error))
+        .map_err(|error| of_sqlite(to, &error))?;
+    Ok(report)
 }

@@ -11,7 +11,7 @@ use std::path::Path;
 const ENOUGH: usize = 100;
 
 /// Rows that cannot be there: what they are, and how to count them.
-const NEVER: [(&str, &str); 6] = [
+const NEVER: [(&str, &str); 7] = [
     (
         "messages that wait for no session",
         "queue WHERE session NOT IN (SELECT session FROM sessions UNION ALL SELECT session FROM ended)",
@@ -19,6 +19,10 @@ const NEVER: [(&str, &str); 6] = [
     (
         "subscriptions of no session",
         "subscriptions WHERE session NOT IN (SELECT session FROM sessions UNION ALL SELECT session FROM ended)",
+    ),
+    (
+        "retained messages owed to no subscription",
+        "owed WHERE (session, filter) NOT IN (SELECT session, filter FROM subscriptions)",
     ),
     (
         "packet identifiers of no session",

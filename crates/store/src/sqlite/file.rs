@@ -11,13 +11,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-const SCHEMA: &str = include_str!("schema.sql");
+/// The schema of version 1.
+const FIRST: &str = include_str!("schema.sql");
 /// `PRAGMA application_id`, so that `file` and we know whose it is: "slmq".
 const APPLICATION: i64 = 0x736c_6d71;
 /// `PRAGMA user_version`.
-pub(super) const VERSION: i64 = 1;
+pub(super) const VERSION: i64 = 2;
 /// How an older schema becomes the next: the first makes 2 from 1.
-const STEPS: [&str; (VERSION - 1) as usize] = [];
+const STEPS: [&str; (VERSION - 1) as usize] = [include_str!("schema2.sql")];
 
 /// How long somebody else's write may hold ours up.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -83,7 +84,7 @@ pub(super) fn open_read_only(path: &Path) -> Result<Connection, StoreError> {
                 "store {} has schema {older}, this version reads schema {VERSION}",
                 path.display()
             ),
-            mend: "start the broker once: it keeps a copy and brings the file up to date".into(),
+            mend: "start a broker on it once: that keeps a copy and brings the file up to date".into(),
         }),
     }
 }
@@ -145,8 +146,9 @@ fn make(path: &Path) -> Result<(), StoreError> {
         // Before the first table, or it has no effect.
         conn.execute_batch("PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL;")?;
         conn.execute_batch(&format!(
-            "BEGIN; {SCHEMA}; PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION};
+            "BEGIN; {FIRST}; {}; PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION};
              INSERT INTO meta (name, value) VALUES ('created_at', {}), ('next_session', 1), ('was_closed', 1); COMMIT;",
+            STEPS.join("; "),
             now()
         ))?;
         conn.close().map_err(|(_, error)| error)
@@ -235,6 +237,27 @@ pub(super) fn copy(conn: &Connection, path: &Path, to: &Path) -> Result<(), Stor
         drop(remove_if_there(&draft));
     }
     result
+}
+
+/// The fleet whose store it is, when one has been noted.
+pub(super) fn fleet(conn: &Connection) -> Result<Option<String>, Error> {
+    conn.query_row("SELECT max(name) FROM fleet", [], |row| row.get(0))
+}
+
+/// From now on it is the store of `fleet` and of no other.
+pub(super) fn set_fleet(conn: &Connection, fleet: &str) -> Result<(), Error> {
+    conn.execute_batch("BEGIN IMMEDIATE; DELETE FROM fleet")?;
+    conn.execute("INSERT INTO fleet (name) VALUES (?1)", [fleet])?;
+    conn.execute_batch("COMMIT")
+}
+
+/// What to say of a store of another fleet than `wanted`.
+pub(super) fn of_another_fleet(path: &Path, found: &str, wanted: &str, mend: &str) -> StoreError {
+    StoreError {
+        code: "store-other-fleet",
+        message: format!("store {} is that of fleet {found}, not of {wanted}", path.display()),
+        mend: mend.into(),
+    }
 }
 
 pub(super) fn exists(path: &Path) -> StoreError {

@@ -23,7 +23,7 @@ mod stats;
 mod survey;
 mod writer;
 
-pub use backup::{BackupReport, restore};
+pub use backup::{BackupReport, OtherFleet, restore};
 pub use fault::StoreError;
 pub use handle::Handle;
 pub use stats::Stats;
@@ -128,6 +128,27 @@ impl Store {
             lock: Arc::new(lock),
             path,
         })
+    }
+
+    /// Note that it is the store of `fleet`, for good. Before [`Store::start`].
+    ///
+    /// # Errors
+    /// `store-other-fleet` when another is noted.
+    pub fn claim(&self, fleet: &str) -> Result<(), StoreError> {
+        let State::Opened(opened) = &self.state else {
+            return Ok(());
+        };
+        let opened = lock(opened);
+        let of_sqlite = |error: Error| of_sqlite(&self.path, &error);
+        match file::fleet(&opened.writer).map_err(of_sqlite)? {
+            None => file::set_fleet(&opened.writer, fleet).map_err(of_sqlite),
+            Some(owner) if owner == fleet => Ok(()),
+            Some(owner) => {
+                let mend = "put this fleet's own store in its place; or take it over: `sealmq store backup FILE`, then `sealmq \
+                            store restore FILE --replace --other-fleet`";
+                Err(file::of_another_fleet(&self.path, &owner, fleet, mend))
+            }
+        }
     }
 
     /// Above the number of every session that was ever written.

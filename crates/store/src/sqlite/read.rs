@@ -3,7 +3,8 @@
 //! Refuses to know what is done with a row that does not match.
 
 use super::rows::{
-    Queued, body_sum, received_sum, retained_sum, session_sum, small, state_sum, subscription_sum, uint, will_sum,
+    Queued, body_sum, owed_sum, received_sum, retained_sum, session_sum, small, state_sum, subscription_sum, uint,
+    will_sum,
 };
 use crate::{Body, Order, SessionId, Stored, StoredMessage, StoredWill};
 use rusqlite::{Connection, Error, Row};
@@ -42,12 +43,19 @@ const SESSIONS: Table = Table {
 };
 
 /// Rows that hang on a session there is; the others are on their way out, or a case for `check`.
-const OF_SESSIONS: [Table; 2] = [
+const OF_SESSIONS: [Table; 3] = [
     Table {
         name: "subscriptions",
         sql: "SELECT session, filter, options, identifier, checksum FROM subscriptions
               WHERE session IN (SELECT session FROM sessions)",
         read: subscription,
+    },
+    Table {
+        name: "owed",
+        sql: "SELECT o.session, o.filter, o.reached, o.checksum, s.options, s.identifier
+              FROM owed o JOIN subscriptions s ON s.session = o.session AND s.filter = o.filter
+              WHERE o.session IN (SELECT session FROM sessions)",
+        read: owed,
     },
     Table {
         name: "received",
@@ -73,7 +81,7 @@ pub(super) fn sessions(conn: &Connection, visit: Visit<'_>) -> Result<(), Stop> 
     each(conn, &SESSIONS, visit)
 }
 
-/// Subscriptions, then packet identifiers.
+/// Subscriptions, what they are owed, then packet identifiers.
 pub(super) fn of_sessions(conn: &Connection, visit: Visit<'_>) -> Result<(), Stop> {
     OF_SESSIONS.iter().try_for_each(|table| each(conn, table, visit))
 }
@@ -139,6 +147,20 @@ fn subscription<'r>(row: &'r Row<'_>) -> Parsed<Stored<'r>> {
         filter,
         options,
         identifier,
+    }))
+}
+
+fn owed<'r>(row: &'r Row<'_>) -> Parsed<Stored<'r>> {
+    let session = SessionId(uint(row.get(0)?));
+    let (filter, reached) = (row.get_ref(1)?.as_str()?, row.get_ref(2)?.as_str()?);
+    let is_whole = row.get::<_, i64>(3)? == owed_sum(session, filter, reached);
+    let (options, identifier) = (small(row.get(4)?), small(row.get(5)?));
+    Ok(is_whole.then_some(Stored::Owed {
+        session,
+        filter,
+        options,
+        identifier,
+        reached,
     }))
 }
 

@@ -51,6 +51,11 @@ pub(super) fn subscription_sum(session: SessionId, filter: &str, options: u8, id
     sum.number(options.into()).number(identifier.into()).value()
 }
 
+pub(super) fn owed_sum(session: SessionId, filter: &str, reached: &str) -> i64 {
+    let sum = Checksum::new().number(int(session.0)).bytes(filter.as_bytes());
+    sum.bytes(reached.as_bytes()).value()
+}
+
 pub(super) fn received_sum(session: SessionId, packet_id: u16) -> i64 {
     Checksum::new().number(int(session.0)).number(packet_id.into()).value()
 }

@@ -4,7 +4,8 @@
 
 use super::ledger::Ledger;
 use super::rows::{
-    Queued, body_sum, int, ints, received_sum, retained_sum, session_sum, size, state_sum, subscription_sum, will_sum,
+    Queued, body_sum, int, ints, owed_sum, received_sum, retained_sum, session_sum, size, state_sum, subscription_sum,
+    will_sum,
 };
 use crate::{Body, Change, Delivery, Entry, Order, Origin, Receiver, SessionId, StoredWill};
 use rusqlite::{Connection, Error, Statement, params};
@@ -24,6 +25,9 @@ pub(super) struct Statements<'c> {
     mark_ended: Statement<'c>,
     subscribe: Statement<'c>,
     unsubscribe: Statement<'c>,
+    owe: Statement<'c>,
+    reach: Statement<'c>,
+    pay: Statement<'c>,
     add_message: Statement<'c>,
     add_body: Statement<'c>,
     release: Statement<'c>,
@@ -60,6 +64,9 @@ impl<'c> Statements<'c> {
                  VALUES (?1, ?2, ?3, ?4, ?5)",
             )?,
             unsubscribe: conn.prepare("DELETE FROM subscriptions WHERE session = ?1 AND filter = ?2")?,
+            owe: conn.prepare("INSERT OR REPLACE INTO owed (session, filter, reached, checksum) VALUES (?1, ?2, '', ?3)")?,
+            reach: conn.prepare("UPDATE owed SET reached = ?3, checksum = ?4 WHERE session = ?1 AND filter = ?2")?,
+            pay: conn.prepare("DELETE FROM owed WHERE session = ?1 AND filter = ?2")?,
             add_message: conn.prepare(
                 "INSERT INTO queue (session, place, size, body, qos, retain, released, identifiers, checksum,
                                     expires_at, topic, properties, payload)
@@ -135,6 +142,7 @@ impl<'c> Statements<'c> {
             return Ok(false);
         }
         for sql in [
+            "DELETE FROM owed WHERE session = ?1",
             "DELETE FROM subscriptions WHERE session = ?1",
             "DELETE FROM received WHERE session = ?1",
             "DELETE FROM ended WHERE session = ?1",
@@ -203,7 +211,15 @@ impl<'c> Statements<'c> {
                     .execute(params![int(session.0), filter, options, identifier, sum])?;
             }
             Change::Unsubscribe { session, filter } => {
+                self.pay.execute(params![int(session.0), filter])?;
                 self.unsubscribe.execute(params![int(session.0), filter])?;
+            }
+            Change::Owe { session, filter } => {
+                let sum = owed_sum(session, filter, "");
+                self.owe.execute(params![int(session.0), filter, sum])?;
+            }
+            Change::Paid { session, filter } => {
+                self.pay.execute(params![int(session.0), filter])?;
             }
             Change::Release { session, order } => {
                 self.release.execute(params![int(session.0), int(order.0)])?;
@@ -239,6 +255,11 @@ impl<'c> Statements<'c> {
             }
             Origin::Will { session } => {
                 self.take_will.execute(params![int(session.0)])?;
+            }
+            Origin::Owed { session, filter } => {
+                let reached = delivery.body.topic;
+                let sum = owed_sum(session, filter, reached);
+                self.reach.execute(params![int(session.0), filter, reached, sum])?;
             }
         }
         let body = &delivery.body;

@@ -5,10 +5,41 @@
 use crate::model::Model;
 use crate::place::Place;
 use crate::script;
-use sealmq_store::sqlite::{check_file, restore, stats_file};
+use sealmq_store::sqlite::{OtherFleet, check_file, restore, stats_file};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+
+const FLEET: &str = "fleet-1";
+
+#[test]
+fn a_store_belongs_to_one_fleet_and_so_do_its_backups() {
+    let place = Place::new();
+    let store = place.open().unwrap();
+    store.claim(FLEET).unwrap();
+    store.claim(FLEET).unwrap();
+    assert_eq!(store.claim("fleet-2").unwrap_err().code, "store-other-fleet");
+    let backup = place.folder.path().join("backup");
+    store.backup(&backup).unwrap();
+    let other = Place::new();
+    let refused = restore(&backup, &other.path(), "fleet-2", OtherFleet::Refuse).unwrap_err();
+    assert_eq!(refused.code, "store-other-fleet");
+    assert!(!other.path().exists());
+    restore(&backup, &other.path(), "fleet-2", OtherFleet::TakeOver).unwrap();
+    let taken_over = other.open().unwrap();
+    taken_over.claim("fleet-2").unwrap();
+    assert_eq!(taken_over.claim(FLEET).unwrap_err().code, "store-other-fleet");
+    drop(taken_over);
+    // A store that no broker has had belongs to whoever takes it.
+    let (blank, mine) = (Place::new(), Place::new());
+    let unclaimed = blank.folder.path().join("backup");
+    blank.open().unwrap().backup(&unclaimed).unwrap();
+    restore(&unclaimed, &mine.path(), FLEET, OtherFleet::Refuse).unwrap();
+    assert_eq!(
+        mine.open().unwrap().claim("fleet-2").unwrap_err().code,
+        "store-other-fleet"
+    );
+}
 
 #[test]
 fn a_backup_under_load_is_one_moment_with_all_that_was_safe() {
@@ -40,7 +71,12 @@ fn a_backup_under_load_is_one_moment_with_all_that_was_safe() {
     running.close();
 
     let other = Place::new();
-    assert_eq!(restore(&backup, &other.path()).unwrap().messages, report.messages);
+    assert_eq!(
+        restore(&backup, &other.path(), FLEET, OtherFleet::Refuse)
+            .unwrap()
+            .messages,
+        report.messages
+    );
     let (found, running) = Model::of(other.open().unwrap());
     assert_eq!(found.queue.len() as u64, report.messages);
     assert!(script::changes_in(&found, 5000) <= end);
@@ -59,11 +95,23 @@ fn nothing_is_ever_overwritten() {
     let backup = place.folder.path().join("backup");
     running.page(1, 0, 1, 1);
     running.store.backup(&backup).unwrap();
-    assert_eq!(restore(&backup, &place.path()).unwrap_err().code, "store-locked");
-    running.close();
-    assert_eq!(restore(&backup, &place.path()).unwrap_err().code, "store-exists");
     assert_eq!(
-        restore(&taken, &place.folder.path().join("new")).unwrap_err().code,
+        restore(&backup, &place.path(), FLEET, OtherFleet::Refuse)
+            .unwrap_err()
+            .code,
+        "store-locked"
+    );
+    running.close();
+    assert_eq!(
+        restore(&backup, &place.path(), FLEET, OtherFleet::Refuse)
+            .unwrap_err()
+            .code,
+        "store-exists"
+    );
+    assert_eq!(
+        restore(&taken, &place.folder.path().join("new"), FLEET, OtherFleet::Refuse)
+            .unwrap_err()
+            .code,
         "store-damaged"
     );
     assert_eq!(std::fs::read(&taken).unwrap(), b"precious");

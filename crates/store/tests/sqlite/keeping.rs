@@ -148,6 +148,23 @@ impl Broker {
                         identifier: *identifier,
                     };
                     self.say(running, change);
+                    match identifier % 3 {
+                        0 => self.say(
+                            running,
+                            Change::Owe {
+                                session,
+                                filter: &filter,
+                            },
+                        ),
+                        1 => self.say(
+                            running,
+                            Change::Paid {
+                                session,
+                                filter: &filter,
+                            },
+                        ),
+                        _ => {}
+                    }
                 }
             }
             Move::Unsubscribe(at, filter) => {
@@ -187,6 +204,10 @@ impl Broker {
                     },
                     1 => Origin::Will {
                         session: SessionId(*size as u64 % 6),
+                    },
+                    2 => Origin::Owed {
+                        session: receivers[0].session,
+                        filter: "$share/ü/1/#",
                     },
                     _ => Origin::Nothing,
                 };

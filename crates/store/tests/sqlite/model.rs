@@ -32,6 +32,8 @@ type Will = (String, Message, u32, Option<u32>);
 pub struct Model {
     pub sessions: BTreeMap<u64, Session>,
     pub subscriptions: BTreeMap<(u64, String), (u8, u32)>,
+    /// With the topic that was reached.
+    pub owed: BTreeMap<(u64, String), String>,
     pub received: Vec<(u64, u16)>,
     pub wills: BTreeMap<u64, Will>,
     pub retained: BTreeMap<String, Message>,
@@ -81,6 +83,7 @@ impl Model {
             Change::End { session } => {
                 self.sessions.remove(&session.0);
                 self.subscriptions.retain(|key, _| key.0 != session.0);
+                self.owed.retain(|key, _| key.0 != session.0);
                 self.received.retain(|key| key.0 != session.0);
                 self.queue.retain(|key, _| key.0 != session.0);
             }
@@ -95,6 +98,13 @@ impl Model {
             }
             Change::Unsubscribe { session, filter } => {
                 self.subscriptions.remove(&(session.0, filter.into()));
+                self.owed.remove(&(session.0, filter.into()));
+            }
+            Change::Owe { session, filter } => {
+                self.owed.insert((session.0, filter.into()), String::new());
+            }
+            Change::Paid { session, filter } => {
+                self.owed.remove(&(session.0, filter.into()));
             }
             Change::Release { session, order } => {
                 if let Some(message) = self.queue.get_mut(&(session.0, order.0)) {
@@ -135,6 +145,11 @@ impl Model {
             }
             Origin::Will { session } => {
                 self.wills.remove(&session.0);
+            }
+            Origin::Owed { session, filter } => {
+                if let Some(reached) = self.owed.get_mut(&(session.0, filter.into())) {
+                    *reached = delivery.body.topic.into();
+                }
             }
         }
         for receiver in receivers {
@@ -226,6 +241,18 @@ impl Model {
             } => {
                 self.subscriptions
                     .insert((session.0, filter.into()), (options, identifier));
+                1
+            }
+            Stored::Owed {
+                session,
+                filter,
+                options,
+                identifier,
+                reached,
+            } => {
+                let key = (session.0, filter.into());
+                assert_eq!(self.subscriptions.get(&key), Some(&(options, identifier)));
+                self.owed.insert(key, reached.into());
                 1
             }
             Stored::Received { session, packet_id } => {
