@@ -2,7 +2,7 @@
 # Refuses to know how: that stands in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test crash soak fuzz clauses check fmt bench bench-durability bench-counts constrained docs wheel clean storm conformance
+.PHONY: help run test crash powerloss soak fuzz clauses check fmt bench bench-durability bench-counts constrained docs wheel clean storm conformance
 
 RUN_ARGS ?=
 TEST_ARGS ?=
@@ -33,6 +33,10 @@ test:           ## the tests of both languages, real MQTT clients among them
 crash:          ## kill the broker under load, ROUNDS times; nothing acknowledged may be lost
 	@scripts/prepare.sh test
 	@.venv/bin/python tests/crash/rounds.py --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED))
+
+powerloss:      ## the same on a disk that forgets what was not synced: the power is cut ROUNDS times (root, /dev/fuse)
+	@scripts/prepare.sh test
+	@.venv/bin/python tests/powerloss/rounds.py --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED))
 
 soak:           ## SEEDS histories of the engine beside its model, on all processors; a wrong one says how to replay it
 	@scripts/prepare.sh test

@@ -12,6 +12,7 @@ import pytest
 
 from programs import run_sealmq
 from sealmq.datafolder import DataFolder
+from sealmq.testing import EphemeralBroker
 from security import raw_mqtt as raw
 
 WAITING = [b"1", b"2", b"3", b"kept"]
@@ -150,6 +151,26 @@ def test_restore_where_there_is_no_store(filled, up, tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     assert "4 messages for 1 session" in done.stdout
     assert fetch(up()) == (1, WAITING)
+
+
+def test_the_store_of_another_fleet_is_refused(filled, tmp_path):
+    """Its sessions belong to devices that this CA has never heard of."""
+    copy = tmp_path / "copy.sqlite3"
+    assert filled.sealmq("store", "backup", copy).returncode == 0
+    stop(filled)
+    other = DataFolder.create_or_open(tmp_path / "other")
+    words = f"is that of fleet {DataFolder.open(filled.data).fleet}, not of {other.fleet}\nmend: "
+    refused = store_of(other.path, "restore", copy)
+    assert (refused.returncode, words in refused.stderr) == (2, True), refused.stderr
+    assert not other.store_path.exists()
+    # nor does a file that was put in its place get by
+    (filled.data / "store.sqlite3").rename(other.store_path)
+    up = run_sealmq("--data", other.path, "up", "--mqtts", "127.0.0.1:0", "--https", "off")
+    assert (up.returncode, words in up.stderr) == (2, True), up.stderr
+    assert store_of(other.path, "backup", tmp_path / "own").returncode == 0
+    assert store_of(other.path, "restore", tmp_path / "own", "--replace", "--other-fleet").returncode == 0
+    with EphemeralBroker(data=other.path) as broker:
+        assert broker.broker.store_stats()["queued_messages"] == 4
 
 
 def test_restore_beside_a_broker_is_refused(filled, tmp_path):

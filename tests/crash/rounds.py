@@ -31,7 +31,7 @@ from sealmq.datafolder import DataFolder
 from security.raw_mqtt import V5, V311
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from sealmq.pki.operations import DeviceFiles
 
@@ -54,7 +54,8 @@ _WAKE_ALL = 5  # rounds after which those who slept come back, too
 _TOPICS = {"pub-1": 1, "pub-2": 2, "pub-3": 1, "pub-4": 2}  # publisher to QoS
 NAMES = (*_TOPICS, "keep-1", "keep-2", "sub-1", "sub-2", "sub-3", "sub-4", "wander-1", "wander-2", "looker")
 KEPT = (
-    "nothing acknowledged was lost, nothing came twice at QoS 2, order held, no session, device or revocation was forgotten"
+    "nothing acknowledged was lost, nothing came twice at QoS 2, order held,"
+    " no session, device or revocation was forgotten"
 )
 _SLEEPERS = ("sub-1", "sub-4", "wander-1")
 
@@ -96,7 +97,8 @@ def run(
     fleet = Fleet(world, DataFolder.open(folder / "data"))
     try:
         port = broker.start()
-        with playing(cast(world, files), fleet) as actors:
+        actors = cast(world, files)
+        with playing(world, [*actors, fleet]):
             world.set(port=port)
             _settle(world, actors, ledger)
             for number in range(1, rounds + 1):
@@ -214,15 +216,14 @@ def _pass(world: World, seconds: float) -> None:
 
 
 @contextmanager
-def playing(actors: list[Actor], fleet: Fleet) -> Iterator[list[Actor]]:
-    """The clients and whoever tends the fleet at work, until the block ends."""
-    everybody = [*actors, fleet]
+def playing(world: World, everybody: Sequence[Actor | Fleet]) -> Iterator[None]:
+    """All of them at work in `world`, until the block ends."""
     for one in everybody:
         one.start()
     try:
-        yield actors
+        yield
     finally:
-        fleet.world.set(is_over=True)
+        world.set(is_over=True)
         for one in everybody:
             one.join(15)
 

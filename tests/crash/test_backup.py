@@ -24,7 +24,7 @@ def test_a_backup_under_load(tmp_path):
     broker = BrokerProcess(data)
     try:
         world.set(port=broker.start(), is_loading=True)
-        with rounds.playing(rounds.cast(world, files)):
+        with rounds.playing(world, rounds.cast(world, files)):
             with world.ledger.changed:
                 assert world.ledger.changed.wait_for(lambda: world.ledger.counts["delivered"] > 1000, 15)
             done = run_sealmq("--data", data, "store", "backup", tmp_path / "copy", "--json")

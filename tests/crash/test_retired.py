@@ -5,6 +5,9 @@ Knows nothing of how it is taken away.
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+
 from sealmq.datafolder import DataFolder
 from sealmq.pki import operations
 from sealmq.pki.authority import Authority
@@ -29,4 +32,6 @@ def test_what_was_left_is_purged_at_the_next_start(tmp_path):
         operations.device_retire(folder, Authority.open(folder), registry, id="pump")
     with EphemeralBroker(data=tmp_path / "data") as broker:
         assert [session["device"] for session in broker.broker.sessions()] == ["valve"]
-        assert broker.broker.stats()["retained"] == 1
+    with closing(sqlite3.connect(f"file:{folder.store_path}?mode=ro", uri=True)) as store:
+        topics = store.execute("SELECT topic FROM retained WHERE topic LIKE 'devices/%/state'").fetchall()
+    assert topics == [("devices/valve/state",)]

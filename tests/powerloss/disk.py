@@ -1,6 +1,6 @@
 """A mounted disk whose power can be cut, and a broker that loses it whenever it is killed.
 
-It refuses to know what is on the disk. The file system itself is the program in `src`, which Linux lets only root mount.
+It refuses to know what is on the disk. The file system is the program in `src`, which Linux lets only root mount.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Disk:
 
 
 class PoweredBroker(BrokerProcess):
-    """A broker whose end is that of the power: its disk fails under it, a moment later it is gone, then the disk is back."""
+    """A broker whose end is that of the power: its disk fails under it, it ends, then the disk is back."""
 
     def __init__(self, data: Path, disk: Disk, *, log: Path, seed: int) -> None:
         super().__init__(data, log=log)

@@ -1,4 +1,4 @@
-"""A power loss run: the rounds of `make crash` on a disk that forgets what was not synced whenever the broker is killed.
+"""A power loss run: the rounds of `make crash`, on a disk that forgets what was not synced when the broker is killed.
 
 It refuses to know what is promised; the ledger does.
 

@@ -44,7 +44,8 @@ def restore(
         bool, typer.Option("--replace", help="Take the place of a store that is there; that one is kept.")
     ] = False,
     other_fleet: Annotated[
-        bool, typer.Option("--other-fleet", help="Take over the backup of another fleet: its sessions become this one's.")
+        bool,
+        typer.Option("--other-fleet", help="Take over the backup of another fleet: its sessions become this one's."),
     ] = False,
 ) -> None:
     """Make the store from FILE, which is looked through first. No broker may run on the data folder."""

@@ -141,20 +141,23 @@ fn make(path: &Path) -> Result<(), StoreError> {
         remove_if_there(&folder::beside(&draft, stale)).map_err(of_system)?;
     }
     folder::create(&draft).map_err(of_system)?;
-    let fill = || {
-        let conn = Connection::open_with_flags(&draft, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        // Before the first table, or it has no effect.
-        conn.execute_batch("PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL;")?;
-        conn.execute_batch(&format!(
-            "BEGIN; {FIRST}; {}; PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION};
-             INSERT INTO meta (name, value) VALUES ('created_at', {}), ('next_session', 1), ('was_closed', 1); COMMIT;",
-            STEPS.join("; "),
-            now()
-        ))?;
-        conn.close().map_err(|(_, error)| error)
-    };
-    fill().map_err(|error| of_sqlite(path, &error))?;
+    fill(&draft, &STEPS).map_err(|error| of_sqlite(path, &error))?;
     folder::publish(&draft, path).map_err(of_system)
+}
+
+/// The tables of version 1 and these steps, in an empty file.
+fn fill(path: &Path, steps: &[&str]) -> Result<(), Error> {
+    let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    // Before the first table, or it has no effect.
+    conn.execute_batch("PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL;")?;
+    conn.execute_batch(&format!(
+        "BEGIN; {FIRST}; {}; PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {};
+         INSERT INTO meta (name, value) VALUES ('created_at', {}), ('next_session', 1), ('was_closed', 1); COMMIT;",
+        steps.join("; "),
+        1 + steps.len(),
+        now()
+    ))?;
+    conn.close().map_err(|(_, error)| error)
 }
 
 fn remove_if_there(path: &Path) -> std::io::Result<()> {
@@ -309,19 +312,16 @@ mod tests {
     fn an_older_file_is_copied_then_brought_up_to_date() {
         let folder = tempfile::TempDir::new().unwrap();
         let path = folder.path().join("s");
+        folder::create(&path).unwrap();
+        fill(&path, &[]).unwrap();
         let conn = open(&path).unwrap();
-        let steps = [
-            "ALTER TABLE sessions ADD COLUMN colour TEXT",
-            "CREATE TABLE colours (name TEXT) STRICT",
-        ];
-        migrate(&conn, &path, 3, &steps).unwrap();
-        assert_eq!(version(&conn).unwrap(), 3);
-        conn.execute_batch("SELECT colour FROM sessions; SELECT name FROM colours")
+        assert_eq!(version(&conn).unwrap(), VERSION);
+        conn.execute_batch("SELECT reached FROM owed; SELECT name FROM fleet")
             .unwrap();
         let copy = folder::beside(&path, ".v1");
         assert_eq!(version(&reader(&copy, "mode=ro").unwrap()).unwrap(), 1);
         // Up to date: no second copy, which would be refused.
-        migrate(&conn, &path, 3, &steps).unwrap();
+        open(&path).unwrap();
     }
 
     #[test]
@@ -330,13 +330,14 @@ mod tests {
         let path = folder.path().join("s");
         let conn = open(&path).unwrap();
         let steps = [
+            STEPS[0],
             "CREATE TABLE colours (name TEXT) STRICT",
             "INSERT INTO nowhere VALUES (1)",
         ];
-        assert!(migrate(&conn, &path, 3, &steps).is_err());
-        assert_eq!(version(&conn).unwrap(), 1);
+        assert!(migrate(&conn, &path, 4, &steps).is_err());
+        assert_eq!(version(&conn).unwrap(), VERSION);
         assert!(conn.prepare("SELECT * FROM colours").is_err());
-        let there = migrate(&conn, &path, 3, &steps).unwrap_err();
+        let there = migrate(&conn, &path, 4, &steps).unwrap_err();
         assert_eq!(there.code, "store-exists", "the copy of the first attempt is kept");
     }
 

@@ -115,7 +115,7 @@ fn a_file_that_is_no_store_is_refused_and_left_alone() {
         (Vec::new(), "store-damaged"),
         (sound[..100].to_vec(), "store-damaged"),
         (vec![0; 8192], "store-damaged"),
-        (patched(USER_VERSION, 2), "store-newer"),
+        (patched(USER_VERSION, 3), "store-newer"),
         (patched(USER_VERSION, 0), "store-damaged"),
         (patched(APPLICATION_ID, 0), "store-foreign"),
     ];
