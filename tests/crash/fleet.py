@@ -87,11 +87,12 @@ class Fleet(threading.Thread):
             self._doubtful.add(device)
 
     def _ask(self, verb: str, device: str) -> bool:
+        """Whether the answer said that it is done, and on disk."""
         try:
-            control.call(self._folder, verb, {"id": device})
+            done = control.call(self._folder, verb, {"id": device})
         except (SealmqError, OSError):
             return False
-        return True
+        return not done.get("unwritten")
 
     def _is_let_in(self, port: int, device: str) -> bool:
         try:
