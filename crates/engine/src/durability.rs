@@ -116,9 +116,9 @@ impl Engine {
         self.roster.log.health()
     }
 
-    /// Whether nothing is left to wait for at `seq`: it is safe, or it will never be.
+    /// Whether nothing is left to wait for at `seq`: it is safe, or nobody knows when it will be.
     pub fn is_settled(&self, seq: Seq) -> bool {
-        self.roster.log.watermark().proves(seq).is_some() || matches!(self.roster.log.health(), Health::Failed(_))
+        self.roster.log.watermark().proves(seq).is_some() || self.roster.log.health() != Health::Good
     }
 
     /// Why nothing more can be promised, if so: the answer to whoever asks for a promise.
