@@ -2,7 +2,7 @@
 # Refuses to know how: that stands in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test crash powerloss soak fuzz clauses check fmt bench bench-durability bench-counts constrained docs wheel clean storm conformance
+.PHONY: help run test crash powerloss powerloss-fifty soak fuzz clauses check fmt bench bench-durability bench-counts constrained docs wheel clean storm conformance
 
 RUN_ARGS ?=
 TEST_ARGS ?=
@@ -10,6 +10,7 @@ BENCH_ARGS ?=
 STORM_ARGS ?=
 CONFORMANCE_ARGS ?=
 ROUNDS ?= 200
+RUNS ?= 10
 SEED ?=
 SEEDS ?= 10000
 FROM ?= 0
@@ -37,6 +38,10 @@ crash:          ## kill the broker under load, ROUNDS times; nothing acknowledge
 powerloss:      ## the same on a disk that forgets what was not synced: the power is cut ROUNDS times (root, /dev/fuse)
 	@scripts/prepare.sh test
 	@.venv/bin/python tests/powerloss/rounds.py --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED))
+
+powerloss-fifty: ## fifty acknowledged messages before the power goes, RUNS times, here and with mosquitto
+	@scripts/prepare.sh test
+	@PATH="$$PATH:/usr/sbin" .venv/bin/python tests/powerloss/fifty.py --runs $(RUNS)
 
 soak:           ## SEEDS histories of the engine beside its model, on all processors; a wrong one says how to replay it
 	@scripts/prepare.sh test

@@ -53,15 +53,31 @@ def connect(peer: Peer, client_id: str, *, clean_start: bool) -> Connection:
     )
 
 
-def once(broker: Broker, folder: Path, pause: float) -> tuple[int, int, bool]:
-    """Acknowledged, kept, and whether the session was there; the kill comes `pause` seconds after the last PUBACK."""
+def kill(pid: int) -> None:
+    """The end of a process that nobody asks."""
+    os.kill(pid, signal.SIGKILL)
+
+
+def once(
+    broker: Broker,
+    folder: Path,
+    pause: float,
+    *,
+    end: Callable[[int], None] = kill,
+    settled: Callable[[], None] = lambda: None,
+) -> tuple[int, int, bool]:
+    """Acknowledged, kept, and whether the session was there; `end` comes `pause` seconds after the last PUBACK.
+
+    `settled` is called when the session is there, before the first message.
+    """
     with broker(folder) as peer:
         with connect(peer, AWAY, clean_start=False) as away:
             away.subscribe([TOPIC], qos=1)
+        settled()
         with connect(peer, f"{DEVICE}:sender", clean_start=True) as sender:
             acknowledged = sum(sender.publish(TOPIC, b"%d" % number, qos=1) < 0x80 for number in range(MESSAGES))
             time.sleep(pause)
-            os.kill(peer.pid, signal.SIGKILL)
+            end(peer.pid)
     with broker(folder) as peer, connect(peer, AWAY, clean_start=False) as away:
         kept = {message.payload for message in away.messages(timeout=1.0)}
         return acknowledged, len(kept), bool(away.connack()["session_present"])

@@ -62,9 +62,13 @@ class Disk:
     ) -> None:
         self._program.communicate(timeout=15)
 
-    def cut(self) -> None:
-        """The power is gone: EIO from now on, and of what was not synced is left what chance says."""
-        keep = self._chance.choices(list(_KEEP), list(_KEEP.values()))[0]
+    def sync(self) -> None:
+        """Everything until now is old: the kernel has written it."""
+        self._ask("sync")
+
+    def cut(self, keep: str | None = None) -> None:
+        """The power is gone: EIO from now on, and of what was not synced is left what `keep` says, or chance."""
+        keep = keep or self._chance.choices(list(_KEEP), list(_KEEP.values()))[0]
         unsynced, kept = self._ask(f"cut {keep} {self._chance.getrandbits(64)}").split()[1:]
         self.counts.update({"power cuts": 1, f"power cuts that kept {keep}": 1})
         self.counts.update({"unsynced changes at a cut": int(unsynced), "of these kept, whole or torn": int(kept)})

@@ -99,6 +99,13 @@ impl Disk {
         });
     }
 
+    /// sync(2): what is old enough has been written by the kernel, whoever asked.
+    pub fn sync_all(&mut self) {
+        for change in self.unsynced.drain(..) {
+            self.safe.apply(&change);
+        }
+    }
+
     /// The power is gone: what was not synced is forgotten as `keep` says, and a new life begins.
     pub fn cut(&mut self, keep: Keep, seed: u64) -> Cut {
         let mut chance = Chance::new(seed);
@@ -234,6 +241,17 @@ mod tests {
             data.len() == 3 * 512 && data[512] == 0 && data[0] == 7
         });
         assert!(torn);
+    }
+
+    #[test]
+    fn what_is_old_is_safe() {
+        let mut disk = disk();
+        let ino = file(&mut disk, "old");
+        write(&mut disk, ino, 0, b"kept");
+        disk.sync_all();
+        write(&mut disk, ino, 0, b"lost");
+        disk.cut(Keep::Nothing, 1);
+        assert_eq!(read(&disk, "old").unwrap(), b"kept");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! A file system in memory whose power can be cut: mounted at the folder that is named, told what to do on standard input.
 //!
 //! Refuses to know what is kept on it. Lines in: `cut nothing|prefix|some|torn SEED` (from then on the mount answers EIO),
-//! `mount` (take that away, and mount what survived). One line out for each, after one for the first mount; the end of input
-//! unmounts.
+//! `mount` (take that away, and mount what survived), `sync` (everything until now is old, and safe). One line out for each,
+//! after one for the first mount; the end of input unmounts.
 
 mod chance;
 mod disk;
@@ -46,6 +46,10 @@ fn main() -> io::Result<()> {
                 let seed = seed.parse().map_err(Error::other)?;
                 let cut = disk.lock().unwrap_or_else(PoisonError::into_inner).cut(keep, seed);
                 println!("cut {} {}", cut.unsynced, cut.kept);
+            }
+            ["sync"] => {
+                disk.lock().unwrap_or_else(PoisonError::into_inner).sync_all();
+                println!("sync");
             }
             ["mount"] => {
                 unmount(folder.as_ref())?;
