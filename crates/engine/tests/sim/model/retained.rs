@@ -78,7 +78,12 @@ impl Model {
     /// The client has room and has had time: it has all that it was owed.
     pub fn settle_dues(&mut self, client: usize) {
         let now = self.now;
-        let dues = std::mem::take(&mut self.session(client).dues);
+        let session = self.session(client);
+        let dues = std::mem::take(&mut session.dues);
+        if session.is_restored {
+            // Answers that were in its queue when the broker ended stand before what else it is owed.
+            session.dues = dues.iter().filter(|due| due.is_optional).cloned().collect();
+        }
         for due in &dues {
             // Of answers that look the same it is not known which was for whom.
             let alike = dues.iter().filter(|other| other.identifier == due.identifier).count();
