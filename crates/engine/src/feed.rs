@@ -4,8 +4,7 @@
 //! waits for its connection to drain. Refuses to know filters and the tree.
 
 use crate::engine::Engine;
-use crate::retained::{Budget, Page};
-use crate::session::{Debt, RetainedDue};
+use crate::retained::{Budget, Page, Place};
 use crate::time::Millis;
 use alloc::boxed::Box;
 use sealmq_codec::{QoS, Subscription};
@@ -19,6 +18,24 @@ const TURNS: usize = 4;
 const NODES_PER_GLANCE: usize = 100;
 /// Bytes found in one page, so that the outbox is looked at again before it is far beyond its bound.
 const BYTES_PER_PAGE: u64 = 64 * 1024;
+
+/// Whether the log knows what a subscription is owed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Debt {
+    Unrecorded,
+    Recorded,
+}
+
+/// A new subscription that is being answered with retained messages.
+#[derive(Clone, Debug)]
+pub(crate) struct RetainedDue {
+    pub filter: Box<str>,
+    pub qos: QoS,
+    pub identifier: u32,
+    /// How far it has come.
+    pub place: Option<Place>,
+    pub debt: Debt,
+}
 
 impl Engine {
     /// Write down what a new subscription is owed, before its SUBACK says so: messages that wait for a session belong to its

@@ -3,10 +3,11 @@
 //! Refuses to know how they were kept. Time goes on while a broker is down: expiries and delays count from when they began.
 
 use crate::engine::Engine;
+use crate::feed::{Debt, RetainedDue};
 use crate::memory::Memory;
 use crate::message::{Content, Message};
 use crate::retained::Place;
-use crate::session::{Debt, Received, RetainedDue, Session, Spill, WillState};
+use crate::session::{Received, Session, Spill, WillState};
 use crate::time::Millis;
 use crate::tree::Entry;
 use alloc::boxed::Box;

@@ -5,12 +5,13 @@
 use crate::conn::Conn;
 use crate::delivery::packet_id;
 use crate::event::Event;
+use crate::feed::Debt;
 use crate::limits::Limits;
 use crate::memory::Memory;
 use crate::message::{Content, Message};
 use crate::outgoing::{Outgoing, Written, write_publish};
 use crate::router::Target;
-use crate::session::{Debt, Kept, Over, Pending, Session, Stage};
+use crate::session::{Kept, Over, Pending, Session, Stage};
 use crate::spares::Spares;
 use crate::stats::Counters;
 use crate::time::Millis;

@@ -8,10 +8,10 @@
 
 use crate::delivery::IDENTIFIERS;
 pub(crate) use crate::delivery::{Inflight, Kept, Over, Pending, Received, Release, Spill, Stage};
+use crate::feed::RetainedDue;
 use crate::limits::Limits;
 use crate::memory::{Memory, Share};
 use crate::message::Message;
-use crate::retained::Place;
 use crate::spares::Spares;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeSet, VecDeque};
@@ -29,24 +29,6 @@ const BYTES_IN_MEMORY: u64 = 256 * 1024;
 const SESSION_BYTES: u64 = 1024;
 const SUBSCRIPTION_BYTES: u64 = 256;
 const ENTRY_BYTES: u64 = core::mem::size_of::<Inflight>() as u64;
-
-/// Whether the log knows what a subscription is owed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Debt {
-    Unrecorded,
-    Recorded,
-}
-
-/// A new subscription that is being answered with retained messages.
-#[derive(Clone, Debug)]
-pub(crate) struct RetainedDue {
-    pub filter: Box<str>,
-    pub qos: QoS,
-    pub identifier: u32,
-    /// How far it has come.
-    pub place: Option<Place>,
-    pub debt: Debt,
-}
 
 /// A will waiting for its connection to end badly.
 #[derive(Debug)]
