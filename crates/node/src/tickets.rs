@@ -11,6 +11,7 @@ use crate::event::now_ms;
 use crate::tls::ClientCertificate;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::digest::{Context, SHA256};
+use aws_lc_rs::rand;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::ProducesTickets;
 use rustls::server::danger::ClientCertVerifier;
@@ -190,7 +191,7 @@ impl ProducesTickets for Keys {
     fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
         let Key { name, key } = self.0.first()?;
         let mut nonce = [0; NONCE_LEN];
-        getrandom::fill(&mut nonce).ok()?;
+        rand::fill(&mut nonce).ok()?;
         let mut sealed = plain.to_vec();
         key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(name), &mut sealed)
             .ok()?;

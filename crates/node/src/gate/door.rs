@@ -12,7 +12,6 @@ use crate::recording::Tap;
 use mio::net::TcpStream;
 use mio::{Interest, Token};
 use serde_json::json;
-use socket2::{SockRef, TcpKeepalive};
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::io;
@@ -23,9 +22,6 @@ use std::time::{Duration, Instant};
 
 /// Pause after the system refused another file descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Silence after which TCP asks whether the peer is still there, and the pause between two questions.
-const TCP_IDLE: Duration = Duration::from_secs(300);
-const TCP_PROBE: Duration = Duration::from_secs(30);
 /// How long a connection that gets no further keeps its place when others wait for one.
 const SILENCE: Duration = Duration::from_millis(250);
 /// The same for one that gets further and further and never to the end.
@@ -91,10 +87,6 @@ impl Gate {
             // Closed at once: whoever floods is not worth a word, and the log is told once a second.
             Err(away) => return self.turn_away(&away, peer, &name, settings),
         };
-        let _ = stream.set_nodelay(true);
-        // A peer that vanished with keep-alive 0 is found by TCP, if by nobody else.
-        let probes = TcpKeepalive::new().with_time(TCP_IDLE).with_interval(TCP_PROBE);
-        let _ = SockRef::from(&stream).set_tcp_keepalive(&probes);
         let (step, timeout) = if kind == ListenerKind::Plaintext {
             (Step::Connect, settings.limits.connect_timeout_ms)
         } else {

@@ -167,7 +167,6 @@ impl Gate {
         };
         pending.hear(outcome.received);
         pending.plain.extend_from_slice(&self.scratch.plain);
-        let _ = pending.link.flush();
         let most = pending.settings.limits.max_handshake_bytes;
         if pending.step == Step::Handshake
             && pending.received > most as usize
@@ -179,9 +178,11 @@ impl Gate {
             self.finish_handshake(key);
         }
         self.use_plain(key)?;
+        // Whoever is on his way to his shard gets the ticket together with the CONNACK.
         let Some(pending) = self.pending.get_mut(key) else {
             return Ok(false);
         };
+        let _ = pending.link.flush();
         match outcome.ended {
             Some(how) if pending.step != Step::Leaving => {
                 let said = if how == Ended::Cleanly {

@@ -5,14 +5,18 @@
 use super::{NodeError, broken};
 use crate::config::ListenerConfig;
 use crate::gate::Listener;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Connections that the kernel may hold for us; it takes the lower of this and net.core.somaxconn. In a flood a newcomer
 /// waits in this line instead of for a second SYN.
 const BACKLOG: i32 = 4096;
+/// Silence after which TCP asks whether the peer is still there, and the pause between two questions.
+const TCP_IDLE: Duration = Duration::from_secs(300);
+const TCP_PROBE: Duration = Duration::from_secs(30);
 
 /// Bind and listen; the error says which address and what to do.
 pub(super) fn listen(config: &ListenerConfig) -> Result<(Listener, String), NodeError> {
@@ -56,6 +60,10 @@ pub(super) fn listen(config: &ListenerConfig) -> Result<(Listener, String), Node
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
+        // Connections have both from their listener (tcp(7)). A peer that vanished with keep-alive 0 is found by TCP, if by
+        // nobody else.
+        socket.set_tcp_nodelay(true)?;
+        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(TCP_IDLE).with_interval(TCP_PROBE))?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         Ok(mio::net::TcpListener::from_std(socket.into()))
@@ -74,4 +82,29 @@ pub(super) fn listen(config: &ListenerConfig) -> Result<(Listener, String), Node
         },
         real,
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ListenerKind;
+    use socket2::SockRef;
+
+    #[test]
+    fn connections_have_what_was_set_for_their_listener() {
+        let config = ListenerConfig {
+            kind: ListenerKind::Mqtts,
+            address: "127.0.0.1:0".into(),
+        };
+        let (listener, address) = listen(&config).unwrap();
+        let _peer = std::net::TcpStream::connect(address).unwrap();
+        let (stream, _) = loop {
+            match listener.socket.accept() {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => std::thread::yield_now(),
+                accepted => break accepted.unwrap(),
+            }
+        };
+        let socket = SockRef::from(&stream);
+        assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
+    }
 }
