@@ -445,12 +445,11 @@ impl Shard {
         self.forward_events();
         self.engine.release(id);
         if let Some(slot) = self.seats.get_mut(id.index as usize)
-            && let Some(mut seat) = slot.take_if(|s| s.id == id)
+            && let Some(seat) = slot.take_if(|s| s.id == id)
         {
             if let Some(validity) = &seat.validity {
                 self.expiries.forget(validity, id);
             }
-            let _ = self.poll.registry().deregister(&mut seat.link.stream);
             self.leave(seat.link);
         }
     }
@@ -459,10 +458,14 @@ impl Shard {
         link.shut();
         match link.finish() {
             Ok(true) if link.discard(&mut self.scratch) => {}
-            Ok(_) => self.leaving.push(Leaving {
-                link,
-                deadline: Instant::now() + LINGER,
-            }),
+            Ok(_) => {
+                // Looked at now and then; whoever is dropped at once is out of the poll with his socket.
+                let _ = self.poll.registry().deregister(&mut link.stream);
+                self.leaving.push(Leaving {
+                    link,
+                    deadline: Instant::now() + LINGER,
+                });
+            }
             Err(_) => {}
         }
     }

@@ -188,8 +188,7 @@ class Broker:
         self._deliver(self._node.poll_events(0))
 
     def _deliver(self, texts: list[str]) -> None:
-        for text in texts:
-            event = json.loads(text)
+        for event in json.loads(f"[{','.join(texts)}]"):  # in one go: a storm brings thousands a second
             for sink in self._sinks:
                 sink(event)
         with self._progress:

@@ -61,15 +61,14 @@ class EventLog:
 
     def note(self, event: dict[str, Any]) -> None:
         """Write one event, or count it when its kind has used up this second's budget."""
-        fields = dict(event)
-        name = str(fields.pop("event", "event"))
+        name = str(event.get("event", "event"))
         with self._lock:
             suppressed = self._turn_second()
-            self._written[name] = self._written.get(name, 0) + 1
-            within = self._written[name] <= _RECORDS_PER_SECOND
+            written = self._written[name] = self._written.get(name, 0) + 1
         for kind, count in suppressed.items():
             self._logger.warning("suppressed", kind=kind, count=count)
-        if within:
+        if written <= _RECORDS_PER_SECOND:
+            fields = {key: value for key, value in event.items() if key != "event"}
             getattr(self._logger, _level(name, fields))(name, **fields)
 
     def _turn_second(self) -> dict[str, int]:

@@ -118,13 +118,13 @@ class Sightings:
             return
         sha256, peer, now = str(certificate["sha256"]), str(event["peer"]), self._clock()
         with self._lock:
-            before = self._forget(client_id)
+            before, address = self._forget(client_id), _address(peer)
             self._live[client_id] = sha256, peer
             places = self._addresses.setdefault(sha256, {})
-            places[_address(peer)] = places.get(_address(peer), 0) + 1
-            if before is not None and before[0] == sha256 and _address(before[1]) != _address(peer):
+            places[address] = places.get(address, 0) + 1
+            if before is not None and before[0] == sha256 and _address(before[1]) != address:
                 moves = self._moves.setdefault(client_id, deque(maxlen=_BACK_AND_FORTH))
-                moves.append((now, frozenset({_address(before[1]), _address(peer)})))
+                moves.append((now, frozenset({_address(before[1]), address})))
             addresses = places.keys() | self._back_and_forth(client_id, now)
             if len(addresses) > 1:
                 self._note_clone(sha256, device, sorted(addresses), now)
@@ -143,10 +143,10 @@ class Sightings:
         found = self._live.pop(client_id, None)
         if found is not None:
             sha256, peer = found
-            places = self._addresses[sha256]
-            places[_address(peer)] -= 1
-            if not places[_address(peer)]:
-                del places[_address(peer)]
+            places, address = self._addresses[sha256], _address(peer)
+            places[address] -= 1
+            if not places[address]:
+                del places[address]
             if not places:
                 del self._addresses[sha256]
         return found
