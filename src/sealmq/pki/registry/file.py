@@ -9,6 +9,7 @@ import contextlib
 import os
 import sqlite3
 import threading
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+_PATIENCE_SECONDS = 5.0  # with another process that has the file
 _LOG_INDEX_BYTES = 32 * 1024  # the least that SQLite allots to the index of its write-ahead log
 
 Value = str | int | None
@@ -45,7 +47,7 @@ class RegistryFile:
         except OSError as error:
             raise_environment(error, path, doing="open")
         with _translated(path):
-            self._connection = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False)
+            self._connection = sqlite3.connect(path, timeout=_PATIENCE_SECONDS, isolation_level=None, check_same_thread=False)
         try:
             self._prepare()
         except BaseException:
@@ -99,7 +101,7 @@ class RegistryFile:
                     mend="run the newer sealmq, or name another folder with --data",
                     code="registry-newer",
                 )
-            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._write_ahead()
             self._connection.execute("PRAGMA synchronous = FULL")
             self._connection.execute("PRAGMA foreign_keys = ON")
         if found < schema.SCHEMA_VERSION:
@@ -110,6 +112,19 @@ class RegistryFile:
                         schema.migrate(self._connection, self._path)
             except OSError as error:
                 raise_environment(error, self._path, doing="copy")
+
+    def _write_ahead(self) -> None:
+        """Switch to the write-ahead log; SQLite does not wait for another connection that is doing just that."""
+        patience = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            try:
+                self._connection.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > patience:
+                    raise
+                time.sleep(0.005)
+            else:
+                return
 
 
 def seconds(moment: datetime) -> int:
