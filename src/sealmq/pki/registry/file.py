@@ -47,7 +47,9 @@ class RegistryFile:
         except OSError as error:
             raise_environment(error, path, doing="open")
         with _translated(path):
-            self._connection = sqlite3.connect(path, timeout=_PATIENCE_SECONDS, isolation_level=None, check_same_thread=False)
+            self._connection = sqlite3.connect(
+                path, timeout=_PATIENCE_SECONDS, isolation_level=None, check_same_thread=False
+            )
         try:
             self._prepare()
         except BaseException:
