@@ -226,6 +226,19 @@ impl Engine {
             .map(|c| &mut c.out)
     }
 
+    /// A connection has been quiet for a while: what is empty keeps no memory, here and in its session.
+    pub fn rest(&mut self, id: ConnId) {
+        let Some(conn) = self.roster.conns.get_mut(id.index as usize).filter(|c| c.id == id) else {
+            return;
+        };
+        if conn.out.is_empty() {
+            conn.out = Vec::new();
+        }
+        if let Some(session) = self.roster.sessions.get_mut(conn.session as usize) {
+            session.rest();
+        }
+    }
+
     pub fn poll_event(&mut self) -> Option<Event> {
         self.roster.next_event()
     }

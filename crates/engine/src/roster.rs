@@ -135,12 +135,12 @@ impl Roster {
 
     /// Hand a message to one target [MQTT-4.5.0-1]: into the outbox, into the queue, or nowhere. `shared` holds the copy
     /// that all receivers share once one needs it; a message that everybody takes at once is never copied to the heap.
-    /// `place` is where the log has it for this session, if it does.
+    /// `place` is where the log has it for this session, if it does. Whoever is last takes the copy itself.
     #[inline]
     pub fn deliver(
         &mut self,
         now: Millis,
-        target: &Target,
+        (target, is_last): (&Target, bool),
         content: &Content<'_>,
         shared: &mut Option<Arc<Message>>,
         place: Option<(Order, Kept)>,
@@ -177,7 +177,12 @@ impl Roster {
         if conn.is_none() && !session.is_persistent() {
             return;
         }
-        let message = Arc::clone(shared.get_or_insert_with(|| self.spares.message(content, &self.memory)));
+        let message = shared
+            .take()
+            .unwrap_or_else(|| self.spares.message(content, &self.memory));
+        if !is_last {
+            *shared = Some(Arc::clone(&message));
+        }
         let pending = Pending {
             message,
             qos,

@@ -131,13 +131,15 @@ impl Roster {
         content: &Content<'_>,
     ) -> usize {
         let (mut shared, mut reached) = (None, 0);
-        for target in targets(route, publisher) {
-            self.deliver(now, target, content, &mut shared, None);
+        let mut chosen = targets(route, publisher).peekable();
+        while let Some(target) = chosen.next() {
+            let is_last = route.groups.is_empty() && chosen.peek().is_none();
+            self.deliver(now, (target, is_last), content, &mut shared, None);
             reached += 1;
         }
         for group in &route.groups {
             if let Some(target) = choose(self, group, turn) {
-                self.deliver(now, target, content, &mut shared, None);
+                self.deliver(now, (target, false), content, &mut shared, None);
                 reached += 1;
             }
         }
@@ -225,7 +227,7 @@ impl Roster {
         for target in chosen {
             let place = if self.is_kept(target) { places.next() } else { None };
             let place = place.map(|r| (r.order, Kept { seq, slot: r.slot }));
-            self.deliver(now, target, content, &mut shared, place);
+            self.deliver(now, (target, false), content, &mut shared, place);
         }
         let reached = chosen.len();
         Routed { reached, seq }

@@ -170,6 +170,19 @@ impl Session {
         self.share.set(SESSION_BYTES + self.subscriptions_bytes + entries);
     }
 
+    /// It has been quiet for a while: what is empty keeps no memory.
+    pub fn rest(&mut self) {
+        if self.queue.is_empty() {
+            self.queue = VecDeque::new();
+        }
+        if self.inflight.is_empty() {
+            self.inflight = VecDeque::new();
+        }
+        if self.inbound.is_empty() {
+            self.inbound = HashMap::with_hasher(FixedState::with_seed(0));
+        }
+    }
+
     // subscriptions
 
     /// Bytes of a subscription to `filter`.
@@ -359,11 +372,7 @@ impl Session {
 
     /// PUBREL: the identifier is free again. `None` when it was not in use.
     pub fn end_inbound(&mut self, packet_id: u16) -> Option<Received> {
-        let received = self.inbound.remove(&packet_id);
-        if self.inbound.is_empty() && self.inbound.capacity() > 32 {
-            self.inbound = HashMap::with_hasher(FixedState::with_seed(0));
-        }
-        received
+        self.inbound.remove(&packet_id)
     }
 
     // in flight: messages that the client may have

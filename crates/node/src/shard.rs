@@ -41,7 +41,7 @@ const TURNS: std::ops::RangeInclusive<usize> = 100..=4_000;
 const LINGER: Duration = Duration::from_secs(2);
 /// How often those who leave are looked at.
 const LEAVING: Duration = Duration::from_millis(50);
-/// How long an outbox keeps its memory after its last use.
+/// How long a connection keeps the memory of what is empty after its last use.
 const COOLING: Duration = Duration::from_secs(1);
 
 struct Seat {
@@ -485,9 +485,7 @@ impl Shard {
                     continue;
                 };
                 seat.is_warm = false;
-                if let Some(out) = self.engine.output(seat.id).filter(|out| out.is_empty()) {
-                    *out = Vec::new();
-                }
+                self.engine.rest(seat.id);
                 if seat.partial.is_empty() {
                     seat.partial = Vec::new();
                 }
