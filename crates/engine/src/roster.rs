@@ -135,12 +135,12 @@ impl Roster {
 
     /// Hand a message to one target [MQTT-4.5.0-1]: into the outbox, into the queue, or nowhere. `shared` holds the copy
     /// that all receivers share once one needs it; a message that everybody takes at once is never copied to the heap.
-    /// `place` is where the log has it for this session, if it does. Whoever is last takes the copy itself.
+    /// `place` is where the log has it for this session, if it does. Whoever is alone takes the copy itself.
     #[inline]
     pub fn deliver(
         &mut self,
         now: Millis,
-        (target, is_last): (&Target, bool),
+        (target, is_alone): (&Target, bool),
         content: &Content<'_>,
         shared: &mut Option<Arc<Message>>,
         place: Option<(Order, Kept)>,
@@ -180,7 +180,7 @@ impl Roster {
         let message = shared
             .take()
             .unwrap_or_else(|| self.spares.message(content, &self.memory));
-        if !is_last {
+        if !is_alone {
             *shared = Some(Arc::clone(&message));
         }
         let pending = Pending {

@@ -131,10 +131,9 @@ impl Roster {
         content: &Content<'_>,
     ) -> usize {
         let (mut shared, mut reached) = (None, 0);
-        let mut chosen = targets(route, publisher).peekable();
-        while let Some(target) = chosen.next() {
-            let is_last = route.groups.is_empty() && chosen.peek().is_none();
-            self.deliver(now, (target, is_last), content, &mut shared, None);
+        let is_alone = route.groups.is_empty() && route.targets.len() == 1;
+        for target in targets(route, publisher) {
+            self.deliver(now, (target, is_alone), content, &mut shared, None);
             reached += 1;
         }
         for group in &route.groups {
