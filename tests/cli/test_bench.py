@@ -69,3 +69,12 @@ def test_a_storm_on_nobody(broker):
 @pytest.mark.parametrize("words", [["tornado"], ["pair", "--resume"], ["pair", "-s", "3"]])
 def test_wrong_words(broker, words):
     assert bench(broker, *words).returncode == 2
+
+
+def test_a_broker_that_bounds_the_pace_of_an_address_is_told_of():
+    with EphemeralBroker(limits={"max_connect_rate_per_address": 20}) as broker:
+        broker.device("load")
+        done = bench(broker, "connect", "-n", "200")
+        assert done.returncode == 1
+        assert "error: after " in done.stderr
+        assert "limits.max_connect_rate_per_address" in done.stderr

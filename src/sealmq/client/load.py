@@ -30,6 +30,7 @@ _STAMP = 8  # bytes at the start of a payload: when it was published, nanosecond
 _WINDOW = 1000  # messages a publisher is ahead of its subscribers
 _PAUSE = 0.0005
 _DIALLING = 50  # connections that are being made at a time
+_CLOSED = frozenset({"tls-closed", "closed"})  # how it looks when one is closed that was just accepted
 
 
 class Kind(enum.StrEnum):
@@ -164,12 +165,26 @@ class Generator:
     @contextlib.asynccontextmanager
     async def _timed(self, client: Client) -> AsyncIterator[Client]:
         began = time.perf_counter()
-        async with client:
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                await stack.enter_async_context(client)
+            except NotSo as error:
+                raise self._turned_away(error) from None
             self.tally.connecting.append(time.perf_counter() - began)
             self.tally.connected += 1
             tls = client.connack()["tls"]
             self.tally.resumed += bool(tls and tls["resumed"])
             yield client
+
+    def _turned_away(self, error: NotSo) -> NotSo:
+        """Whoever let others in and then closes without a word bounds the connections of an address, most likely."""
+        if not self.tally.connected or error.code not in _CLOSED:
+            return error
+        mend = (
+            "a broker may bound how many connections come from one address and how fast: in sealmq, raise"
+            " limits.max_connect_rate_per_address and limits.max_connections_per_address for the test"
+        )
+        return NotSo(f"after {self.tally.connected} connections: {error.message}", mend=mend, code=error.code)
 
     def _client(self, role: str, number: int) -> Client:
         options = self._options.copy()
