@@ -72,9 +72,9 @@ def test_wrong_words(broker, words):
 
 
 def test_a_broker_that_bounds_the_pace_of_an_address_is_told_of():
-    with EphemeralBroker(limits={"max_connect_rate_per_address": 20}) as broker:
+    with EphemeralBroker(limits={"max_connect_rate_per_address": 100}) as broker:
         broker.device("load")
-        done = bench(broker, "connect", "-n", "200")
+        done = bench(broker, "connect", "-n", "400")
         assert done.returncode == 1
         assert "error: after " in done.stderr
         assert "limits.max_connect_rate_per_address" in done.stderr
