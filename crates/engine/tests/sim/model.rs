@@ -108,6 +108,9 @@ pub struct Passing {
     pub group: Option<u64>,
 }
 
+/// The most QoS and the subscription identifiers.
+pub type Look = (u8, Vec<u32>);
+
 /// Retained messages owed to a new subscription.
 #[derive(Clone, Debug)]
 pub struct Due {
@@ -116,6 +119,9 @@ pub struct Due {
     pub identifier: u32,
     pub topics: BTreeMap<String, Owed>,
     pub is_optional: bool,
+    /// QoS and identifier of the subscription as a broker that started again found it: one that was replaced without an
+    /// answer of its own gets the rest of the old answer as it is now.
+    pub as_found: Option<(u8, u32)>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -149,6 +155,8 @@ pub struct Session {
     pub ended: BTreeSet<u64>,
     /// Another broker took it up: what was sent last before is not known for sure.
     pub is_restored: bool,
+    /// How many brokers took it up.
+    pub restarts: u32,
     pub will: Option<Will>,
     pub will_at: Option<u64>,
     pub ends_at: Option<u64>,
@@ -278,6 +286,7 @@ impl Model {
                     subscriptions: BTreeMap::new(),
                     ended: BTreeSet::new(),
                     is_restored: false,
+                    restarts: 0,
                     will: None,
                     will_at: None,
                     ends_at: None,

@@ -100,20 +100,11 @@ fn merge(kept: &mut Session, present: Option<&Session>, memory: &super::Memory) 
     kept.received.retain(|_, is_kept| *is_kept);
     kept.passing.clear();
     kept.is_restored = true;
+    kept.restarts += 1;
     kept.is_sealed = false;
-    // A subscription that was replaced without an answer of its own gets the rest of the old one as it is now.
-    let as_now = |due: &super::Due| {
-        let now = kept.subscriptions.get(&due.filter)?;
-        Some(super::Due {
-            qos: now.qos,
-            identifier: now.identifier,
-            ..due.clone()
-        })
-    };
-    let as_now: Vec<super::Due> = kept.dues.iter().filter_map(as_now).collect();
-    kept.dues.extend(as_now);
     for due in &mut kept.dues {
         due.is_optional = true;
+        due.as_found = kept.subscriptions.get(&due.filter).map(|s| (s.qos, s.identifier));
     }
     kept.sent = kept.sent.max(present.map_or(0, |s| s.sent));
     for delivery in &mut kept.deliveries {

@@ -2,7 +2,7 @@
 //!
 //! Refuses to know bytes. Whatever leaves must be explained by a subscription; what is explained is ticked off.
 
-use super::{Delivery, Model, Passing, Stage};
+use super::{Delivery, Look, Model, Passing, Stage};
 
 /// One PUBLISH as it was written for a client, aliases resolved.
 pub struct Seen<'a> {
@@ -193,24 +193,32 @@ impl Model {
         session
             .dues
             .sort_by_key(|due| due.is_optional || due.topics.get(seen.topic).is_none_or(|owed| !owed.is_certain));
-        let look = |due: &super::Due| (due.qos, Vec::from_iter((due.identifier != 0).then_some(due.identifier)));
-        let looks: Vec<(u8, Vec<u32>)> = session.dues.iter().map(look).collect();
-        for due in &mut session.dues {
-            // Of a subscription that was replaced meanwhile it is open which answer was whose.
-            let own = [look(due)];
-            let looks = if due.is_optional { &looks[..] } else { &own[..] };
-            let candidates = due.topics.get(seen.topic).map_or(&[][..], |owed| &owed.candidates);
-            let fits = |c: &&super::Retained| {
-                looks
-                    .iter()
-                    .any(|(qos, identifiers)| seen.is_like(c.qos.min(*qos), true, identifiers))
-                    && seen.is(&c.message, c.expires_at, now)
-                    && c.expires_at.is_none_or(|at| at > seen.since || seen.dup)
-            };
-            if let Some(candidate) = candidates.iter().find(fits) {
-                found = Some((candidate.clone(), seen.identifiers.clone()));
-                due.topics.remove(seen.topic);
-                break;
+        let looks: Vec<(String, Vec<Look>)> = session
+            .dues
+            .iter()
+            .map(|due| (due.filter.clone(), due.looks()))
+            .collect();
+        // Of a filter that was subscribed to again meanwhile it may be open which answer was whose: the likely ones first.
+        'found: for is_open in [false, true] {
+            for due in &mut session.dues {
+                let of_filter = looks.iter().filter(|(filter, _)| *filter == due.filter);
+                let looks: Vec<Look> = match is_open {
+                    true if due.is_optional => of_filter.flat_map(|(_, looks)| looks).cloned().collect(),
+                    _ => due.looks(),
+                };
+                let candidates = due.topics.get(seen.topic).map_or(&[][..], |owed| &owed.candidates);
+                let fits = |c: &&super::Retained| {
+                    looks
+                        .iter()
+                        .any(|(qos, identifiers)| seen.is_like(c.qos.min(*qos), true, identifiers))
+                        && seen.is(&c.message, c.expires_at, now)
+                        && c.expires_at.is_none_or(|at| at > seen.since || seen.dup)
+                };
+                if let Some(candidate) = candidates.iter().find(fits) {
+                    found = Some((candidate.clone(), seen.identifiers.clone()));
+                    due.topics.remove(seen.topic);
+                    break 'found;
+                }
             }
         }
         let Some((candidate, identifiers)) = found else {

@@ -2,10 +2,21 @@
 //!
 //! Refuses to know how they reach anybody.
 
-use super::{Due, Message, Model, Owed, Retained};
+use super::{Due, Look, Message, Model, Owed, Retained};
 use crate::topics::reaches;
 use std::collections::BTreeMap;
 use std::rc::Rc;
+
+impl Due {
+    /// What an answer looks like.
+    pub fn looks(&self) -> Vec<Look> {
+        let asked = Some((self.qos, self.identifier));
+        let looks = [asked, self.as_found].into_iter().flatten();
+        looks
+            .map(|(qos, identifier)| (qos, Vec::from_iter((identifier != 0).then_some(identifier))))
+            .collect()
+    }
+}
 
 impl Model {
     /// Keep or forget; whoever is being answered may see the old state or the new.
@@ -72,6 +83,7 @@ impl Model {
             identifier,
             topics,
             is_optional,
+            as_found: None,
         });
     }
 
@@ -80,10 +92,6 @@ impl Model {
         let now = self.now;
         let session = self.session(client);
         let dues = std::mem::take(&mut session.dues);
-        if session.is_restored {
-            // Answers that were in its queue when the broker ended stand before what else it is owed.
-            session.dues = dues.iter().filter(|due| due.is_optional).cloned().collect();
-        }
         for due in &dues {
             // Of answers that look the same it is not known which was for whom.
             let alike = dues.iter().filter(|other| other.identifier == due.identifier).count();
