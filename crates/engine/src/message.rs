@@ -22,10 +22,14 @@ pub(crate) struct Content<'a> {
 }
 
 impl<'a> Content<'a> {
+    /// Bytes of all of it.
+    pub fn length(&self) -> usize {
+        self.topic.len() + self.properties.len() + self.payload.len()
+    }
+
     /// Bytes of a [`Message`] made of it, for the budgets.
     pub fn size(&self) -> u64 {
-        let bytes = self.topic.len() + self.properties.len() + self.payload.len();
-        (bytes + core::mem::size_of::<Message>()) as u64
+        (self.length() + core::mem::size_of::<Message>()) as u64
     }
 
     /// For the log.
@@ -76,8 +80,7 @@ impl Message {
     /// Make an empty one the message of `content`.
     #[inline]
     pub fn fill(&mut self, content: &Content<'_>) {
-        self.bytes
-            .reserve_exact(content.topic.len() + content.properties.len() + content.payload.len());
+        self.bytes.reserve_exact(content.length());
         self.bytes.extend_from_slice(content.topic.as_bytes());
         self.topic_end = self.bytes.len() as u32;
         self.bytes.extend_from_slice(content.properties);

@@ -11,6 +11,8 @@ use alloc::vec::Vec;
 /// Messages kept, and the bytes of the largest: half a MiB as messages mostly are, never more than 2.5 MiB.
 const KEPT: usize = 4096;
 const LARGEST: usize = 512;
+/// Bytes that any message may have without counting them.
+const SMALL: usize = 128;
 
 #[derive(Debug, Default)]
 pub(crate) struct Spares(Vec<Arc<Message>>);
@@ -21,6 +23,8 @@ impl Spares {
     pub fn message(&mut self, content: &Content<'_>, memory: &Memory) -> Arc<Message> {
         if let Some(mut spare) = self.0.pop()
             && let Some(message) = Arc::get_mut(&mut spare)
+            // A message is counted as what it says, so it must not hold much more than that.
+            && message.capacity() <= SMALL.max(2 * content.length())
         {
             message.fill(content);
             return spare;
@@ -80,6 +84,17 @@ mod tests {
         spares.take_back(Arc::clone(&message));
         let other = spares.message(&content("b", b"2"), &memory);
         assert_eq!((message.content().topic, other.content().topic), ("a", "b"));
+    }
+
+    #[test]
+    fn a_small_message_does_not_hold_the_memory_of_a_large_one() {
+        let (mut spares, memory) = (Spares::default(), Memory::new(1 << 30));
+        let large = vec![0; LARGEST - 64];
+        for _ in 0..100 {
+            spares.take_back(Arc::new(Message::new(&content("t", &large), &memory)));
+        }
+        let small: Vec<_> = (0..100).map(|_| spares.message(&content("t", b"x"), &memory)).collect();
+        assert!(small.iter().all(|message| message.capacity() <= SMALL));
     }
 
     #[test]

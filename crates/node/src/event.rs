@@ -123,7 +123,8 @@ fn fact(event: &str, fields: &impl Serialize) -> String {
     String::from_utf8(text).unwrap_or_default()
 }
 
-/// Writes what peers chose (client identifiers, topics, subjects) without the length they chose: facts are kept.
+/// Writes what peers chose (client identifiers, topics, subjects) without the length they chose: facts are kept. Lists are
+/// bounded by whoever makes them.
 #[derive(Default)]
 struct Bounded {
     /// Characters that the text being written may still have.

@@ -112,8 +112,10 @@ pub struct Link {
     ws: Option<Box<ws::Decoder>>,
     /// The start of a TLS record whose rest has not arrived.
     incoming: Vec<u8>,
-    /// Bytes for the network that it did not take yet.
+    /// Bytes for the network that it was not given, or did not take yet.
     outgoing: Vec<u8>,
+    /// It did not take them.
+    is_blocked: bool,
     /// Bytes of MQTT in one record.
     record_limit: usize,
     /// TLS has said its last word, an alert or close_notify: it is not asked again.
@@ -134,6 +136,7 @@ impl Link {
             ws: None,
             incoming: Vec::new(),
             outgoing: Vec::new(),
+            is_blocked: false,
             record_limit: RECORD,
             is_tls_over: false,
             tap: None,
@@ -298,7 +301,7 @@ impl Link {
     pub fn write(&mut self, plain: &[u8], scratch: &mut Scratch) -> Result<usize, LinkFault> {
         let mut taken = 0;
         while taken < plain.len() {
-            if !self.flush().map_err(LinkFault::Io)? {
+            if self.is_blocked && !self.flush().map_err(LinkFault::Io)? {
                 break;
             }
             let chunk = plain.get(taken..).unwrap_or_default();
@@ -330,7 +333,7 @@ impl Link {
             Some(_) => return Err(LinkFault::Tls(tls_is_over())),
         };
         if !self.outgoing.is_empty() {
-            // Something of the handshake (a key update, say) has to go first.
+            // Something of the handshake (a ticket, a key update) has to go first, and goes together with it.
             self.outgoing.extend_from_slice(bytes);
             self.flush().map_err(LinkFault::Io)?;
             return Ok(());
@@ -339,6 +342,7 @@ impl Link {
         note(&mut self.tap, Direction::Out, bytes.get(..written).unwrap_or_default());
         self.outgoing
             .extend_from_slice(bytes.get(written..).unwrap_or_default());
+        self.is_blocked = !self.outgoing.is_empty();
         Ok(())
     }
 
@@ -385,7 +389,8 @@ impl Link {
             Direction::Out,
             self.outgoing.get(..written).unwrap_or_default(),
         );
-        if written == self.outgoing.len() {
+        self.is_blocked = written < self.outgoing.len();
+        if !self.is_blocked {
             // Given back: an idle connection keeps no buffer.
             self.outgoing = Vec::new();
             return Ok(true);

@@ -62,8 +62,8 @@ pub(super) fn listen(config: &ListenerConfig) -> Result<(Listener, String), Node
         socket.set_nonblocking(true)?;
         // Connections have both from their listener (tcp(7)). A peer that vanished with keep-alive 0 is found by TCP, if by
         // nobody else.
-        socket.set_tcp_nodelay(true)?;
-        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(TCP_IDLE).with_interval(TCP_PROBE))?;
+        let _ = socket.set_tcp_nodelay(true);
+        let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(TCP_IDLE).with_interval(TCP_PROBE));
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         Ok(mio::net::TcpListener::from_std(socket.into()))

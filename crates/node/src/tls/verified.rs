@@ -13,6 +13,8 @@ use std::sync::{Mutex, PoisonError};
 /// Chains remembered before the older half is forgotten: a fleet of twice as many that reconnects in turn verifies
 /// nothing twice, for less than 4 MiB.
 const REMEMBERED: usize = 16_384;
+/// Certificates of a chain worth remembering: whoever adds others to his own does not crowd out the fleet.
+const LONGEST: usize = 3;
 
 /// First and last second of validity, since the Unix epoch.
 type Validity = (i64, i64);
@@ -47,6 +49,9 @@ impl Verified {
 
     /// These certificates have been verified.
     pub fn remember(&self, chain: Fingerprint, certificates: &[&CertificateDer<'_>]) {
+        if certificates.len() > LONGEST {
+            return;
+        }
         let validity = certificates
             .iter()
             .try_fold((i64::MIN, i64::MAX), |(first, last), der| {
