@@ -70,6 +70,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--peers", type=names, help=f"with commas between them: {', '.join(peers.NAMES)}")
     parser.add_argument("--only", choices=[*(load.name for load in LOADS), "growth"], action="append")
+    parser.add_argument("--curves", default="", help="of the growth, those whose name begins so")
     parser.add_argument("--results", type=Path, help="where the figures go [bench/results.json]")
     options = parser.parse_args()
     is_all = not options.peers and not options.only
@@ -88,7 +89,7 @@ def main() -> None:
         show(load, found[load.name], failed[load.name])
     parts: dict[str, dict[str, Any]] = {"loads": found, "failed": failed, "versions": versions}
     if is_all or "growth" in (options.only or ()):
-        parts["growth"] = growth.run(options.peers or growth.PEERS)
+        parts["growth"] = growth.run(options.peers or growth.PEERS, options.curves)
     if results is None:
         return
     known = keep(results, **parts, machine=report.machine())

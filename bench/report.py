@@ -135,6 +135,22 @@ def check(known: dict[str, Any]) -> str:
     return table(["", "first", "second", "ratio"], rows)
 
 
+def processors(known: dict[str, Any]) -> str:
+    """How many a second by one processor, and by two."""
+    titles = {
+        "qos0": "messages a second, QoS 0",
+        "qos1": "messages a second, QoS 1",
+        "handshakes": "full handshakes a second",
+    }
+    curves = {title: known.get("growth", {}).get(f"processors-{name}", {}) for name, title in titles.items()}
+    rows = [
+        [f"{name}: {title}", *(number(y) for _, y in lines)]
+        for title, curve in curves.items()
+        for name, lines in curve.items()
+    ]
+    return table(["a second", "one processor", "two"], rows)
+
+
 def write(known: dict[str, Any]) -> None:
     """Fill the page and draw the pictures."""
     every = [(load, figure) for load in LOADS for figure in load.figures]
@@ -146,6 +162,7 @@ def write(known: dict[str, Any]) -> None:
         "starts": starts(known),
         "reasons": reasons(known),
         "check": check(known),
+        "processors": processors(known),
     }
     text = PAGE.read_text()
     for name, part in parts.items():
