@@ -215,6 +215,9 @@ mod tests {
             for more in ["b", "\"", "é\n"] {
                 let written = fields(&fact("x", &json!({"text": format!("{text}{more}"), "next": text})));
                 assert_eq!(written, json!({"event": "x", "text": format!("{text}…"), "next": text}));
+                let long = format!("{text}{more}");
+                let written = fields(&fact("x", &json!({"text": long, "next": long})));
+                assert_eq!(written["text"], written["next"], "each of two is cut");
             }
         }
     }
@@ -226,12 +229,7 @@ mod tests {
         assert_eq!(events.drain(Duration::from_secs(60)).len(), 1);
         events.push("second", &json!({}));
         events.push("third", &json!({}));
-        let began = Instant::now();
         assert_eq!(events.drain(Duration::from_secs(60)).len(), 2);
-        assert!(
-            began.elapsed() < Duration::from_secs(30),
-            "gathering is no waiting for the timeout"
-        );
         assert!(events.drain(Duration::ZERO).is_empty());
         assert_eq!(events.count(), 3);
         events.push("fourth", &json!({}));
