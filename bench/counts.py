@@ -16,7 +16,18 @@ from pathlib import Path
 from bench.generator import ROOT, target
 
 RECORD = Path(__file__).with_suffix(".toml")
-SCENARIOS = ("decode-publish", "encode-publish", "route-qos0", "route-qos1", "route-qos2", "fan-out-100", "connect")
+SCENARIOS = (
+    "decode-publish",
+    "encode-publish",
+    "route-qos0",
+    "route-qos1",
+    "route-qos2",
+    "burst-qos0",
+    "burst-qos1",
+    "burst-qos2",
+    "fan-out-100",
+    "connect",
+)
 TIMES = (200, 1200)
 GROWTH = 1.1
 

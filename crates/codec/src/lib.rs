@@ -20,6 +20,7 @@ mod frame;
 mod packet;
 mod property;
 mod reason;
+mod run;
 mod subscribe;
 pub mod topic;
 mod wire;
@@ -30,6 +31,7 @@ pub use frame::{Frame, Framed, MAX_REMAINING_LENGTH, frame};
 pub use packet::{Ack, Auth, Disconnect, Packet, PacketKind, Publish};
 pub use property::{Properties, Property, PropertyBuf, PropertySet};
 pub use reason::ReasonCode;
+pub use run::{Alike, Like, SHORT_ACK, short_acks, write_short_ack};
 pub use subscribe::{
     FilterBuf, Filters, RetainHandling, SubackCodes, Subscribe, SubscribeOptions, Subscription, Unsubscribe,
 };

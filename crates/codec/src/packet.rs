@@ -3,6 +3,7 @@
 //! Refuses to know which side may send what; that is the state machine's question.
 
 use crate::property::PropertySet;
+use crate::run::{ack_byte, write_short_ack};
 use crate::wire::{Reader, write_publish_header, write_varint};
 use crate::{Connack, Connect, Fault, Frame, Properties, QoS, SubackCodes, Subscribe, Unsubscribe, Version, topic};
 use alloc::vec::Vec;
@@ -374,13 +375,10 @@ impl<'a> Packet<'a> {
 /// The acknowledgements are on the message path: no allocation for the usual form.
 #[inline]
 fn write_ack(kind: PacketKind, ack: &Ack<'_>, version: Version, out: &mut Vec<u8>) {
-    let flags = if kind == PacketKind::Pubrel { 0b0010 } else { 0 };
-    out.push(((kind as u8) << 4) | flags);
     if version == Version::V311 || (ack.reason == 0 && ack.properties.is_empty()) {
-        out.push(2);
-        out.extend_from_slice(&ack.packet_id.to_be_bytes());
-        return;
+        return write_short_ack(kind, ack.packet_id, out);
     }
+    out.push(ack_byte(kind));
     let properties = if ack.properties.is_empty() {
         0
     } else {

@@ -4,7 +4,8 @@
 //! runs each scenario under callgrind for two numbers of times and takes the difference. Refuses to measure anything itself.
 
 use sealmq_codec::{
-    Ack, Connect, FilterBuf, Framed, Packet, Properties, Publish, QoS, Subscribe, SubscribeOptions, Version, frame,
+    Ack, Connect, FilterBuf, Framed, Packet, PacketKind, Properties, Publish, QoS, Subscribe, SubscribeOptions,
+    Version, frame, write_short_ack,
 };
 use sealmq_engine::rules::{Effect, Rule, Rules};
 use sealmq_engine::{ClientIds, Config, ConnId, Durability, Engine, Limits, Millis, Peer};
@@ -17,6 +18,8 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 const V: Version = Version::V5;
 const TOPIC: &str = "devices/sensor-1/temperature";
 const NOW: Millis = Millis(1_000_000);
+/// Messages of a burst.
+const BURST: u16 = 100;
 
 struct World {
     engine: Engine,
@@ -141,6 +144,19 @@ impl World {
         self.settle(of);
     }
 
+    fn acknowledge(&mut self, from: ConnId, kind: PacketKind, ids: impl Iterator<Item = u16>) {
+        let mut said = std::mem::take(&mut self.said);
+        said.clear();
+        ids.for_each(|id| write_short_ack(kind, id, &mut said));
+        self.hand_in(from, &said);
+        self.said = said;
+    }
+
+    fn hand_in(&mut self, from: ConnId, bytes: &[u8]) {
+        self.engine.handle_bytes(NOW, from, bytes);
+        self.settle(from);
+    }
+
     /// The identifier of the one packet that was heard last.
     fn heard_id(&self) -> Outcome<u16> {
         let Framed::Whole(whole) = frame(&self.heard, u32::MAX)? else {
@@ -184,6 +200,38 @@ fn route(qos: QoS, times: usize) -> Outcome<()> {
             }
         }
     }
+    Ok(())
+}
+
+/// A hundred messages in one read, as a busy gateway sends them, and all that is answered in one read as well.
+fn burst(qos: QoS, times: usize) -> Outcome<()> {
+    let mut world = World::new()?;
+    let subscriber = world.subscriber("reader", "devices/sensor-1/#", qos)?;
+    let publisher = world.connect("sensor-1")?;
+    let ids = 1..=BURST;
+    let mut messages = Vec::new();
+    for packet_id in ids.clone() {
+        publish(qos, if qos == QoS::AtMostOnce { 0 } else { packet_id }).encode(V, &mut messages);
+    }
+    let mut next = 0;
+    for _ in 0..times {
+        world.hand_in(publisher, &messages);
+        // Identifiers of the broker rise with its messages.
+        let heard = (next..).take(ids.len()).map(|order| (order % 65_535) as u16 + 1);
+        next += ids.len();
+        match qos {
+            QoS::AtMostOnce => {}
+            QoS::AtLeastOnce => world.acknowledge(subscriber, PacketKind::Puback, heard),
+            QoS::ExactlyOnce => {
+                world.acknowledge(publisher, PacketKind::Pubrel, ids.clone());
+                world.acknowledge(subscriber, PacketKind::Pubrec, heard.clone());
+                world.acknowledge(subscriber, PacketKind::Pubcomp, heard);
+            }
+        }
+    }
+    let (counters, gauges) = (world.engine.counters(), world.engine.gauges());
+    assert_eq!(counters.messages_sent, next as u64, "each message is delivered");
+    assert_eq!(gauges.inflight_messages, 0, "each delivery is over");
     Ok(())
 }
 
@@ -255,6 +303,9 @@ fn main() -> Outcome<()> {
         "route-qos0" => route(QoS::AtMostOnce, times),
         "route-qos1" => route(QoS::AtLeastOnce, times),
         "route-qos2" => route(QoS::ExactlyOnce, times),
+        "burst-qos0" => burst(QoS::AtMostOnce, times),
+        "burst-qos1" => burst(QoS::AtLeastOnce, times),
+        "burst-qos2" => burst(QoS::ExactlyOnce, times),
         "fan-out-100" => fan_out(times),
         other => Err(format!("scenario {other} is not known").into()),
     }

@@ -126,15 +126,6 @@ pub(crate) struct Release {
     pub must_be_recorded: bool,
 }
 
-/// A QoS 2 message received and not yet released.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Received {
-    /// When this is safe, PUBREC may leave.
-    pub seq: Seq,
-    /// The log knows of it.
-    pub is_kept: bool,
-}
-
 /// 1 to 65535, in turn.
 pub(crate) fn packet_id(order: Order) -> u16 {
     (order.0 % IDENTIFIERS) as u16 + 1

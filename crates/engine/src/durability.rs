@@ -5,6 +5,7 @@
 use crate::conn::{AckKind, HeldAck};
 use crate::engine::Engine;
 use crate::event::EndCause;
+use crate::roster::touch;
 use crate::route::NoPlace;
 use crate::time::Millis;
 use alloc::boxed::Box;
@@ -12,7 +13,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use sealmq_codec::topic::{matches, parse_filter};
-use sealmq_codec::{Packet, ReasonCode};
+use sealmq_codec::{Packet, PacketKind, ReasonCode, write_short_ack};
 use sealmq_store::{Change, Durable, Health, Keeping, Seq, Urgency};
 
 /// The slug of a refusal for want of room.
@@ -170,6 +171,20 @@ impl Engine {
     /// The door of an acknowledgement that says "this is kept": it takes the proof.
     fn send_ack(&mut self, index: u32, packet: &Packet<'_>, _durable: Durable) {
         self.roster.send(index, packet);
+    }
+
+    /// The same door for many in their shortest form.
+    pub(crate) fn send_acks(
+        &mut self,
+        index: u32,
+        kind: PacketKind,
+        ids: impl Iterator<Item = u16>,
+        _durable: Durable,
+    ) {
+        if let Some(conn) = self.roster.conns.get_mut(index as usize) {
+            ids.for_each(|id| write_short_ack(kind, id, &mut conn.out));
+            touch(&mut self.roster.dirty, conn);
+        }
     }
 
     /// The same door for one that was held.

@@ -11,6 +11,7 @@ use crate::retained::Retained;
 use crate::roster::Roster;
 use crate::router::Router;
 use crate::rules::Rules;
+use crate::run::Part;
 use crate::stats::{Counters, Gauges};
 use crate::time::Millis;
 use alloc::collections::{BinaryHeap, VecDeque};
@@ -76,6 +77,8 @@ pub struct Engine {
     /// The last change that the log was told of by [`Engine::record`].
     pub(crate) recorded: Seq,
     timers: BinaryHeap<Reverse<(Millis, Timer)>>,
+    /// Those of a run; empty between two.
+    pub(crate) parts: Vec<Part>,
     /// Units of work in one call of [`Engine::handle_bytes`].
     pub(crate) turn: usize,
 }
@@ -98,6 +101,7 @@ impl Engine {
             serial: 0,
             recorded: Seq(0),
             timers: BinaryHeap::new(),
+            parts: Vec::new(),
             turn: usize::MAX,
         }
     }
@@ -289,6 +293,10 @@ impl Engine {
     pub fn set_limits(&mut self, limits: Limits) {
         self.roster.memory.set_bound(limits.max_memory_bytes);
         self.roster.limits = limits;
+        // What is remembered as allowed was within the budget for topics.
+        for (_, conn) in &mut self.roster.conns {
+            conn.allowed_route = None;
+        }
     }
 
     /// Forget a closed connection; its index may be used again.

@@ -7,7 +7,7 @@ use crate::engine::Engine;
 use crate::event::EndCause;
 use crate::time::Millis;
 use alloc::string::ToString;
-use sealmq_codec::{Fault, Framed, Packet, ReasonCode, frame};
+use sealmq_codec::{Fault, Framed, Packet, ReasonCode, SHORT_ACK, Version, frame};
 
 /// Bytes of a packet that is taken in however little memory is left.
 const SMALL_PACKET: usize = 64 * 1024;
@@ -33,7 +33,16 @@ impl Intake {
 }
 
 /// Bytes of a packet whose decoding counts as a unit of work.
-const BYTES_PER_UNIT: usize = 256;
+pub(crate) const BYTES_PER_UNIT: usize = 256;
+
+/// What is left of a turn.
+#[derive(Clone, Copy)]
+pub(crate) struct Turn {
+    /// No packet is begun at that much work.
+    pub until: usize,
+    /// Nor with that many answers of [`SHORT_ACK`] bytes, for a client that does not read them.
+    pub answers: usize,
+}
 
 impl Engine {
     /// How much one call of [`Engine::handle_bytes`] may do from now on, in units of about a tenth of a microsecond to one: a
@@ -81,11 +90,21 @@ impl Engine {
                     };
                 }
                 Ok(Framed::Whole(frame)) => {
+                    // Where one follows that begins like it, there may be many.
+                    if rest.get(frame.size) == Some(&frame.first) {
+                        let answers = (unread - conn.out.len()) / SHORT_ACK + 1;
+                        let length = self.handle_run(now, id.index, rest, Turn { until, answers });
+                        if length > 0 {
+                            consumed += length;
+                            continue;
+                        }
+                    }
                     self.router.work += 1 + frame.size / BYTES_PER_UNIT;
-                    conn.last_seen = now;
                     consumed += frame.size;
-                    self.roster.counters.bytes_received += frame.size as u64;
-                    match Packet::decode(conn.version, frame) {
+                    let Some(version) = self.heard(now, id.index, frame.size) else {
+                        continue;
+                    };
+                    match Packet::decode(version, frame) {
                         Ok(packet) => self.dispatch(now, id.index, packet),
                         Err(fault) => self.fault(now, id.index, fault),
                     }
@@ -103,6 +122,29 @@ impl Engine {
                 Err(fault) => self.fault(now, id.index, fault),
             }
         }
+    }
+
+    /// The connection has sent packets of so many bytes.
+    #[inline]
+    fn heard(&mut self, now: Millis, index: u32, bytes: usize) -> Option<Version> {
+        self.roster.counters.bytes_received += bytes as u64;
+        let conn = self.roster.conns.get_mut(index as usize)?;
+        conn.last_seen = now;
+        Some(conn.version)
+    }
+
+    /// Carry out the packets at the start of `bytes` that can be taken together; how many bytes they take.
+    #[inline]
+    fn handle_run(&mut self, now: Millis, index: u32, bytes: &[u8], turn: Turn) -> usize {
+        let length = match bytes.first() {
+            Some(0x30..0x40) => self.handle_publishes(now, index, bytes, turn),
+            Some(0x40..0x80) => self.handle_acks(now, index, bytes, turn),
+            _ => 0,
+        };
+        if length > 0 {
+            self.heard(now, index, length);
+        }
+        length
     }
 
     /// Whatever the window towards this client is [MQTT-4.9.0-3].

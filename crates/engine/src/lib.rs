@@ -17,6 +17,7 @@
 
 extern crate alloc;
 
+mod acks;
 mod administer;
 mod budgets;
 mod conn;
@@ -27,6 +28,7 @@ mod durability;
 mod engine;
 mod event;
 mod feed;
+mod inbound;
 mod intake;
 mod lifecycle;
 mod limits;
@@ -41,6 +43,7 @@ mod roster;
 mod route;
 mod router;
 pub mod rules;
+mod run;
 mod session;
 mod spares;
 mod stats;

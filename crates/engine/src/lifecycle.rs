@@ -105,6 +105,8 @@ impl Engine {
             return;
         };
         conn.is_closing = true;
+        // The rest of its bytes is not waited for.
+        conn.waiting = 0;
         let dropped = core::mem::take(&mut conn.dropped_since);
         conn.held_acks.clear();
         if conn.sealed.take().is_some() {

@@ -5,12 +5,13 @@
 use crate::conn::AckKind;
 use crate::engine::Engine;
 use crate::event::{EndCause, Event};
+use crate::inbound::Received as Inbound;
 use crate::message::{Content, Message, Received};
 use crate::roster::success;
 use crate::route::NoPlace;
 use crate::router::RouteKey;
 use crate::rules::{Action, Authorized, Denial};
-use crate::session::{Over, Received as Inbound};
+use crate::session::Over;
 use crate::time::Millis;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -87,7 +88,7 @@ impl Engine {
         if publish.qos == QoS::ExactlyOnce
             && let Some(session) = self.roster.sessions.get(session_index as usize)
             // [MQTT-4.3.3-10]: seen already, acknowledge (once it is safe) and do not deliver twice
-            && let Some(&Inbound { seq, .. }) = session.inbound.get(&publish.packet_id)
+            && let Some(Inbound { seq, .. }) = session.inbound.get(publish.packet_id)
         {
             return self.acknowledge_publish(index, publish.qos, success(publish.packet_id), seq);
         }
@@ -426,7 +427,7 @@ impl Engine {
             return;
         };
         // [MQTT-4.3.3-11], [MQTT-4.3.3-13]
-        let received = session.end_inbound(ack.packet_id);
+        let received = session.inbound.remove(ack.packet_id);
         let (session, packet_id) = (session.id, ack.packet_id);
         // Were it forgotten after PUBCOMP had left, the next message under this identifier would pass for a repetition.
         let seq = if received.is_some_and(|r| r.is_kept) {

@@ -4,10 +4,11 @@
 
 use crate::engine::Engine;
 use crate::feed::{Debt, RetainedDue};
+use crate::inbound::Received;
 use crate::memory::Memory;
 use crate::message::{Content, Message};
 use crate::retained::Place;
-use crate::session::{Received, Session, Spill, WillState};
+use crate::session::{Session, Spill, WillState};
 use crate::time::Millis;
 use crate::tree::Entry;
 use alloc::boxed::Box;

@@ -340,8 +340,8 @@ impl Roster {
 
     /// A delivery is over: the log need not know of it any more.
     pub fn forget(&mut self, session_index: u32, over: Over) {
-        if let (Some(kept), Some(session)) = (over.kept, self.sessions.get(session_index as usize)) {
-            self.log.done(session.id, over.order, kept.slot);
+        if let Some(session) = self.sessions.get(session_index as usize) {
+            forget(&mut *self.log, session.id, over);
         }
     }
 
@@ -436,6 +436,14 @@ impl Roster {
     }
 }
 
+/// The log need not know any more of a delivery to `session`.
+#[inline]
+pub(crate) fn forget(log: &mut dyn Log, session: SessionId, over: Over) {
+    if let Some(kept) = over.kept {
+        log.done(session, over.order, kept.slot);
+    }
+}
+
 /// An acknowledgement without anything special.
 pub(crate) fn success(packet_id: u16) -> Ack<'static> {
     Ack {
@@ -447,13 +455,13 @@ pub(crate) fn success(packet_id: u16) -> Ack<'static> {
 
 /// Bytes of one outbox beyond which nothing is added: less than the limit when memory is short.
 #[inline]
-fn outbox_bound(limits: &Limits, memory: &Memory) -> usize {
+pub(crate) fn outbox_bound(limits: &Limits, memory: &Memory) -> usize {
     let most = u64::from(limits.max_outbox_bytes);
     most.min((memory.free() / 8).max(SMALL_OUTBOX)) as usize
 }
 
 #[inline]
-fn touch(dirty: &mut Vec<u32>, conn: &mut Conn) {
+pub(crate) fn touch(dirty: &mut Vec<u32>, conn: &mut Conn) {
     conn.weigh();
     if !conn.is_dirty {
         conn.is_dirty = true;

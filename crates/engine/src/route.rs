@@ -70,10 +70,7 @@ impl Engine {
         if let Some((route, turn)) = route {
             routed.reached = roster.deliver_all(now, route, turn, publisher, content);
             // A turn that ends early has all these outboxes flushed for little: that costs more than filling them does.
-            self.router.work += match content.qos {
-                QoS::AtMostOnce => routed.reached / QOS0_PER_UNIT,
-                _ => routed.reached,
-            };
+            self.router.work += units(content.qos, routed.reached);
         }
         routed.seq = self.forget_origin(origin);
         Ok(routed)
@@ -116,7 +113,7 @@ impl Roster {
         target.qos != QoS::AtMostOnce && self.sessions.get(target.session as usize).is_some_and(|s| s.is_kept)
     }
 
-    fn reaches_kept(&self, route: &Route) -> bool {
+    pub fn reaches_kept(&self, route: &Route) -> bool {
         let mut all = route.targets.iter().chain(route.groups.iter().flatten());
         all.any(|target| self.is_kept(target))
     }
@@ -233,8 +230,17 @@ impl Roster {
     }
 }
 
+/// Units of work for handing a message to so many.
+#[inline]
+pub(crate) fn units(qos: QoS, reached: usize) -> usize {
+    match qos {
+        QoS::AtMostOnce => reached / QOS0_PER_UNIT,
+        _ => reached,
+    }
+}
+
 /// Whom the route names, each as the publisher's own subscriptions want it [MQTT-3.8.3-3].
-fn targets(route: &Route, publisher: Option<u32>) -> impl Iterator<Item = &Target> {
+pub(crate) fn targets(route: &Route, publisher: Option<u32>) -> impl Iterator<Item = &Target> {
     route.targets.iter().filter_map(move |target| match &target.own {
         Own::Same => Some(target),
         _ if Some(target.session) != publisher => Some(target),

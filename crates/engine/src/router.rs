@@ -52,6 +52,10 @@ impl Route {
         }
     }
 
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
     fn size(&self) -> usize {
         self.targets.len() + self.groups.iter().map(Vec::len).sum::<usize>()
     }
@@ -138,6 +142,16 @@ impl Router {
             self.turn = self.turn.wrapping_add(1);
         }
         Some((route, self.turn))
+    }
+
+    /// The route behind `key`, if it is still what [`Router::route`] would find, and it is the same for each message.
+    #[inline]
+    pub fn known(&self, key: RouteKey) -> Option<&Route> {
+        let route = self
+            .routes
+            .get(key.index as usize)
+            .filter(|_| key.epoch == self.epoch)?;
+        (route.generation == self.tree.generation() && route.groups.is_empty()).then_some(route)
     }
 
     fn work_out(&mut self, index: u32, topic: &str) {

@@ -7,8 +7,9 @@
 //! memory, and, for a session that the log keeps, from some order on only on disk (the [`Spill`]).
 
 use crate::delivery::IDENTIFIERS;
-pub(crate) use crate::delivery::{Inflight, Kept, Over, Pending, Received, Release, Spill, Stage};
+pub(crate) use crate::delivery::{Inflight, Kept, Over, Pending, Release, Spill, Stage};
 use crate::feed::RetainedDue;
+use crate::inbound::Inbound;
 use crate::limits::Limits;
 use crate::memory::{Memory, Share};
 use crate::message::Message;
@@ -16,8 +17,6 @@ use crate::spares::Spares;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::sync::Arc;
-use foldhash::fast::FixedState;
-use hashbrown::HashMap;
 use sealmq_codec::QoS;
 use sealmq_store::{Order, Seq, SessionId};
 
@@ -25,10 +24,9 @@ use sealmq_store::{Order, Seq, SessionId};
 const MESSAGES_IN_MEMORY: usize = 256;
 const BYTES_IN_MEMORY: u64 = 256 * 1024;
 /// What a session takes besides what is counted; what a subscription takes besides its filter, which stands in the session
-/// and in the tree; what a message takes in a queue besides itself.
+/// and in the tree.
 const SESSION_BYTES: u64 = 1024;
 const SUBSCRIPTION_BYTES: u64 = 256;
-const ENTRY_BYTES: u64 = core::mem::size_of::<Inflight>() as u64;
 
 /// A will waiting for its connection to end badly.
 #[derive(Debug)]
@@ -61,8 +59,7 @@ pub(crate) struct Session {
     subscriptions: BTreeSet<Box<str>>,
     subscriptions_bytes: u64,
     pub will: Option<Box<WillState>>,
-    /// Packet identifiers of QoS 2 messages received and not yet released [MQTT-4.3.3-10].
-    pub inbound: HashMap<u16, Received, FixedState>,
+    pub inbound: Inbound,
     /// Subscriptions whose retained messages have not all been sent, in turn; at most one for each subscription.
     pub retained_due: VecDeque<RetainedDue>,
     /// In the engine's line of sessions to be fed.
@@ -83,6 +80,9 @@ pub(crate) struct Session {
 }
 
 impl Session {
+    /// What a message takes in flight besides itself.
+    pub const ENTRY_BYTES: u64 = core::mem::size_of::<Inflight>() as u64;
+
     pub fn new(client_id: Arc<str>, device: Option<Arc<str>>, id: SessionId, memory: &Memory) -> Session {
         Session {
             client_id,
@@ -95,7 +95,7 @@ impl Session {
             subscriptions: BTreeSet::new(),
             subscriptions_bytes: 0,
             will: None,
-            inbound: HashMap::with_hasher(FixedState::with_seed(0)),
+            inbound: Inbound::new(),
             retained_due: VecDeque::new(),
             is_feeding: false,
             is_awaiting: false,
@@ -158,15 +158,31 @@ impl Session {
         self.inflight.is_empty() || self.inflight_bytes + size <= limits.max_inflight_bytes && self.has_memory_for(size)
     }
 
+    /// How many new messages are sure to find the window of `window` open, when they are `bytes` for the budget of what is in
+    /// flight and take no more than `cost` bytes of memory altogether, wherever it is held.
+    pub fn sure_window(&self, window: usize, bytes: u64, cost: u64, limits: &Limits) -> usize {
+        let held = self.queued_bytes + self.inflight_bytes;
+        // Some of it is taken while the last of them still asks for a part of what is left.
+        let is_sure = self.is_quiet()
+            && self.inflight_bytes + bytes <= limits.max_inflight_bytes
+            && self.share.memory().allows(held, 2 * cost);
+        if !is_sure {
+            return 0;
+        }
+        let since = self.inflight.front().map_or(0, |oldest| self.next.0.saturating_sub(oldest.order.0));
+        let identifiers = IDENTIFIERS.saturating_sub(since) as usize;
+        window.saturating_sub(self.inflight.len()).min(identifiers)
+    }
+
     /// Whether it holds little enough for another message of `size` bytes in memory.
     fn has_memory_for(&self, size: u64) -> bool {
         let held = self.queued_bytes + self.inflight_bytes;
-        self.share.memory().allows(held, size + ENTRY_BYTES)
+        self.share.memory().allows(held, size + Session::ENTRY_BYTES)
     }
 
     /// Count what it holds, messages excepted: they count themselves, once for all who share them.
-    fn weigh(&mut self) {
-        let entries = (self.queue.len() + self.inflight.len()) as u64 * ENTRY_BYTES;
+    pub fn weigh(&mut self) {
+        let entries = (self.queue.len() + self.inflight.len()) as u64 * Session::ENTRY_BYTES;
         self.share.set(SESSION_BYTES + self.subscriptions_bytes + entries);
     }
 
@@ -178,9 +194,7 @@ impl Session {
         if self.inflight.is_empty() {
             self.inflight = VecDeque::new();
         }
-        if self.inbound.is_empty() {
-            self.inbound = HashMap::with_hasher(FixedState::with_seed(0));
-        }
+        self.inbound.rest();
     }
 
     // subscriptions
@@ -368,13 +382,6 @@ impl Session {
         }
     }
 
-    // received at QoS 2
-
-    /// PUBREL: the identifier is free again. `None` when it was not in use.
-    pub fn end_inbound(&mut self, packet_id: u16) -> Option<Received> {
-        self.inbound.remove(&packet_id)
-    }
-
     // in flight: messages that the client may have
 
     /// Whether the packet identifier of `order` is free [MQTT-2.2.1-4]: it is, unless a delivery is a whole turn behind.
@@ -387,9 +394,15 @@ impl Session {
     /// `pending` goes out now, at QoS 1 and 2 under the packet identifier of its order [MQTT-4.3.2-1], [MQTT-4.3.3-1]. Whoever resumes the session gets it
     /// until it is acknowledged [MQTT-4.3.2-3], [MQTT-4.3.3-3], [MQTT-4.8.2-4], and nobody else ever does [MQTT-4.8.2-5].
     pub fn track(&mut self, pending: Pending) {
-        if pending.qos == QoS::AtMostOnce {
-            return;
+        if pending.qos != QoS::AtMostOnce {
+            self.hold(pending);
+            self.weigh();
         }
+    }
+
+    /// The same for one of many at QoS 1 or 2: weigh it when all are there.
+    #[inline]
+    pub fn hold(&mut self, pending: Pending) {
         let (order, kept) = (pending.order, pending.kept);
         self.sent = self.sent.max(Some(order));
         self.inflight_bytes += pending.message.size();
@@ -399,73 +412,6 @@ impl Session {
             kept,
             sent: true,
         });
-        self.weigh();
-    }
-
-    fn position(&self, packet_id: u16) -> Option<usize> {
-        let (first, last) = (self.inflight.front()?, self.inflight.back()?);
-        // Orders rise: of those that have this identifier, the oldest one that could be there.
-        let (wanted, oldest) = (u64::from(packet_id), u64::from(first.packet_id()));
-        let order = Order(first.order.0 + (wanted + IDENTIFIERS - oldest) % IDENTIFIERS);
-        // Mostly nothing is missing in between.
-        let guess = (order.0 - first.order.0) as usize;
-        if self.inflight.get(guess).is_some_and(|f| f.order == order) {
-            return Some(guess);
-        }
-        // What the client may have from before two restarts can be more than a turn behind.
-        let turns = (order.0..=last.order.0).step_by(IDENTIFIERS as usize);
-        let mut found = turns.map(|order| self.inflight.binary_search_by_key(&Order(order), |f| f.order));
-        found.find_map(Result::ok)
-    }
-
-    /// PUBACK, or PUBREC with a failure: the message is done. `None` when nothing waits for it.
-    pub fn complete_publish(&mut self, packet_id: u16, qos: QoS, spares: &mut Spares) -> Option<Over> {
-        let at = self.position(packet_id)?;
-        match self.inflight.get(at) {
-            Some(Inflight {
-                stage: Stage::Publish(pending),
-                ..
-            }) if pending.qos == qos => self.over(at, spares),
-            _ => None,
-        }
-    }
-
-    /// PUBREC: from now on only PUBREL is sent again [MQTT-4.3.3-5], [MQTT-4.3.3-6]. `None` when the identifier is unknown.
-    pub fn release(&mut self, packet_id: u16, spares: &mut Spares) -> Option<Release> {
-        let entry = self.position(packet_id).and_then(|at| self.inflight.get_mut(at))?;
-        let is_first = match &entry.stage {
-            Stage::Publish(pending) if pending.qos != QoS::ExactlyOnce => return None,
-            Stage::Publish(_) => true,
-            Stage::Pubrel => false,
-        };
-        self.inflight_bytes -= entry.size();
-        entry.release(spares);
-        Some(Release {
-            order: entry.order,
-            must_be_recorded: is_first && entry.kept.is_some(),
-        })
-    }
-
-    /// PUBCOMP: the delivery is over. `None` when no PUBREL waits for it.
-    pub fn complete_pubrel(&mut self, packet_id: u16, spares: &mut Spares) -> Option<Over> {
-        let at = self.position(packet_id)?;
-        match self.inflight.get(at) {
-            Some(Inflight {
-                stage: Stage::Pubrel, ..
-            }) => self.over(at, spares),
-            _ => None,
-        }
-    }
-
-    fn over(&mut self, at: usize, spares: &mut Spares) -> Option<Over> {
-        let mut entry = self.inflight.remove(at)?;
-        self.inflight_bytes -= entry.size();
-        entry.release(spares);
-        self.weigh();
-        Some(Over {
-            order: entry.order,
-            kept: entry.kept,
-        })
     }
 
     /// A new connection: everything in flight is to be sent again, in its order [MQTT-4.4.0-1], [MQTT-4.6.0-1].
@@ -495,5 +441,6 @@ impl Session {
     }
 }
 
+mod answers;
 #[cfg(test)]
 mod tests;

@@ -22,6 +22,8 @@ mod qos;
 mod retained;
 #[path = "scenarios/rules.rs"]
 mod rules;
+#[path = "scenarios/runs.rs"]
+mod runs;
 #[path = "scenarios/session.rs"]
 mod session;
 #[path = "scenarios/shared.rs"]

@@ -18,6 +18,7 @@ mod message;
 mod qos;
 mod retained;
 mod rules;
+mod runs;
 mod session;
 mod shared;
 mod subscribe;
