@@ -169,7 +169,10 @@ impl Session {
         if !is_sure {
             return 0;
         }
-        let since = self.inflight.front().map_or(0, |oldest| self.next.0.saturating_sub(oldest.order.0));
+        let since = self
+            .inflight
+            .front()
+            .map_or(0, |oldest| self.next.0.saturating_sub(oldest.order.0));
         let identifiers = IDENTIFIERS.saturating_sub(since) as usize;
         window.saturating_sub(self.inflight.len()).min(identifiers)
     }
