@@ -2,10 +2,9 @@
 //!
 //! Refuses to know sessions and connections.
 
-use crate::message::Message;
+use crate::message::Held;
 use crate::spares::Spares;
 use alloc::boxed::Box;
-use alloc::sync::Arc;
 use sealmq_codec::QoS;
 use sealmq_store::{Order, Seq, Slot};
 
@@ -20,9 +19,9 @@ pub(crate) struct Kept {
 }
 
 /// A message on its way to this session.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Pending {
-    pub message: Arc<Message>,
+    pub message: Held,
     pub qos: QoS,
     pub retain: bool,
     pub identifiers: Box<[u32]>,
@@ -32,9 +31,9 @@ pub(crate) struct Pending {
 }
 
 /// A message that may have to be sent again.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Sent {
-    pub message: Arc<Message>,
+    pub message: Held,
     pub qos: QoS,
     pub retain: bool,
     pub identifiers: Box<[u32]>,
@@ -52,7 +51,7 @@ impl From<Pending> for Sent {
 }
 
 /// Where a QoS 1 or 2 delivery stands.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) enum Stage {
     /// PUBLISH sent; PUBACK or PUBREC awaited.
     Publish(Sent),
@@ -60,7 +59,7 @@ pub(crate) enum Stage {
     Pubrel,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Inflight {
     pub order: Order,
     pub stage: Stage,

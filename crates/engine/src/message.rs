@@ -4,7 +4,10 @@
 
 use crate::memory::{Memory, Share};
 use crate::time::Millis;
+use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::Deref;
 use sealmq_codec::{Properties, Property, PropertyBuf, QoS};
 use sealmq_store::Body;
 
@@ -124,6 +127,25 @@ impl Message {
 
     pub fn set_expiry(&mut self, expires_at: Option<Millis>) {
         self.expires_at = expires_at;
+    }
+}
+
+/// A message on its way to one session: whoever is alone has it for himself, and nobody counts.
+#[derive(Debug)]
+pub(crate) enum Held {
+    Alone(Box<Message>),
+    Shared(Arc<Message>),
+}
+
+impl Deref for Held {
+    type Target = Message;
+
+    #[inline]
+    fn deref(&self) -> &Message {
+        match self {
+            Held::Alone(message) => message,
+            Held::Shared(message) => message,
+        }
     }
 }
 

@@ -4,11 +4,11 @@
 
 use crate::engine::Engine;
 use crate::memory::Memory;
-use crate::message::{Content, Message};
+use crate::message::{Content, Held, Message};
 use crate::roster::Roster;
 use crate::session::{Kept, Pending};
 use crate::time::Millis;
-use alloc::sync::Arc;
+use alloc::boxed::Box;
 use sealmq_codec::QoS;
 use sealmq_store::{Order, Page, PageRequest, Slot, StoredMessage};
 
@@ -94,7 +94,7 @@ fn restored(stored: StoredMessage, kept: Kept, memory: &Memory) -> Pending {
         retain: stored.retain,
     };
     Pending {
-        message: Arc::new(Message::new(&content, memory)),
+        message: Held::Alone(Box::new(Message::new(&content, memory))),
         qos,
         retain: stored.retain,
         identifiers: stored.identifiers.into(),

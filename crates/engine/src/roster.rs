@@ -8,7 +8,7 @@ use crate::event::Event;
 use crate::feed::Debt;
 use crate::limits::Limits;
 use crate::memory::Memory;
-use crate::message::{Content, Message};
+use crate::message::{Content, Held, Message};
 use crate::outgoing::{Outgoing, Written, write_publish};
 use crate::router::Target;
 use crate::session::{Kept, Over, Pending, Session, Stage};
@@ -177,14 +177,8 @@ impl Roster {
         if conn.is_none() && !session.is_persistent() {
             return;
         }
-        let message = shared
-            .take()
-            .unwrap_or_else(|| self.spares.message(content, &self.memory));
-        if !is_alone {
-            *shared = Some(Arc::clone(&message));
-        }
         let pending = Pending {
-            message,
+            message: self.spares.hold(content, &self.memory, (!is_alone).then_some(shared)),
             qos,
             retain,
             identifiers: target.identifiers.clone(),
@@ -253,7 +247,7 @@ impl Roster {
                 Kept { seq, slot }
             });
         let pending = Pending {
-            message: Arc::clone(&message),
+            message: Held::Shared(Arc::clone(&message)),
             qos,
             retain: true,
             identifiers,

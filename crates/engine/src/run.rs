@@ -12,9 +12,8 @@ use crate::message::{Content, Message};
 use crate::roster::{Roster, outbox_bound, touch};
 use crate::route::{targets, units};
 use crate::router::Target;
-use crate::session::{Pending, Session};
+use crate::session::Session;
 use crate::time::Millis;
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 use sealmq_codec::{Alike, PacketKind, QoS, Version};
 use sealmq_store::Seq;
@@ -213,28 +212,15 @@ impl Roster {
         let end = sent.last().map_or(0, |part| part.end as usize);
         conn.out.extend_from_slice(run.bytes.get(..end).unwrap_or_default());
         let copy = conn.out.get_mut(start..).unwrap_or_default();
-        for part in sent {
-            let content = run.content(part);
-            let message = part.message.take();
-            let message = message.unwrap_or_else(|| self.spares.message(&content, &self.memory));
-            if !is_alone {
-                part.message = Some(Arc::clone(&message));
-            }
-            let order = session.take_order();
-            let id_end = part.payload as usize - run.gap();
+        let (spares, memory, gap) = (&mut self.spares, &self.memory, run.gap());
+        session.track_new(run.qos, sent.iter_mut(), |part, order| {
+            let id_end = part.payload as usize - gap;
             if let Some(id) = copy.get_mut(id_end - 2..id_end) {
                 id.copy_from_slice(&packet_id(order).to_be_bytes());
             }
-            session.hold(Pending {
-                message,
-                qos: run.qos,
-                retain: false,
-                identifiers: Box::default(),
-                order,
-                kept: None,
-            });
-        }
-        session.weigh();
+            let content = run.content(part);
+            spares.hold(&content, memory, (!is_alone).then_some(&mut part.message))
+        });
         self.counters.messages_sent += count as u64;
         touch(&mut self.dirty, conn);
         count

@@ -7,12 +7,12 @@
 //! memory, and, for a session that the log keeps, from some order on only on disk (the [`Spill`]).
 
 use crate::delivery::IDENTIFIERS;
-pub(crate) use crate::delivery::{Inflight, Kept, Over, Pending, Release, Spill, Stage};
+pub(crate) use crate::delivery::{Inflight, Kept, Over, Pending, Release, Sent, Spill, Stage};
 use crate::feed::RetainedDue;
 use crate::inbound::Inbound;
 use crate::limits::Limits;
 use crate::memory::{Memory, Share};
-use crate::message::Message;
+use crate::message::{Held, Message};
 use crate::spares::Spares;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeSet, VecDeque};
@@ -184,7 +184,7 @@ impl Session {
     }
 
     /// Count what it holds, messages excepted: they count themselves, once for all who share them.
-    pub fn weigh(&mut self) {
+    fn weigh(&mut self) {
         let entries = (self.queue.len() + self.inflight.len()) as u64 * Session::ENTRY_BYTES;
         self.share.set(SESSION_BYTES + self.subscriptions_bytes + entries);
     }
@@ -397,15 +397,9 @@ impl Session {
     /// `pending` goes out now, at QoS 1 and 2 under the packet identifier of its order [MQTT-4.3.2-1], [MQTT-4.3.3-1]. Whoever resumes the session gets it
     /// until it is acknowledged [MQTT-4.3.2-3], [MQTT-4.3.3-3], [MQTT-4.8.2-4], and nobody else ever does [MQTT-4.8.2-5].
     pub fn track(&mut self, pending: Pending) {
-        if pending.qos != QoS::AtMostOnce {
-            self.hold(pending);
-            self.weigh();
+        if pending.qos == QoS::AtMostOnce {
+            return;
         }
-    }
-
-    /// The same for one of many at QoS 1 or 2: weigh it when all are there.
-    #[inline]
-    pub fn hold(&mut self, pending: Pending) {
         let (order, kept) = (pending.order, pending.kept);
         self.sent = self.sent.max(Some(order));
         self.inflight_bytes += pending.message.size();
@@ -415,6 +409,42 @@ impl Session {
             kept,
             sent: true,
         });
+        self.weigh();
+    }
+
+    /// The same for new messages in a row, one for each of `parts`, which get their orders here; the log has none of them.
+    pub fn track_new<T>(
+        &mut self,
+        qos: QoS,
+        parts: impl Iterator<Item = T>,
+        mut message: impl FnMut(T, Order) -> Held,
+    ) {
+        let Session {
+            inflight,
+            inflight_bytes,
+            next,
+            ..
+        } = self;
+        inflight.extend(parts.map(|part| {
+            let order = *next;
+            next.0 += 1;
+            let message = message(part, order);
+            *inflight_bytes += message.size();
+            let sent = Sent {
+                message,
+                qos,
+                retain: false,
+                identifiers: Box::default(),
+            };
+            Inflight {
+                order,
+                stage: Stage::Publish(sent),
+                kept: None,
+                sent: true,
+            }
+        }));
+        self.sent = self.sent.max(self.inflight.back().map(|last| last.order));
+        self.weigh();
     }
 
     /// A new connection: everything in flight is to be sent again, in its order [MQTT-4.4.0-1], [MQTT-4.6.0-1].

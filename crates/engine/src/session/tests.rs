@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::delivery::packet_id;
-use crate::message::Content;
+use crate::message::{Content, Held};
 use sealmq_store::Slot;
 
 fn pending(session: &mut Session, qos: QoS) -> Pending {
@@ -15,7 +15,7 @@ fn pending(session: &mut Session, qos: QoS) -> Pending {
         retain: false,
     };
     Pending {
-        message: Arc::new(Message::new(&content, session.share.memory())),
+        message: Held::Alone(Box::new(Message::new(&content, session.share.memory()))),
         qos,
         retain: false,
         identifiers: Box::default(),
