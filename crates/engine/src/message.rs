@@ -86,7 +86,10 @@ impl Message {
         self.bytes.reserve_exact(content.length());
         self.bytes.extend_from_slice(content.topic.as_bytes());
         self.topic_end = self.bytes.len() as u32;
-        self.bytes.extend_from_slice(content.properties);
+        // Mostly there are none, and a call for nothing is a call.
+        if !content.properties.is_empty() {
+            self.bytes.extend_from_slice(content.properties);
+        }
         self.properties_end = self.bytes.len() as u32;
         self.bytes.extend_from_slice(content.payload);
         (self.expires_at, self.qos, self.retain) = (content.expires_at, content.qos, content.retain);

@@ -17,6 +17,7 @@ const SMALL: usize = 128;
 
 #[derive(Debug, Default)]
 pub(crate) struct Spares {
+    #[allow(clippy::vec_box, reason = "they are given out as they are, and given back")]
     alone: Vec<Box<Message>>,
     shared: Vec<Arc<Message>>,
 }
