@@ -85,10 +85,11 @@ class Node:
     def addresses(self) -> list[tuple[str, str]]:
         """`(kind, "HOST:PORT")` per listener, in the order of the configuration, with real ports."""
 
-    def poll_events(self, timeout_ms: int) -> list[str]:
-        """Drain observed facts, waiting up to `timeout_ms` for the first; each is a JSON object. Releases the interpreter.
+    def poll_events(self, timeout_ms: int) -> list[tuple[str, str, str, str, str, str]]:
+        """Drain observed facts, waiting up to `timeout_ms` for the first, or for the end of the node. Releases the interpreter.
 
-        Every object has `event` and `at` (milliseconds since the Unix epoch):
+        Each is what facts are sorted by, `event`, `client_id`, `device`, `peer` and `sha256` of the certificate, empty where
+        it has none; and last the whole fact as a JSON object, with `event` and `at` (milliseconds since the Unix epoch):
 
         * `refused`: `peer`, `listener`, `stage` (`tcp`|`client-hello`|`handshake`|`certificate`|`http`|`connect`), `cause` (slug),
           `summary`, `mend`, and, where known, `certificate` {`subject`, `issuer`, `serial`, `not_before`, `not_after`, `device`},

@@ -109,7 +109,7 @@ class BareNode:
             self._take(int(left * 1000) + 1)
 
     def _take(self, timeout_ms: int) -> None:
-        self._events += [json.loads(text) for text in self.node.poll_events(timeout_ms)]
+        self._events += [json.loads(fact[-1]) for fact in self.node.poll_events(timeout_ms)]
 
 
 class Caller:

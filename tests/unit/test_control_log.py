@@ -4,6 +4,7 @@ import io
 import json
 
 from sealmq.broker import log
+from sealmq.broker.facts import Facts
 from sealmq.broker.refusals import KEPT, Refusals
 
 REFUSED = {
@@ -23,7 +24,7 @@ def written(events, *, form="text", level="info", now=lambda: 0.0):
     stream = io.StringIO()
     sink = log.EventLog(log.make(level=level, form=form, stream=stream), now=now)
     for event in events:
-        sink.note(event)
+        sink.note(Facts.told(event))
     return stream.getvalue()
 
 
@@ -113,9 +114,9 @@ def test_a_flood_is_counted_not_written():
 def test_refusals_are_bounded_and_counted():
     refusals = Refusals()
     for number in range(KEPT + 5):
-        refusals.note({**REFUSED, "number": number})
-    refusals.note({"event": "connected"})
-    refusals.note({**REFUSED, "cause": "plaintext-mqtt", "number": -1})
+        refusals.note(Facts.told({**REFUSED, "number": number}))
+    refusals.note(Facts.told({"event": "connected"}))
+    refusals.note(Facts.told({**REFUSED, "cause": "plaintext-mqtt", "number": -1}))
     assert len(refusals.last()) == KEPT
     assert [event["number"] for event in refusals.last(2)] == [KEPT + 4, -1]
     assert refusals.last(0) == []

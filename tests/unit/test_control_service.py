@@ -126,7 +126,7 @@ def test_status_and_operations_through_the_control_socket(tmp_path):
 
 def test_events_reach_sinks_log_and_refusals_before_stop_returns(tmp_path):
     seen = []
-    with service(tmp_path, sinks=[seen.append]) as running:
+    with service(tmp_path, sinks=[lambda facts: seen.extend(facts.whole())]) as running:
         event = {
             "event": "refused",
             "at": 1,

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from sealmq.broker.facts import Facts
 from sealmq.broker.sightings import Sightings
 from sealmq.datafolder import DataFolder
 from sealmq.pki.registry import CertificateRecord, Registry
@@ -34,11 +35,10 @@ class Scene:
         return 2
 
     def connected(self, address="192.0.2.1", *, client_id="sensor-1", sha256=OLD.sha256, port=1000):
-        event = {"event": "connected", "client_id": client_id, "device": "sensor-1", "peer": f"{address}:{port}"}
-        self.sightings.note({**event, "certificate": {"sha256": sha256}})
+        self.sightings.note(Facts([("connected", client_id, "sensor-1", f"{address}:{port}", sha256, "")]))
 
     def disconnected(self, address="192.0.2.1", *, client_id="sensor-1", port=1000):
-        self.sightings.note({"event": "disconnected", "client_id": client_id, "peer": f"{address}:{port}"})
+        self.sightings.note(Facts([("disconnected", client_id, "sensor-1", f"{address}:{port}", "", "")]))
 
     def events(self):
         self.sightings.flush()
@@ -90,8 +90,7 @@ def test_reconnecting_all_the_time_is_not_writing_all_the_time(scene, registry):
 
 
 def test_what_has_no_certificate_of_a_device_is_passed_over(scene):
-    scene.sightings.note({"event": "connected", "client_id": "x", "device": None, "certificate": None, "peer": "a:1"})
-    scene.sightings.note({"event": "denied"})
+    scene.sightings.note(Facts([("connected", "x", "", "a:1", "", ""), ("denied", "", "", "", "", "")]))
     assert scene.events() == []
 
 

@@ -6,7 +6,8 @@
 
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
-use sealmq_node::{ClientError, NodeConfig, NodeError, OtherFleet, Retain, RevokedConfig, Wanted, describe};
+use pyo3::types::PyList;
+use sealmq_node::{ClientError, NodeConfig, NodeError, OtherFleet, Outline, Retain, RevokedConfig, Wanted, describe};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -93,8 +94,15 @@ impl Node {
             .collect()
     }
 
-    fn poll_events(&self, py: Python<'_>, timeout_ms: u64) -> Vec<String> {
-        py.detach(|| self.inner.poll_events(Duration::from_millis(timeout_ms)))
+    fn poll_events<'py>(&self, py: Python<'py>, timeout_ms: u64) -> PyResult<Bound<'py, PyList>> {
+        let facts = py.detach(|| self.inner.poll_events(Duration::from_millis(timeout_ms)));
+        let found = PyList::empty(py);
+        for fact in &facts {
+            let outline = Outline::of(fact);
+            let [event, client_id, device, peer, certificate] = outline.fields();
+            found.append((event, client_id, device, peer, certificate, fact))?;
+        }
+        Ok(found)
     }
 
     fn stats(&self, py: Python<'_>) -> String {

@@ -18,6 +18,7 @@ import contextlib
 import socket
 import threading
 from collections import Counter
+from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -73,11 +74,28 @@ class DoorSocket(socket.socket):
 
 
 class DoorServer(uvicorn.Server):
-    """uvicorn with a deadline for handshakes."""
+    """uvicorn with a deadline for handshakes, and without its clock that ticks ten times a second; `end` ends it."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        """Nothing is served yet."""
+        super().__init__(config)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ending = asyncio.Event()
+
+    def end(self) -> None:
+        """Serve no longer; to be called from another thread. Idempotent."""
+        self.should_exit = True
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: it has ended already
+                self._loop.call_soon_threadsafe(self._ending.set)
+
+    async def main_loop(self) -> None:
+        """Wait for the end."""
+        await self._ending.wait()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve on sockets that listen already."""
-        loop = asyncio.get_running_loop()
+        loop = self._loop = asyncio.get_running_loop()
 
         def connection() -> DoorProtocol:
             return DoorProtocol(self.config, self.server_state, {})
@@ -118,6 +136,7 @@ class DoorProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of a request; the last ones stop the clock."""
+        self.server_state.default_headers = [(b"date", formatdate(usegmt=True).encode()), *self.config.encoded_headers]
         super().data_received(data)
         if self.cycle is not None and not self.cycle.more_body and not self.cycle.response_complete:
             self._request_is_here()

@@ -1,6 +1,6 @@
 """The handle on one node of the data plane: start, reload, ask, stop; and the thread that hands its events on.
 
-It refuses to know sockets, files and people: configuration comes in ready-made, events go out as dictionaries.
+It refuses to know sockets, files and people: configuration comes in ready-made, events go out in batches.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from sealmq.broker.facts import Facts
 from sealmq.enginefaults import from_engine
 from sealmq.errors import NotSo
 
@@ -19,9 +20,7 @@ if TYPE_CHECKING:
 
     from sealmq._engine import Node
 
-Event = dict[str, Any]
-
-_POLL_MS = 100  # what a stop may have to wait for; an idle broker wakes ten times a second
+_POLL_MS = 3_600_000  # a fact, and the end of the node, end the wait at once: an idle broker does not wake for it
 _SCHEMES = {
     "mqtts": ("mqtts://", ""),
     "wss": ("wss://", "/mqtt"),
@@ -33,10 +32,11 @@ _SCHEMES = {
 class Broker:
     """A running node. `start` makes one; `stop` ends it; in between any thread may call the rest.
 
-    Every event of the node (shapes in `_engine.pyi`, `Node.poll_events`) goes to every sink, in order, on one thread.
+    Every event of the node (shapes in `_engine.pyi`, `Node.poll_events`) goes to every sink, in order, on one thread;
+    what came together goes as one batch, to one sink after the other.
     """
 
-    def __init__(self, node: Node, sinks: Sequence[Callable[[Event], None]]) -> None:
+    def __init__(self, node: Node, sinks: Sequence[Callable[[Facts], None]]) -> None:
         """For `start` only."""
         self._node = node
         self._sinks = list(sinks)
@@ -48,7 +48,7 @@ class Broker:
         self._thread.start()
 
     @classmethod
-    def start(cls, config: str, *, sinks: Sequence[Callable[[Event], None]] = ()) -> Broker:
+    def start(cls, config: str, *, sinks: Sequence[Callable[[Facts], None]] = ()) -> Broker:
         """Start a node from a JSON `NodeConfig`; it accepts on every listener when this returns.
 
         Raises `ConfigError` or `Environment` with the code of the data plane (`address-in-use`, `key-mismatch`, …).
@@ -184,13 +184,14 @@ class Broker:
 
     def _hand_on_events(self) -> None:
         while not self._stopping.is_set():
-            self._deliver(self._node.poll_events(_POLL_MS))
-        self._deliver(self._node.poll_events(0))
+            self._deliver(Facts(self._node.poll_events(_POLL_MS)))
+        self._deliver(Facts(self._node.poll_events(0)))
 
-    def _deliver(self, texts: list[str]) -> None:
-        for event in json.loads(f"[{','.join(texts)}]"):  # in one go: a storm brings thousands a second
-            for sink in self._sinks:
-                sink(event)
+    def _deliver(self, facts: Facts) -> None:
+        if not facts:
+            return
+        for sink in self._sinks:
+            sink(facts)
         with self._progress:
-            self._handed_on += len(texts)
+            self._handed_on += len(facts)
             self._progress.notify_all()

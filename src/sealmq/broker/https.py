@@ -95,7 +95,7 @@ class Https:
 
     def stop(self) -> None:
         """Finish what is being answered, for two seconds at most, and close. Idempotent."""
-        self._server.should_exit = True
+        self._server.end()
         if self._thread is not None:
             self._thread.join()
         if self._socket is not None:

@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from sealmq.broker.est import Registrar
+    from sealmq.broker.facts import Event, Facts
     from sealmq.broker.handle import Broker
     from sealmq.config.settings import Settings
     from sealmq.datafolder import DataFolder
     from sealmq.pki.authority import Authority
     from sealmq.pki.registry import Registry
 
-    Event = dict[str, Any]
     Verb = Callable[[dict[str, Any]], dict[str, Any]]
 
 # X509_V_FLAG_NO_CHECK_TIME of OpenSSL, which Python has no name for: at this door an expired certificate may ask for
@@ -79,10 +79,10 @@ class Identities:
             closes_clones=lambda: settings().config.identity.cloned == "close",
         )
 
-    def note(self, event: Event) -> None:
-        """Take an event of the data plane."""
-        self._sightings.note(event)
-        self._new_keys.note(event)
+    def note(self, facts: Facts) -> None:
+        """Take events of the data plane."""
+        self._sightings.note(facts)
+        self._new_keys.note(facts)
 
     def serve(self, broker: Broker) -> None:
         """From here on sightings are written and connections can be closed."""

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 import structlog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, MutableMapping
+    from collections.abc import Callable, Mapping, MutableMapping
+
+    from sealmq.broker.facts import Facts
 
 Logger = Any  # structlog's bound loggers are made at run time; their methods are info(event, **fields) and the like
 
@@ -59,17 +61,30 @@ class EventLog:
         self._second = int(now())
         self._written: dict[str, int] = {}
 
-    def note(self, event: dict[str, Any]) -> None:
-        """Write one event, or count it when its kind has used up this second's budget."""
-        name = str(event.get("event", "event"))
+    def note(self, facts: Facts) -> None:
+        """Write events; those of a kind that has used up this second's budget are counted and not read."""
         with self._lock:
             suppressed = self._turn_second()
-            written = self._written[name] = self._written.get(name, 0) + 1
+            room = self._take_room(facts.counts)
         for kind, count in suppressed.items():
             self._logger.warning("suppressed", kind=kind, count=count)
-        if written <= _RECORDS_PER_SECOND:
-            fields = {key: value for key, value in event.items() if key != "event"}
-            getattr(self._logger, _level(name, fields))(name, **fields)
+        for index, (name, *_) in enumerate(facts.outlines if room else ()):
+            if name in room:
+                fields = {key: value for key, value in facts.read(index).items() if key != "event"}
+                getattr(self._logger, _level(name, fields))(name, **fields)
+                room[name] -= 1
+                if not room[name]:
+                    del room[name]
+
+    def _take_room(self, counts: Mapping[str, int]) -> dict[str, int]:
+        """How many of each kind may be written now; a kind that the level leaves out is not counted either."""
+        room = {}
+        for name, count in counts.items():
+            if name == "store" or self._logger.is_enabled_for(_LEVELS[_level(name, {})]):
+                written = self._written.get(name, 0)
+                self._written[name] = written + count
+                room[name] = min(count, _RECORDS_PER_SECOND - written)
+        return {name: count for name, count in room.items() if count > 0}
 
     def _turn_second(self) -> dict[str, int]:
         second = int(self._now())
@@ -115,20 +130,26 @@ def certificate_line(certificate: dict[str, Any]) -> str:
 
 def sentence(name: str, fields: dict[str, Any]) -> str:
     """An event in plain words, one line."""
-    fields = {**fields, "tls": _tls(fields.get("tls"))}
-    what = {key: clean(value) for key, value in fields.items() if value not in (None, "")}
     words = _SENTENCES.get(name)
     if words is not None:
-        return words(Words(what))
+        return words(Words(fields))
+    what = {key: word for key, value in fields.items() if (word := _word(key, value))}
     rest = [f"{key}={value}" for key, value in what.items() if key not in ("at", "level", "mend", "summary")]
     return " ".join([f"{name}:", what["summary"], *rest] if "summary" in what else [name, *rest])
 
 
-class Words(dict[str, str]):
-    """The fields of an event as clean text; one that is missing is empty."""
+class Words:
+    """The fields of an event as clean text, each when it is asked for; one that is missing is empty."""
 
-    def __missing__(self, key: str) -> str:
-        return ""
+    def __init__(self, fields: Mapping[str, Any]) -> None:
+        self._fields = fields
+
+    def __getitem__(self, key: str) -> str:
+        return _word(key, self._fields.get(key))
+
+
+def _word(key: str, value: object) -> str:
+    return "" if value is None else clean(_tls(value) if key == "tls" else value)
 
 
 def _tls(tls: object) -> str:

@@ -6,12 +6,12 @@ It refuses to know where keys are kept; it takes the data plane's `connected` ev
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Event = dict[str, Any]
+    from sealmq.broker.facts import Facts
 
 
 class NewKeys:
@@ -29,11 +29,16 @@ class NewKeys:
         with self._lock:
             self._awaited = set(identities)
 
-    def note(self, event: Event) -> None:
-        """Take an event."""
-        if event.get("event") != "connected" or not event.get("tls"):
-            return
-        identity = event["tls"].get("psk")
+    def note(self, facts: Facts) -> None:
+        """Take events; they are looked at while something is awaited."""
+        with self._lock:
+            if not self._awaited:
+                return
+        for index, (event, _client_id, _device, _peer, certificate, _text) in enumerate(facts.outlines):
+            if event == "connected" and not certificate:
+                self._look_at((facts.read(index).get("tls") or {}).get("psk"))
+
+    def _look_at(self, identity: str | None) -> None:
         with self._lock:
             if identity not in self._awaited:
                 return

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sealmq.broker.facts import Facts
 
 KEPT = 1000
 
@@ -21,14 +24,14 @@ class Refusals:
         self._causes: Counter[str] = Counter()
         self._noted = 0
 
-    def note(self, event: dict[str, Any]) -> None:
-        """Remember a `refused` event; every other event is passed over."""
-        if event.get("event") != "refused":
+    def note(self, facts: Facts) -> None:
+        """Remember the `refused` events; every other event is passed over."""
+        if not (refused := facts.of("refused")):
             return
         with self._lock:
-            self._last.append(event)
-            self._causes[str(event.get("cause", "unknown"))] += 1
-            self._noted += 1
+            self._last.extend(refused)
+            self._causes.update(str(event.get("cause", "unknown")) for event in refused)
+            self._noted += len(refused)
             self._lock.notify_all()
 
     def last(self, count: int = KEPT) -> list[dict[str, Any]]:

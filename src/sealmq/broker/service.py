@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from sealmq.broker import certificates, keeping, log, nodeconfig, soundness
 from sealmq.broker.control import ControlServer
 from sealmq.broker.expiry import ExpiryWatch, files_that_end
-from sealmq.broker.handle import Broker, Event
+from sealmq.broker.facts import Facts
+from sealmq.broker.handle import Broker
 from sealmq.broker.identities import Identities
 from sealmq.broker.publicname import PublicName
 from sealmq.broker.refusals import Refusals
@@ -71,7 +72,7 @@ class Service:
         data: Path,
         read_settings: Callable[[], Settings],
         *,
-        sinks: Sequence[Callable[[Event], None]] = (),
+        sinks: Sequence[Callable[[Facts], None]] = (),
         log_to: Any = None,  # noqa: ANN401  any text stream
     ) -> None:
         """`read_settings` is called at the start and at each reload; it raises `ConfigError` when they are not whole.
@@ -180,7 +181,7 @@ class Service:
             self.authority,
             self.registry,
             settings=lambda: self.settings,
-            tell=self._hand_on,
+            tell=lambda event: self._hand_on(Facts.told(event)),
             changing=self._changing,
             reconfigure=self._reconfigure,
         )
@@ -270,10 +271,10 @@ class Service:
     def _counts(self) -> dict[str, Any]:
         return {**self.broker.stats(), **self._identities.counts(), **self._upkeep.figures()}
 
-    def _hand_on(self, event: Event) -> None:
-        """An event, of the data plane or of ours, to everybody who listens."""
+    def _hand_on(self, facts: Facts) -> None:
+        """Events, of the data plane or of ours, to everybody who listens."""
         for sink in (self.refusals.note, self._event_log.note, *self._sinks):
-            sink(event)
+            sink(facts)
 
     def _record(self, args: dict[str, Any], is_over: Callable[[], bool]) -> dict[str, Any]:
         """Record the next handshake of `device` (None: of anyone) within `seconds`; `recording` None if none came."""
@@ -298,8 +299,9 @@ class Service:
 
     def _tell(self, name: str, **fields: object) -> None:
         self.logger.info(name, **fields)
+        told = Facts.told({"event": name, "at": int(time.time() * 1000), **fields})
         for sink in self._sinks:
-            sink({"event": name, "at": int(time.time() * 1000), **fields})
+            sink(told)
 
     def _refusals(self, args: dict[str, Any], is_over: Callable[[], bool]) -> dict[str, Any]:
         """The refusals after number `after`, waiting up to `seconds` for one; `last` is the number of the latest."""

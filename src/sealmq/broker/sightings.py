@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sealmq.errors import SealmqError
 from sealmq.pki.registry import CertificateStatus
@@ -22,14 +22,14 @@ from sealmq.pki.registry import CertificateStatus
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sealmq.broker.facts import Event, Facts
     from sealmq.pki.registry import Registry
-
-    Event = dict[str, Any]
 
 _WRITE_SECONDS = 1.0  # how long a sighting may wait to be written; one transaction takes all that came meanwhile
 _AGAIN_SECONDS = (
     3600.0  # how exact `last_seen_at` is: a device that reconnects all the time is not written all the time
 )
+_SWEEP_SECONDS = 60.0  # between two looks at all that was noted: of a large fleet that is much
 _REPORT_SECONDS = 60.0  # between two reports of the same clone
 _BACK_AND_FORTH = 3  # moves between two addresses by which a client id, taken over and over, gives two holders away
 _CLIENT_IDS = 20  # named in a report
@@ -58,13 +58,15 @@ class Sightings:
         self._closes_clones = closes_clones
         self._clock = clock
         self._lock = threading.Lock()
-        self._live: dict[str, tuple[str, str]] = {}  # certificate and peer of a client id
+        self._live: dict[str, tuple[str, str, str]] = {}  # certificate, peer and its address of a client id
         self._addresses: dict[str, dict[str, int]] = {}  # of a certificate, with the number of connections from each
         self._moves: dict[str, deque[tuple[float, frozenset[str]]]] = {}
         self._unwritten: dict[str, datetime] = {}
         self._written: dict[str, float] = {}
         self._cloned: dict[str, Event] = {}
         self._reported: dict[str, float] = {}
+        self._swept = 0.0
+        self._wake = threading.Event()  # something was noted that is to be written, reported or, one day, forgotten
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._write_now_and_then, name="sealmq-sightings", daemon=True)
 
@@ -75,16 +77,23 @@ class Sightings:
     def stop(self) -> None:
         """Write what is left. Idempotent."""
         self._stopping.set()
+        self._wake.set()
         if self._thread.is_alive():
             self._thread.join()
         self._flush_or_say_why_not()
 
-    def note(self, event: Event) -> None:
-        """Take an event; nothing is written here, so that the next event does not wait for a disk."""
-        if event.get("event") == "connected":
-            self._connected(event)
-        elif event.get("event") == "disconnected":
-            self._disconnected(event)
+    def note(self, facts: Facts) -> None:
+        """Take events; nothing is written here, so that the next event does not wait for a disk."""
+        now = self._clock()
+        with self._lock:
+            for event, client_id, device, peer, certificate, _ in facts.outlines:
+                if event == "disconnected":
+                    found = self._live.get(client_id)
+                    # after a takeover the old connection's end comes behind the new one's beginning
+                    if found is not None and found[1] == peer:
+                        self._forget(client_id)
+                elif event == "connected" and certificate and device:
+                    self._connected(client_id, device, peer, certificate, now)
 
     def flush(self) -> None:
         """Write the sightings there are and report what they show."""
@@ -112,41 +121,33 @@ class Sightings:
                     mend="look at the device: its renewal was undone, or somebody has a copy of its old key",
                 )
 
-    def _connected(self, event: Event) -> None:
-        certificate, client_id, device = event.get("certificate"), event["client_id"], event.get("device")
-        if not certificate or not device:
-            return
-        sha256, peer, now = str(certificate["sha256"]), str(event["peer"]), self._clock()
-        with self._lock:
-            before, address = self._forget(client_id), _address(peer)
-            self._live[client_id] = sha256, peer
-            places = self._addresses.setdefault(sha256, {})
-            places[address] = places.get(address, 0) + 1
-            if before is not None and before[0] == sha256 and _address(before[1]) != address:
-                moves = self._moves.setdefault(client_id, deque(maxlen=_BACK_AND_FORTH))
-                moves.append((now, frozenset({_address(before[1]), address})))
+    def _connected(self, client_id: str, device: str, peer: str, sha256: str, now: float) -> None:
+        before = self._forget(client_id) if client_id in self._live else None
+        address = _address(peer)
+        self._live[client_id] = sha256, peer, address
+        places = self._addresses.get(sha256)
+        if places is None:
+            places = self._addresses[sha256] = {}
+        places[address] = places.get(address, 0) + 1
+        if before is not None and before[0] == sha256 and before[2] != address:
+            moves = self._moves.setdefault(client_id, deque(maxlen=_BACK_AND_FORTH))
+            moves.append((now, frozenset({before[2], address})))
+            self._wake.set()
+        if len(places) > 1 or client_id in self._moves:
             addresses = places.keys() | self._back_and_forth(client_id, now)
             if len(addresses) > 1:
-                self._note_clone(sha256, device, sorted(addresses), now)
-            if now - self._written.get(sha256, 0.0) >= _AGAIN_SECONDS:
-                self._written[sha256] = now
-                self._unwritten[sha256] = datetime.fromtimestamp(now, UTC)
+                self._note_clone(sha256, device, addresses, now)
+        if now - self._written.get(sha256, 0.0) >= _AGAIN_SECONDS:
+            self._written[sha256] = now
+            self._unwritten[sha256] = datetime.fromtimestamp(now, UTC)
+            self._wake.set()
 
-    def _disconnected(self, event: Event) -> None:
-        with self._lock:
-            found = self._live.get(event["client_id"])
-            # after a takeover the old connection's end comes behind the new one's beginning
-            if found is not None and found[1] == event["peer"]:
-                self._forget(event["client_id"])
-
-    def _forget(self, client_id: str) -> tuple[str, str] | None:
-        found = self._live.pop(client_id, None)
-        if found is not None:
-            sha256, peer = found
-            places, address = self._addresses[sha256], _address(peer)
-            places[address] -= 1
-            if not places[address]:
-                del places[address]
+    def _forget(self, client_id: str) -> tuple[str, str, str]:
+        sha256, _, address = found = self._live.pop(client_id)
+        places = self._addresses[sha256]
+        places[address] -= 1
+        if not places[address]:
+            del places[address]
             if not places:
                 del self._addresses[sha256]
         return found
@@ -159,15 +160,17 @@ class Sightings:
         between = {pair for _, pair in moves}
         return set(*between) if len(between) == 1 else set()
 
-    def _note_clone(self, sha256: str, device: str, addresses: list[str], now: float) -> None:
+    def _note_clone(self, sha256: str, device: str, places: set[str], now: float) -> None:
         if now - self._reported.get(sha256, 0.0) < _REPORT_SECONDS and not self._closes_clones():
             return
+        addresses = sorted(places)
         self._reported[sha256] = now
+        self._wake.set()
         self._cloned[sha256] = {
             "device": device,
             "sha256": sha256,
             "addresses": addresses,
-            "client_ids": sorted(one for one, (shown, _) in self._live.items() if shown == sha256)[:_CLIENT_IDS],
+            "client_ids": sorted(one for one, (shown, *_) in self._live.items() if shown == sha256)[:_CLIENT_IDS],
             "summary": f"certificate of {device} is used from {' and '.join(addresses)} at once",
             "mend": f"find out which is the device; a copied key ends with: sealmq device revoke {device}"
             " --reason key-compromise",
@@ -176,6 +179,9 @@ class Sightings:
     def _let_go_of_the_old(self) -> None:
         """What was noted of certificates that have been quiet is of no use any more."""
         now = self._clock()
+        if now - self._swept < _SWEEP_SECONDS:
+            return
+        self._swept = now
         for noted, seconds in ((self._written, _AGAIN_SECONDS), (self._reported, _REPORT_SECONDS)):
             for sha256 in [sha256 for sha256, at in noted.items() if now - at >= seconds]:
                 del noted[sha256]
@@ -186,7 +192,8 @@ class Sightings:
         self._tell({"event": event, "at": int(self._clock() * 1000), **fields})
 
     def _write_now_and_then(self) -> None:
-        while not self._stopping.wait(_WRITE_SECONDS):
+        while self._wake.wait() and not self._stopping.wait(_WRITE_SECONDS):
+            self._wake.clear()
             self._flush_or_say_why_not()
 
     def _flush_or_say_why_not(self) -> None:

@@ -18,6 +18,7 @@ from sealmq.cli import output
 from sealmq.errors import NotSo, SealmqError
 
 if TYPE_CHECKING:
+    from sealmq.broker.facts import Facts
     from sealmq.broker.service import Service
     from sealmq.config.settings import Settings
 
@@ -73,9 +74,10 @@ def up(
 
     failures: list[dict[str, Any]] = []
 
-    def watch(event: dict[str, Any]) -> None:
-        if event["event"] in ("failure", "store") and event.get("fatal"):
-            failures.append(event)
+    def watch(facts: "Facts") -> None:
+        fatal = [event for event in facts.of("failure", "store") if event.get("fatal")]
+        if fatal:
+            failures.extend(fatal)
             os.kill(os.getpid(), signal.SIGTERM)
 
     with ExitStack() as stack:

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
-    from sealmq.broker.handle import Broker, Event
+    from sealmq.broker.facts import Event, Facts
+    from sealmq.broker.handle import Broker
     from sealmq.config.settings import Settings
     from sealmq.datafolder import DataFolder
     from sealmq.testing.ca import ThrowawayCA
@@ -222,7 +223,7 @@ class EphemeralBroker:
         for name in ("certificate", "key", "client_ca"):
             self._overrides[f"tls.{name}"] = str(self._outside / f"{name}.pem")
 
-    def _note(self, event: Event) -> None:
+    def _note(self, facts: Facts) -> None:
         with self._arrived:
-            self._events.append(event)
+            self._events.extend(facts.whole())
             self._arrived.notify_all()
