@@ -39,7 +39,7 @@ pub struct CertificateFacts {
 /// What a registry finds a certificate by.
 #[derive(Serialize)]
 pub struct RegistryEntry<'a> {
-    sha256: String,
+    pub sha256: String,
     serial: &'a str,
     /// Seconds since the Unix epoch.
     not_before: i64,

@@ -2,33 +2,43 @@
 //!
 //! Refuses to know who watches and what a fact means.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::ser::{CharEscape, CompactFormatter, Formatter, Serializer};
-use std::borrow::Cow;
-use std::collections::VecDeque;
+use std::cell::RefCell;
 use std::io;
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Facts kept for a slow watcher; beyond it the oldest are lost and counted.
+mod facts;
+pub use facts::{Facts, Outline};
+
+/// Facts kept for a slow watcher; beyond it the older half is lost and counted.
 const KEPT: usize = 65_536;
 /// After facts were handed out, the next ones are gathered for so long: a watcher that is woken for each of a storm's facts
 /// costs more than what it does with them.
 const GATHERING: Duration = Duration::from_millis(10);
+/// The same after at least `STORM` were handed out at once.
+const STORM_GATHERING: Duration = Duration::from_millis(25);
+const STORM: usize = 64;
 /// Characters of a text in a fact.
 const LONGEST_TEXT: usize = 512;
 
 #[derive(Default)]
 struct Ring {
-    facts: VecDeque<String>,
-    lost: u64,
+    facts: Facts,
+    lost: usize,
     is_closed: bool,
-    handed_out: Option<Instant>,
+    /// Somebody waits for the first.
+    is_awaited: bool,
+    /// Many were handed out at once.
+    is_storm: bool,
+    /// Until when the next ones are gathered.
+    gathers_until: Option<Instant>,
     /// Facts handed out so far.
-    count: u64,
+    count: usize,
 }
 
-/// Facts as JSON text, oldest first.
+/// Facts on their way to whoever watches.
 #[derive(Default)]
 pub struct Events {
     ring: Mutex<Ring>,
@@ -38,134 +48,128 @@ pub struct Events {
 impl Events {
     /// Add a fact: `event`, `at` and `fields`, which is an object.
     pub fn push(&self, event: &str, fields: &impl Serialize) {
-        let fact = fact(event, fields);
-        let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
-        if ring.facts.len() >= KEPT {
-            ring.facts.pop_front();
-            ring.lost += 1;
-        }
-        let is_first = ring.facts.is_empty();
-        ring.facts.push_back(fact);
-        drop(ring);
-        if is_first {
-            self.arrived.notify_one();
-        }
+        self.push_about(Outline::default(), event, fields);
+    }
+
+    /// Add a fact that is sorted by `outline`.
+    pub fn push_about(&self, outline: Outline<'_>, event: &str, fields: &impl Serialize) {
+        with_fact(event, fields, |fact| {
+            let mut ring = self.lock();
+            if ring.facts.len() >= KEPT {
+                ring.lost += ring.facts.halve();
+            }
+            ring.facts.push(event, outline, fact);
+            if std::mem::take(&mut ring.is_awaited) {
+                drop(ring);
+                self.arrived.notify_one();
+            }
+        });
     }
 
     /// No more facts will come: nobody waits for one from here on.
     pub fn close(&self) {
-        self.ring.lock().unwrap_or_else(PoisonError::into_inner).is_closed = true;
+        self.lock().is_closed = true;
         self.arrived.notify_all();
     }
 
     /// How many facts whoever drained all of them had by now.
-    pub fn count(&self) -> u64 {
-        let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
-        ring.count + ring.facts.len() as u64 + u64::from(ring.lost > 0)
+    pub fn count(&self) -> usize {
+        let ring = self.lock();
+        ring.count + ring.facts.len() + usize::from(ring.lost > 0)
     }
 
-    /// All facts there are, waiting up to `timeout` for the first, and a little for more when facts come one upon another.
-    pub fn drain(&self, timeout: Duration) -> Vec<String> {
+    /// Put all facts there are into `into`, in place of what is there, waiting up to `timeout` for the first, and a little for
+    /// more when facts come one upon another.
+    pub fn drain(&self, timeout: Duration, into: &mut Facts) {
+        into.clear();
         let deadline = Instant::now() + timeout;
-        let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ring = self.lock();
+        if ring.is_storm {
+            // The first of the next ones would only wake the watcher for it to wait for the others.
+            ring = self.gather(ring, timeout);
+        }
         while ring.facts.is_empty() && !ring.is_closed {
             let Some(left) = deadline.checked_duration_since(Instant::now()).filter(|d| !d.is_zero()) else {
-                return Vec::new();
+                return;
             };
+            ring.is_awaited = true;
             ring = self
                 .arrived
                 .wait_timeout(ring, left)
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
-        let gathered = ring.handed_out.map_or(GATHERING, |at| at.elapsed());
-        if let Some(left) = GATHERING
-            .checked_sub(gathered)
-            .filter(|_| !timeout.is_zero() && !ring.is_closed)
-        {
-            let gathered = self
-                .arrived
-                .wait_timeout_while(ring, left.min(timeout), |ring| !ring.is_closed);
-            ring = gathered.unwrap_or_else(PoisonError::into_inner).0;
+        ring = self.gather(ring, timeout);
+        match std::mem::take(&mut ring.lost) {
+            0 => std::mem::swap(&mut ring.facts, into),
+            count => {
+                with_fact("lost", &Lost { count }, |fact| {
+                    into.push("lost", Outline::default(), fact)
+                });
+                into.append(&mut ring.facts);
+            }
         }
-        ring.handed_out = Some(Instant::now());
-        if ring.lost > 0 {
-            let lost = std::mem::take(&mut ring.lost);
-            ring.facts.push_front(fact("lost", &Lost { count: lost }));
+        ring.count += into.len();
+        ring.is_storm = into.len() >= STORM;
+        let gathering = match ring.is_storm {
+            true => STORM_GATHERING,
+            false => GATHERING,
+        };
+        ring.gathers_until = Some(Instant::now() + gathering);
+    }
+
+    /// Let more come until it is time, for `most` at the most.
+    fn gather<'a>(&'a self, ring: MutexGuard<'a, Ring>, most: Duration) -> MutexGuard<'a, Ring> {
+        let left = ring
+            .gathers_until
+            .map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
+            .min(most);
+        if left.is_zero() {
+            return ring;
         }
-        ring.count += ring.facts.len() as u64;
-        ring.facts.drain(..).collect()
+        self.arrived
+            .wait_timeout_while(ring, left, |ring| !ring.is_closed)
+            .unwrap_or_else(PoisonError::into_inner)
+            .0
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Ring> {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Facts that nobody fetched in time.
 #[derive(Serialize)]
 struct Lost {
-    count: u64,
+    count: usize,
 }
 
-/// A fact as JSON, written in one go: there are two for each connection that comes and goes.
-fn fact(event: &str, fields: &impl Serialize) -> String {
-    let mut text = Vec::with_capacity(512);
+/// Hand a fact on as JSON, written in one go into memory of this thread: there are two for each connection that comes and goes.
+fn with_fact<T>(event: &str, fields: &impl Serialize, take: impl FnOnce(&str) -> T) -> T {
+    thread_local! {
+        static TEXT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    }
+    TEXT.with_borrow_mut(|text| {
+        text.clear();
+        write_fact(text, event, fields);
+        take(std::str::from_utf8(text).unwrap_or_default())
+    })
+}
+
+fn write_fact(text: &mut Vec<u8>, event: &str, fields: &impl Serialize) {
     text.extend_from_slice(br#"{"event":"#);
     // Numbers and texts into memory: nothing of this can fail.
-    let _ = event.serialize(&mut Serializer::new(&mut text));
+    let _ = event.serialize(&mut Serializer::new(&mut *text));
     text.extend_from_slice(br#","at":"#);
-    let _ = now_ms().serialize(&mut Serializer::new(&mut text));
+    let _ = now_ms().serialize(&mut Serializer::new(&mut *text));
     let begin = text.len();
-    let _ = fields.serialize(&mut Serializer::with_formatter(&mut text, Bounded::default()));
+    let _ = fields.serialize(&mut Serializer::with_formatter(&mut *text, Bounded::default()));
     match text.get_mut(begin..) {
         Some([opening @ b'{', second, ..]) if *second != b'}' => *opening = b',',
         _ => {
             text.truncate(begin);
             text.push(b'}');
         }
-    }
-    String::from_utf8(text).unwrap_or_default()
-}
-
-/// What a fact is sorted by, read without the rest of it: of a hundred facts of a storm few are read whole.
-#[derive(Debug, Default, PartialEq, Deserialize)]
-pub struct Outline<'a> {
-    #[serde(borrow)]
-    event: Text<'a>,
-    #[serde(borrow, default)]
-    client_id: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    device: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    peer: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    certificate: Option<Fingerprint<'a>>,
-}
-
-#[derive(Debug, Default, PartialEq, Deserialize)]
-struct Fingerprint<'a> {
-    #[serde(borrow, default)]
-    sha256: Option<Text<'a>>,
-}
-
-/// A text that stays where it lies, unless it was escaped.
-#[derive(Debug, Default, PartialEq, Deserialize)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-
-impl<'a> Outline<'a> {
-    /// The outline of a fact from `Events::drain`.
-    pub fn of(fact: &'a str) -> Outline<'a> {
-        serde_json::from_str(fact).unwrap_or_default()
-    }
-
-    /// `event`, `client_id`, `device`, `peer` and the certificate's `sha256`; empty where the fact has none.
-    pub fn fields(&self) -> [&str; 5] {
-        let sha256 = self.certificate.as_ref().and_then(|c| c.sha256.as_ref());
-        [
-            Some(&self.event),
-            self.client_id.as_ref(),
-            self.device.as_ref(),
-            self.peer.as_ref(),
-            sha256,
-        ]
-        .map(|field| field.map_or("", |text| &*text.0))
     }
 }
 
@@ -228,6 +232,10 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
+    fn fact(event: &str, fields: &impl Serialize) -> String {
+        with_fact(event, fields, str::to_owned)
+    }
+
     fn fields(fact: &str) -> Value {
         let mut fields: Value = serde_json::from_str(fact).unwrap();
         assert!(fields.as_object_mut().unwrap().remove("at").unwrap().is_u64());
@@ -268,17 +276,81 @@ mod tests {
         }
     }
 
+    /// The events that are there, waiting up to a minute for the first.
+    fn drained(events: &Events) -> Vec<String> {
+        let mut facts = Facts::default();
+        events.drain(Duration::from_secs(60), &mut facts);
+        facts.iter().map(|[.., event, _]| event.to_owned()).collect()
+    }
+
     #[test]
     fn facts_that_come_one_upon_another_are_handed_out_together() {
         let events = Events::default();
         events.push("first", &json!({}));
-        assert_eq!(events.drain(Duration::from_secs(60)).len(), 1);
+        assert_eq!(drained(&events), ["first"]);
         events.push("second", &json!({}));
         events.push("third", &json!({}));
-        assert_eq!(events.drain(Duration::from_secs(60)).len(), 2);
-        assert!(events.drain(Duration::ZERO).is_empty());
+        assert_eq!(drained(&events), ["second", "third"]);
+        let mut none = Facts::default();
+        events.drain(Duration::ZERO, &mut none);
+        assert!(none.is_empty());
         assert_eq!(events.count(), 3);
         events.push("fourth", &json!({}));
         assert_eq!(events.count(), 4);
+    }
+
+    #[test]
+    fn after_many_come_more_each_in_its_order_and_the_end_does_not_wait() {
+        let events = Events::default();
+        for number in 0..STORM {
+            events.push(&number.to_string(), &json!({}));
+        }
+        assert_eq!(drained(&events).len(), STORM);
+        events.push("one", &json!({}));
+        assert_eq!(drained(&events), ["one"]);
+        events.push("last", &json!({}));
+        events.close();
+        assert_eq!(drained(&events), ["last"]);
+        assert!(
+            drained(&events).is_empty(),
+            "who waits for what cannot come is told at once"
+        );
+    }
+
+    #[test]
+    fn who_waits_is_woken_by_the_first_and_by_the_end() {
+        let events = Events::default();
+        std::thread::scope(|scope| {
+            let watcher = scope.spawn(|| (drained(&events), drained(&events)));
+            while !events.lock().is_awaited {
+                std::thread::yield_now();
+            }
+            events.push("first", &json!({}));
+            while !events.lock().is_awaited {
+                std::thread::yield_now();
+            }
+            events.close();
+            assert_eq!(watcher.join().unwrap(), (vec!["first".to_owned()], vec![]));
+        });
+    }
+
+    #[test]
+    fn what_is_beyond_the_bound_is_lost_from_the_oldest_and_counted() {
+        let events = Events::default();
+        for number in 0..=KEPT {
+            events.push(&number.to_string(), &json!({}));
+        }
+        assert_eq!(events.count(), KEPT / 2 + 2);
+        let mut facts = Facts::default();
+        events.drain(Duration::ZERO, &mut facts);
+        let mut found = facts.iter();
+        let [.., name, lost] = found.next().unwrap();
+        assert_eq!(
+            (name, fields(lost)),
+            ("lost", json!({"event": "lost", "count": KEPT / 2}))
+        );
+        let rest: Vec<_> = found.map(|[.., event, _]| event.parse::<usize>().unwrap()).collect();
+        assert_eq!(rest, (KEPT / 2..=KEPT).collect::<Vec<_>>());
+        assert_eq!(events.count(), KEPT / 2 + 2);
     }
 }

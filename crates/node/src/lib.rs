@@ -35,7 +35,7 @@ pub use client::session::Session as ClientSession;
 pub use client::{Client, ClientConfig, ClientError, Closing, Done, Message, News, Outgoing, Taken};
 pub use client::{PeerConfig, PeerState, TlsFailure, TlsPeer};
 pub use config::{ListenerKind, NodeConfig, RevokedConfig, default_limits};
-pub use event::Outline;
+pub use event::Facts;
 pub use keep::{OtherFleet, store_backup, store_check, store_restore, store_stats};
 pub use link::Ended;
 pub use node::{Node, NodeError, explain_rule};

@@ -5,6 +5,7 @@
 use crate::clock::Clock;
 use crate::config::{ListenerKind, NodeConfig, RevokedConfig};
 use crate::denylist::Revocation;
+use crate::event::Facts;
 use crate::gate::Gate;
 use crate::keep::Keep;
 use crate::recording::Wanted;
@@ -148,9 +149,9 @@ impl Node {
         &self.addresses
     }
 
-    /// Facts since the last call, waiting up to `timeout` for the first.
-    pub fn poll_events(&self, timeout: Duration) -> Vec<String> {
-        self.shared.events.drain(timeout)
+    /// Put the facts since the last call into `into`, waiting up to `timeout` for the first.
+    pub fn poll_events(&self, timeout: Duration, into: &mut Facts) {
+        self.shared.events.drain(timeout, into);
     }
 
     /// Record the next connection that fits, from its first byte to its first answer, with the keys to read it. `None` when

@@ -7,8 +7,9 @@
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
-use sealmq_node::{ClientError, NodeConfig, NodeError, OtherFleet, Outline, Retain, RevokedConfig, Wanted, describe};
+use sealmq_node::{ClientError, Facts, NodeConfig, NodeError, OtherFleet, Retain, RevokedConfig, Wanted, describe};
 use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 mod client;
@@ -75,6 +76,15 @@ fn unfit(what: &str) -> Failure {
 #[pyclass(frozen, module = "sealmq._engine")]
 struct Node {
     inner: sealmq_node::Node,
+    /// The facts of the last poll: their memory is that of the next one.
+    facts: Mutex<Facts>,
+}
+
+impl Node {
+    /// Locked for an instant, never while anything waits.
+    fn facts(&self) -> MutexGuard<'_, Facts> {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[pymethods]
@@ -83,7 +93,10 @@ impl Node {
     fn start(py: Python<'_>, config: &str) -> PyResult<Node> {
         let config: NodeConfig = serde_json::from_str(config).map_err(Failure::from)?;
         let inner = py.detach(|| sealmq_node::Node::start(&config)).map_err(Failure::from)?;
-        Ok(Node { inner })
+        Ok(Node {
+            inner,
+            facts: Mutex::default(),
+        })
     }
 
     fn addresses(&self) -> Vec<(String, String)> {
@@ -95,14 +108,17 @@ impl Node {
     }
 
     fn poll_events<'py>(&self, py: Python<'py>, timeout_ms: u64) -> PyResult<Bound<'py, PyList>> {
-        let facts = py.detach(|| self.inner.poll_events(Duration::from_millis(timeout_ms)));
-        let found = PyList::empty(py);
-        for fact in &facts {
-            let outline = Outline::of(fact);
-            let [event, client_id, device, peer, certificate] = outline.fields();
-            found.append((event, client_id, device, peer, certificate, fact))?;
-        }
-        Ok(found)
+        let facts = py.detach(|| {
+            let mut facts = std::mem::take(&mut *self.facts());
+            self.inner.poll_events(Duration::from_millis(timeout_ms), &mut facts);
+            facts
+        });
+        let found = facts.iter().map(|[client_id, device, peer, certificate, event, json]| {
+            (event, client_id, device, peer, certificate, json)
+        });
+        let found = PyList::new(py, found);
+        *self.facts() = facts;
+        found
     }
 
     fn stats(&self, py: Python<'_>) -> String {

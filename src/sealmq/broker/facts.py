@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Event = dict[str, Any]
 
 Outline = tuple[str, str, str, str, str, str]
-"""As `Node.poll_events` has it: `event`, `client_id`, `device`, `peer`, `sha256` of a certificate, the whole as JSON."""
+"""As `Node.poll_events` has it: `event`, `client_id`, `device`, `peer`, `sha256` of a certificate, whole as JSON."""
 
 
 class Facts:

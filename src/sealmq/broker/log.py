@@ -44,11 +44,12 @@ _CERTIFICATE_FIELDS = ("device", "subject", "issuer", "serial", "not_before", "n
 def make(*, level: str, form: str, stream: TextIO | None = None) -> Logger:
     """A logger that writes to `stream` (stderr when None); `level` and `form` are the values of `[log]`."""
     render = _as_json if form == "json" else _as_text
-    return structlog.wrap_logger(
+    logger = structlog.wrap_logger(
         structlog.WriteLogger(stream if stream is not None else sys.stderr),
         processors=[structlog.processors.add_log_level, render],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
     )
+    return logger.bind()  # what wrap_logger gives would make the logger anew for each record
 
 
 class EventLog:

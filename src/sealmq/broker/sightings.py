@@ -134,9 +134,7 @@ class Sightings:
             moves.append((now, frozenset({before[2], address})))
             self._wake.set()
         if len(places) > 1 or client_id in self._moves:
-            addresses = places.keys() | self._back_and_forth(client_id, now)
-            if len(addresses) > 1:
-                self._note_clone(sha256, device, addresses, now)
+            self._look_for_clones(client_id, device, sha256, now)
         if now - self._written.get(sha256, 0.0) >= _AGAIN_SECONDS:
             self._written[sha256] = now
             self._unwritten[sha256] = datetime.fromtimestamp(now, UTC)
@@ -160,10 +158,12 @@ class Sightings:
         between = {pair for _, pair in moves}
         return set(*between) if len(between) == 1 else set()
 
-    def _note_clone(self, sha256: str, device: str, places: set[str], now: float) -> None:
+    def _look_for_clones(self, client_id: str, device: str, sha256: str, now: float) -> None:
         if now - self._reported.get(sha256, 0.0) < _REPORT_SECONDS and not self._closes_clones():
             return
-        addresses = sorted(places)
+        addresses = sorted(self._addresses[sha256].keys() | self._back_and_forth(client_id, now))
+        if len(addresses) < 2:
+            return
         self._reported[sha256] = now
         self._wake.set()
         self._cloned[sha256] = {

@@ -2,6 +2,7 @@
 
 use super::Shard;
 use crate::certificate::{CertificateFacts, RegistryEntry};
+use crate::event::Outline;
 use crate::gate::TlsFacts;
 use sealmq_engine::Event;
 use serde::Serialize;
@@ -60,7 +61,13 @@ impl Shard {
                         session_present,
                         tls: seat.and_then(|s| s.tls.as_ref()),
                     };
-                    self.shared.events.push("connected", &connected);
+                    let outline = Outline {
+                        client_id: &client_id,
+                        device: connected.device.unwrap_or_default(),
+                        peer: connected.peer.unwrap_or_default(),
+                        certificate: connected.certificate.as_ref().map_or("", |c| &c.sha256),
+                    };
+                    self.shared.events.push_about(outline, "connected", &connected);
                 }
                 Event::Disconnected { conn, client_id, cause } => {
                     let seat = self.seats.get(conn.index as usize).and_then(Option::as_deref);
@@ -71,7 +78,13 @@ impl Shard {
                         cause: cause.slug(),
                         summary: &cause.sentence(),
                     };
-                    self.shared.events.push("disconnected", &disconnected);
+                    let outline = Outline {
+                        client_id: &client_id,
+                        device: disconnected.device.unwrap_or_default(),
+                        peer: disconnected.peer.unwrap_or_default(),
+                        certificate: "",
+                    };
+                    self.shared.events.push_about(outline, "disconnected", &disconnected);
                 }
                 Event::Denied {
                     conn,
