@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TextIO
 
 import structlog
@@ -71,7 +72,8 @@ class EventLog:
             self._logger.warning("suppressed", kind=kind, count=count)
         for index, (name, *_) in enumerate(facts.outlines if room else ()):
             if name in room:
-                fields = {key: value for key, value in facts.read(index).items() if key != "event"}
+                fields = dict(facts.read(index))
+                del fields["event"]
                 getattr(self._logger, _level(name, fields))(name, **fields)
                 room[name] -= 1
                 if not room[name]:
@@ -129,7 +131,7 @@ def certificate_line(certificate: dict[str, Any]) -> str:
     return ", ".join(found)
 
 
-def sentence(name: str, fields: dict[str, Any]) -> str:
+def sentence(name: str, fields: Mapping[str, Any]) -> str:
     """An event in plain words, one line."""
     words = _SENTENCES.get(name)
     if words is not None:
@@ -197,16 +199,18 @@ _SENTENCES: dict[str, Callable[[Words], str]] = {
 }
 
 
-def _moment(fields: MutableMapping[str, Any]) -> datetime:
-    at = fields.get("at")
-    return datetime.fromtimestamp(at / 1000, UTC) if isinstance(at, int | float) else datetime.now(UTC)
+@lru_cache(maxsize=1)
+def _local(second: int) -> str:
+    """A second since the epoch as people here write it; many records are of the same."""
+    return datetime.fromtimestamp(second, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _as_text(_logger: object, _method: str, fields: MutableMapping[str, Any]) -> str:
-    moment = _moment(fields).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    at = fields.get("at")
+    moment = _local(int(at // 1000 if isinstance(at, int | float) else time.time()))
     name, level = str(fields.pop("event")), str(fields.pop("level"))
     mark = "" if level in ("info", "debug", "critical") else f"{level} "
-    lines = [f"{moment} {mark}{sentence(name, dict(fields))}"]
+    lines = [f"{moment} {mark}{sentence(name, fields)}"]
     certificate = fields.get("certificate")
     if name == "refused" and isinstance(certificate, dict) and (found := certificate_line(certificate)):
         lines.append(f"    certificate: {found}")
@@ -216,6 +220,8 @@ def _as_text(_logger: object, _method: str, fields: MutableMapping[str, Any]) ->
 
 
 def _as_json(_logger: object, _method: str, fields: MutableMapping[str, Any]) -> str:
-    moment = _moment(fields).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    at = fields.get("at")
+    when = datetime.fromtimestamp(at / 1000, UTC) if isinstance(at, int | float) else datetime.now(UTC)
+    moment = when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     rest = {key: value for key, value in fields.items() if key not in ("at", "event", "level")}
     return json.dumps({"at": moment, "level": fields["level"], "event": fields["event"], **rest}, default=str)
