@@ -7,6 +7,7 @@ import json
 import ssl
 import subprocess
 from datetime import timedelta
+from email.utils import format_datetime
 
 import pytest
 from cryptography import x509
@@ -259,3 +260,11 @@ def test_what_a_killed_broker_left_half_written_is_removed(opened, tmp_path):
     (server / ".new.0123456789ab.partial").mkdir()
     opened()
     assert [*ca.glob(".*"), *server.glob(".*")] == []
+
+
+def test_an_answer_says_when_it_was_given(at_door, monkeypatch):
+    """No clock ticks for it while nobody asks."""
+    for moment in (NOW, NOW + DAY):
+        monkeypatch.setattr("sealmq.broker.door.formatdate", lambda at=moment, **given: format_datetime(at, **given))
+        _, headers, _ = at_door.ask("GET", "/healthz")
+        assert headers.get_all("Date") == [format_datetime(moment, usegmt=True)]

@@ -3,13 +3,11 @@
 //! Refuses to know who watches and what a fact means.
 
 use serde::Serialize;
-use serde_json::ser::{CharEscape, CompactFormatter, Formatter, Serializer};
-use std::cell::RefCell;
-use std::io;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 mod facts;
+mod text;
 pub use facts::{Facts, Outline};
 
 /// Facts kept for a slow watcher; beyond it the older half is lost and counted.
@@ -20,8 +18,6 @@ const GATHERING: Duration = Duration::from_millis(10);
 /// The same after at least `STORM` were handed out at once.
 const STORM_GATHERING: Duration = Duration::from_millis(25);
 const STORM: usize = 64;
-/// Characters of a text in a fact.
-const LONGEST_TEXT: usize = 512;
 
 #[derive(Default)]
 struct Ring {
@@ -53,7 +49,7 @@ impl Events {
 
     /// Add a fact that is sorted by `outline`.
     pub fn push_about(&self, outline: Outline<'_>, event: &str, fields: &impl Serialize) {
-        with_fact(event, fields, |fact| {
+        text::with_fact(event, fields, |fact| {
             let mut ring = self.lock();
             if ring.facts.len() >= KEPT {
                 ring.lost += ring.facts.halve();
@@ -103,7 +99,7 @@ impl Events {
         match std::mem::take(&mut ring.lost) {
             0 => std::mem::swap(&mut ring.facts, into),
             count => {
-                with_fact("lost", &Lost { count }, |fact| {
+                text::with_fact("lost", &Lost { count }, |fact| {
                     into.push("lost", Outline::default(), fact)
                 });
                 into.append(&mut ring.facts);
@@ -144,82 +140,6 @@ struct Lost {
     count: usize,
 }
 
-/// Hand a fact on as JSON, written in one go into memory of this thread: there are two for each connection that comes and goes.
-fn with_fact<T>(event: &str, fields: &impl Serialize, take: impl FnOnce(&str) -> T) -> T {
-    thread_local! {
-        static TEXT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-    }
-    TEXT.with_borrow_mut(|text| {
-        text.clear();
-        write_fact(text, event, fields);
-        take(std::str::from_utf8(text).unwrap_or_default())
-    })
-}
-
-fn write_fact(text: &mut Vec<u8>, event: &str, fields: &impl Serialize) {
-    text.extend_from_slice(br#"{"event":"#);
-    // Numbers and texts into memory: nothing of this can fail.
-    let _ = event.serialize(&mut Serializer::new(&mut *text));
-    text.extend_from_slice(br#","at":"#);
-    let _ = now_ms().serialize(&mut Serializer::new(&mut *text));
-    let begin = text.len();
-    let _ = fields.serialize(&mut Serializer::with_formatter(&mut *text, Bounded::default()));
-    match text.get_mut(begin..) {
-        Some([opening @ b'{', second, ..]) if *second != b'}' => *opening = b',',
-        _ => {
-            text.truncate(begin);
-            text.push(b'}');
-        }
-    }
-}
-
-/// Writes what peers chose (client identifiers, topics, subjects) without the length they chose: facts are kept. Lists are
-/// bounded by whoever makes them.
-#[derive(Default)]
-struct Bounded {
-    /// Characters that the text being written may still have.
-    left: usize,
-    is_cut: bool,
-}
-
-impl Bounded {
-    fn cut<W: io::Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
-        self.left = 0;
-        match std::mem::replace(&mut self.is_cut, true) {
-            true => Ok(()),
-            false => writer.write_all("…".as_bytes()),
-        }
-    }
-}
-
-impl Formatter for Bounded {
-    fn begin_string<W: io::Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
-        (self.left, self.is_cut) = (LONGEST_TEXT, false);
-        CompactFormatter.begin_string(writer)
-    }
-
-    fn write_string_fragment<W: io::Write + ?Sized>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
-        match fragment.char_indices().nth(self.left) {
-            None => {
-                self.left -= fragment.chars().count();
-                writer.write_all(fragment.as_bytes())
-            }
-            Some((end, _)) => {
-                writer.write_all(fragment.get(..end).unwrap_or_default().as_bytes())?;
-                self.cut(writer)
-            }
-        }
-    }
-
-    fn write_char_escape<W: io::Write + ?Sized>(&mut self, writer: &mut W, escape: CharEscape) -> io::Result<()> {
-        if self.left == 0 {
-            return self.cut(writer);
-        }
-        self.left -= 1;
-        CompactFormatter.write_char_escape(writer, escape)
-    }
-}
-
 /// Milliseconds since the Unix epoch.
 pub fn now_ms() -> u64 {
     SystemTime::now()
@@ -230,51 +150,7 @@ pub fn now_ms() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Value, json};
-
-    fn fact(event: &str, fields: &impl Serialize) -> String {
-        with_fact(event, fields, str::to_owned)
-    }
-
-    fn fields(fact: &str) -> Value {
-        let mut fields: Value = serde_json::from_str(fact).unwrap();
-        assert!(fields.as_object_mut().unwrap().remove("at").unwrap().is_u64());
-        fields
-    }
-
-    #[test]
-    fn a_fact_is_an_object_with_a_name_and_a_time() {
-        assert_eq!(fields(&fact("x", &json!({}))), json!({"event": "x"}));
-        assert_eq!(
-            fields(&fact("x", &json!({"a": [1, null]}))),
-            json!({"event": "x", "a": [1, null]})
-        );
-        assert_eq!(
-            fields(&fact("x", &Lost { count: 3 })),
-            json!({"event": "x", "count": 3})
-        );
-    }
-
-    #[test]
-    fn a_text_keeps_its_first_512_characters() {
-        let whole = [
-            "a".repeat(512),
-            "é".repeat(512),
-            "\"".repeat(512),
-            "\n\u{1}é\\".repeat(128),
-        ];
-        for text in whole {
-            let written = fields(&fact("x", &json!({"text": text, "next": text})));
-            assert_eq!(written, json!({"event": "x", "text": text, "next": text}));
-            for more in ["b", "\"", "é\n"] {
-                let written = fields(&fact("x", &json!({"text": format!("{text}{more}"), "next": text})));
-                assert_eq!(written, json!({"event": "x", "text": format!("{text}…"), "next": text}));
-                let long = format!("{text}{more}");
-                let written = fields(&fact("x", &json!({"text": long, "next": long})));
-                assert_eq!(written["text"], written["next"], "each of two is cut");
-            }
-        }
-    }
+    use serde_json::json;
 
     /// The events that are there, waiting up to a minute for the first.
     fn drained(events: &Events) -> Vec<String> {
@@ -345,10 +221,8 @@ mod tests {
         events.drain(Duration::ZERO, &mut facts);
         let mut found = facts.iter();
         let [.., name, lost] = found.next().unwrap();
-        assert_eq!(
-            (name, fields(lost)),
-            ("lost", json!({"event": "lost", "count": KEPT / 2}))
-        );
+        let lost: serde_json::Value = serde_json::from_str(lost).unwrap();
+        assert_eq!((name, lost["count"].as_u64()), ("lost", Some(KEPT as u64 / 2)));
         let rest: Vec<_> = found.map(|[.., event, _]| event.parse::<usize>().unwrap()).collect();
         assert_eq!(rest, (KEPT / 2..=KEPT).collect::<Vec<_>>());
         assert_eq!(events.count(), KEPT / 2 + 2);

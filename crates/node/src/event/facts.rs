@@ -2,7 +2,7 @@
 //!
 //! Refuses to know how they came, and when they are handed out.
 
-use super::LONGEST_TEXT;
+use super::text::LONGEST_TEXT;
 
 /// Bytes of memory that are kept for the next facts.
 const RETAINED: usize = 1 << 20;
