@@ -12,7 +12,7 @@ from raw_mqtt import Wire, connect
 def test_the_outline_of_a_fact_is_what_it_says(tmp_path):
     with BareNode(tmp_path) as node:
         with Wire.open(node.port, node.device("sensor-1")) as wire:
-            wire.send(connect("sensor-1:\u00e9\u2028\"\\"))
+            wire.send(connect('sensor-1:\u00e9\u2028"\\'))
             wire.packet()
         found = []
         while not found or found[-1][0] != "disconnected":
@@ -24,7 +24,7 @@ def test_the_outline_of_a_fact_is_what_it_says(tmp_path):
         whole = json.loads(text)
         sha256 = whole["certificate"]["sha256"] if event == "connected" else ""
         assert (event, client_id, device, peer) == tuple(whole[key] for key in ("event", "client_id", "device", "peer"))
-        assert (client_id, device, certificate) == ("sensor-1:\u00e9\u2028\"\\", "sensor-1", sha256)
+        assert (client_id, device, certificate) == ('sensor-1:\u00e9\u2028"\\', "sensor-1", sha256)
         assert peer.startswith("127.0.0.1:")
 
 

@@ -179,7 +179,7 @@ class Sightings:
     def _let_go_of_the_old(self) -> None:
         """What was noted of certificates that have been quiet is of no use any more."""
         now = self._clock()
-        if now - self._swept < _SWEEP_SECONDS:
+        if 0 <= now - self._swept < _SWEEP_SECONDS:
             return
         self._swept = now
         for noted, seconds in ((self._written, _AGAIN_SECONDS), (self._reported, _REPORT_SECONDS)):
