@@ -17,7 +17,7 @@ const KEPT: usize = 65_536;
 const GATHERING: Duration = Duration::from_millis(10);
 /// The same after at least `STORM` were handed out at once.
 const STORM_GATHERING: Duration = Duration::from_millis(25);
-const STORM: usize = 64;
+const STORM: usize = 16;
 
 #[derive(Default)]
 struct Ring {
