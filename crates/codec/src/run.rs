@@ -26,7 +26,7 @@ pub fn write_short_ack(kind: PacketKind, packet_id: u16, out: &mut Vec<u8>) {
 /// The acknowledgements of one kind at the start of `bytes`, as long as they have their shortest form: their kind and packet
 /// identifiers, [`SHORT_ACK`] bytes each. `None` when there is not a single one.
 #[inline]
-pub fn short_acks(bytes: &[u8]) -> Option<(PacketKind, impl Iterator<Item = u16>)> {
+pub fn short_acks(bytes: &[u8]) -> Option<(PacketKind, impl Iterator<Item = u16> + Clone)> {
     let kind = match bytes {
         [0x40, 2, ..] => PacketKind::Puback,
         [0x50, 2, ..] => PacketKind::Pubrec,

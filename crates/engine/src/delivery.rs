@@ -73,6 +73,12 @@ impl Inflight {
         packet_id(self.order)
     }
 
+    /// Whether its message was sent at `qos` and the first answer is still to come.
+    #[inline]
+    pub fn awaits(&self, qos: QoS) -> bool {
+        matches!(&self.stage, Stage::Publish(sent) if sent.qos == qos)
+    }
+
     /// The message is the receiver's.
     #[inline]
     pub fn release(&mut self, spares: &mut Spares) {

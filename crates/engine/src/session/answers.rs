@@ -4,91 +4,86 @@
 
 use super::{Inflight, Over, Release, Session, Spares, Stage};
 use crate::delivery::IDENTIFIERS;
+use core::ops::Range;
 use sealmq_codec::QoS;
 use sealmq_store::Order;
 
 impl Session {
-    /// PUBACKs: messages that are done, told to `over`; how many of `ids` were awaited, from the first on.
+    /// PUBACKs: messages that are done, told to `tell`; how many of `ids` were awaited in this order, from the first on.
     pub fn complete_publishes(
         &mut self,
-        ids: impl Iterator<Item = u16>,
+        ids: impl Iterator<Item = u16> + Clone,
         spares: &mut Spares,
-        over: impl FnMut(Over),
+        tell: impl FnMut(Over),
     ) -> usize {
-        let is_awaited = |stage: &Stage| matches!(stage, Stage::Publish(sent) if sent.qos == QoS::AtLeastOnce);
-        self.complete(ids, is_awaited, spares, over)
+        self.complete(ids, |entry| entry.awaits(QoS::AtLeastOnce), spares, tell)
     }
 
-    /// PUBCOMPs: deliveries that are over, told to `over`; how many of `ids` were awaited, from the first on.
+    /// PUBCOMPs: deliveries that are over, told to `tell`; how many of `ids` were awaited in this order, from the first on.
     pub fn complete_pubrels(
         &mut self,
-        ids: impl Iterator<Item = u16>,
+        ids: impl Iterator<Item = u16> + Clone,
         spares: &mut Spares,
-        over: impl FnMut(Over),
+        tell: impl FnMut(Over),
     ) -> usize {
-        self.complete(ids, |stage| matches!(stage, Stage::Pubrel), spares, over)
+        self.complete(ids, |entry| matches!(entry.stage, Stage::Pubrel), spares, tell)
     }
 
     #[inline]
     fn complete(
         &mut self,
-        ids: impl Iterator<Item = u16>,
-        is_awaited: impl Fn(&Stage) -> bool,
+        ids: impl Iterator<Item = u16> + Clone,
+        is_awaited: impl Fn(&Inflight) -> bool,
         spares: &mut Spares,
         mut tell: impl FnMut(Over),
     ) -> usize {
-        let (mut count, mut at) = (0, 0);
-        for id in ids {
-            // What is over makes place for the one behind it.
-            let Some(place) = self.position_near(at, id) else { break };
-            if !self.inflight.get(place).is_some_and(|entry| is_awaited(&entry.stage)) {
-                break;
+        let places = self.in_a_row(ids, is_awaited);
+        let count = places.len();
+        for entry in self.inflight.drain(places) {
+            self.inflight_bytes -= entry.size();
+            tell(Over {
+                order: entry.order,
+                kept: entry.kept,
+            });
+            if let Stage::Publish(sent) = entry.stage {
+                spares.take_back(sent.message);
             }
-            let Some(over) = self.over(place, spares) else { break };
-            tell(over);
-            (count, at) = (count + 1, place);
         }
         self.weigh();
         count
     }
 
     /// PUBRECs that come for the first time, and that the log need not know of: `answer` gets the identifiers of the PUBRELs
-    /// [MQTT-4.3.3-4]; how many of `ids` were such, from the first on.
+    /// [MQTT-4.3.3-4]; how many of `ids` were such in this order, from the first on.
     pub fn release_all(
         &mut self,
-        ids: impl Iterator<Item = u16>,
+        ids: impl Iterator<Item = u16> + Clone,
         spares: &mut Spares,
         mut answer: impl FnMut(u16),
     ) -> usize {
-        let (mut count, mut at) = (0, 0);
-        for id in ids {
-            let Some(place) = self.position_near(at, id) else { break };
-            let Some(entry) = self.inflight.get_mut(place).filter(|entry| entry.kept.is_none()) else {
-                break;
-            };
-            if !matches!(&entry.stage, Stage::Publish(sent) if sent.qos == QoS::ExactlyOnce) {
-                break;
-            }
+        let places = self.in_a_row(ids, |entry| entry.kept.is_none() && entry.awaits(QoS::ExactlyOnce));
+        let count = places.len();
+        for entry in self.inflight.range_mut(places) {
             self.inflight_bytes -= entry.size();
             entry.release(spares);
-            answer(id);
-            (count, at) = (count + 1, place + 1);
+            answer(entry.packet_id());
         }
         count
     }
 
-    /// The place in flight of an identifier that is likely to be at `guess`.
+    /// Where in flight those are which have these identifiers, one behind the other, as long as they are wanted.
     #[inline]
-    fn position_near(&self, guess: usize, packet_id: u16) -> Option<usize> {
-        let entry = self.inflight.get(guess)?;
-        if entry.packet_id() == packet_id && self.has_one_turn() {
-            return Some(guess);
-        }
-        self.position(packet_id)
+    fn in_a_row(&self, ids: impl Iterator<Item = u16> + Clone, is_wanted: impl Fn(&Inflight) -> bool) -> Range<usize> {
+        let first = ids.clone().next().filter(|_| self.has_one_turn());
+        let Some(first) = first.and_then(|id| self.position(id)) else {
+            return 0..0;
+        };
+        let entries = self.inflight.range(first..).zip(ids);
+        let count = entries.take_while(|&(entry, id)| entry.packet_id() == id && is_wanted(entry));
+        first..first + count.count()
     }
 
     /// Whether each identifier is in flight once at most.
-    #[inline]
     fn has_one_turn(&self) -> bool {
         match (self.inflight.front(), self.inflight.back()) {
             (Some(first), Some(last)) => last.order.0.saturating_sub(first.order.0) < IDENTIFIERS,
@@ -115,13 +110,8 @@ impl Session {
     /// PUBACK, or PUBREC with a failure: the message is done. `None` when nothing waits for it.
     pub fn complete_publish(&mut self, packet_id: u16, qos: QoS, spares: &mut Spares) -> Option<Over> {
         let at = self.position(packet_id)?;
-        match self.inflight.get(at) {
-            Some(Inflight {
-                stage: Stage::Publish(pending),
-                ..
-            }) if pending.qos == qos => self.over(at, spares).inspect(|_| self.weigh()),
-            _ => None,
-        }
+        self.inflight.get(at).filter(|entry| entry.awaits(qos))?;
+        self.over(at, spares)
     }
 
     /// PUBREC: from now on only PUBREL is sent again [MQTT-4.3.3-5], [MQTT-4.3.3-6]. `None` when the identifier is unknown.
@@ -143,27 +133,19 @@ impl Session {
     /// PUBCOMP: the delivery is over. `None` when no PUBREL waits for it.
     pub fn complete_pubrel(&mut self, packet_id: u16, spares: &mut Spares) -> Option<Over> {
         let at = self.position(packet_id)?;
-        match self.inflight.get(at) {
-            Some(Inflight {
-                stage: Stage::Pubrel, ..
-            }) => self.over(at, spares).inspect(|_| self.weigh()),
-            _ => None,
-        }
+        let entry = self.inflight.get(at);
+        entry.filter(|entry| matches!(entry.stage, Stage::Pubrel))?;
+        self.over(at, spares)
     }
 
     fn over(&mut self, at: usize, spares: &mut Spares) -> Option<Over> {
-        let entry = self.inflight.get_mut(at)?;
+        let mut entry = self.inflight.remove(at)?;
         self.inflight_bytes -= entry.size();
         entry.release(spares);
-        let over = Over {
+        self.weigh();
+        Some(Over {
             order: entry.order,
             kept: entry.kept,
-        };
-        if at == 0 {
-            self.inflight.pop_front();
-        } else {
-            self.inflight.remove(at);
-        }
-        Some(over)
+        })
     }
 }
