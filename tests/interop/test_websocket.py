@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import socket
+import ssl
 
 import pytest
 
@@ -65,6 +67,31 @@ def test_websocket_and_tcp_share_one_broker(broker, device, paho, base):
     assert there.next().payload == b"m"
     assert broker.wait_event("connected", client_id=f"{device}:ws")["listener"].startswith("wss ")
     assert broker.wait_event("connected", client_id=f"{device}:tcp")["listener"].startswith("mqtts ")
+
+
+def test_a_ping_is_answered_at_once(broker, device, files):
+    """Also by a connection on which nothing else happens: libraries ping to see who is still there (RFC 6455 section 5.5.2)."""
+    trust = ssl.create_default_context(cafile=files.ca)
+    trust.load_cert_chain(files.cert, files.key)
+    raw = socket.create_connection(("127.0.0.1", broker.port_of("wss")), timeout=30)
+    with trust.wrap_socket(raw, server_hostname="localhost") as connection:
+
+        def send(opcode: int, payload: bytes) -> None:
+            connection.sendall(bytes([0x80 | opcode, 0x80 | len(payload)]) + bytes(4) + payload)
+
+        connection.sendall(
+            b"GET /mqtt HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: mqtt\r\nSec-WebSocket-Key: %b\r\n\r\n" % KEY.encode()
+        )
+        assert connection.recv(4096).startswith(b"HTTP/1.1 101")
+        send(9, b"before")
+        assert connection.recv(100) == b"\x8a\x06before"
+        body = b"\0\4MQTT\4\2\0\x3c" + len(device).to_bytes(2, "big") + device.encode()
+        send(2, bytes([0x10, len(body)]) + body)
+        assert connection.recv(100) == b"\x82\x04\x20\x02\0\0"
+        for payload in (b"1", b"2", b"3"):
+            send(9, payload)
+            assert connection.recv(100) == b"\x8a\x01" + payload
 
 
 def test_a_takeover_from_tcp_to_websocket(paho, base):

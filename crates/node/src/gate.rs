@@ -42,6 +42,8 @@ pub const WAKE: Token = Token(usize::MAX);
 const LINGER: Duration = Duration::from_secs(2);
 /// How often deadlines are looked at while somebody is in the gate.
 const PATROL: Duration = Duration::from_millis(50);
+/// How long a connection waits for others that go over with it before its shard is woken: those cost one wake-up.
+const PATIENCE: Duration = Duration::from_millis(1);
 /// How much the gate's thread gives way: half the weight of a shard's.
 const YIELDING: i32 = 3;
 
@@ -158,6 +160,8 @@ pub struct Gate {
     patrol_at: Instant,
     /// Connections with more to read than one turn allows.
     again: Vec<usize>,
+    /// Since when somebody who was handed over waits for his shard to be woken.
+    handed_over: Option<Instant>,
 }
 
 impl Gate {
@@ -186,6 +190,7 @@ impl Gate {
             accept_after: None,
             patrol_at: Instant::now(),
             again: Vec::new(),
+            handed_over: None,
         })
     }
 
@@ -196,7 +201,7 @@ impl Gate {
         let mut ready = Ready::with_capacity(256);
         while !self.shared.stopping.load(Ordering::Acquire) {
             let is_busy = !self.pending.is_empty() || self.accept_after.is_some();
-            let timeout = match self.again.is_empty() {
+            let timeout = match self.again.is_empty() && self.handed_over.is_none() {
                 true => is_busy.then_some(PATROL),
                 false => Some(Duration::ZERO),
             };
@@ -208,6 +213,10 @@ impl Gate {
                     &json!({"summary": format!("gate cannot wait for the network: {e}"), "fatal": true}),
                 );
                 return;
+            }
+            if ready.is_empty() {
+                // Nothing else to do.
+                self.wake_shards(Duration::ZERO);
             }
             for event in &ready {
                 match event.token() {
@@ -221,11 +230,13 @@ impl Gate {
                             pending.link.is_read_closed = true;
                         }
                         self.advance(key);
+                        self.wake_shards(PATIENCE);
                     }
                 }
             }
             for key in std::mem::take(&mut self.again) {
                 self.advance(key);
+                self.wake_shards(PATIENCE);
             }
             self.take_answers();
             self.accept();
@@ -254,7 +265,18 @@ impl Gate {
         };
         // One shard today; with more, the client identifier decides, so that a session has one owner.
         if let Some(shard) = self.shards.first() {
-            shard.send(Command::Arrive(Box::new(arrival)));
+            shard.queue(Command::Arrive(Box::new(arrival)));
+            self.handed_over.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// Wake the shards, if somebody was handed over and has waited for so long.
+    fn wake_shards(&mut self, patience: Duration) {
+        if self.handed_over.is_some_and(|at| at.elapsed() >= patience) {
+            self.handed_over = None;
+            for shard in &self.shards {
+                shard.wake();
+            }
         }
     }
 

@@ -155,9 +155,14 @@ impl Link {
         self.ws = Some(Box::new(ws::Decoder::new(Role::Server, max_message)));
     }
 
-    /// Bytes that wait for the network.
+    /// Bytes that wait for [`Link::flush`], or for the network.
     pub fn has_outgoing(&self) -> bool {
         !self.outgoing.is_empty()
+    }
+
+    /// The network did not take all bytes, and will say when it takes more.
+    pub fn is_blocked(&self) -> bool {
+        self.is_blocked
     }
 
     /// Bytes of an unfinished record or ClientHello.

@@ -105,13 +105,10 @@ impl Node {
         let mut threads = Vec::new();
         let poll = Poll::new().map_err(|e| broken("cannot watch the network", &e))?;
         let waker = Waker::new(poll.registry(), shard::WAKE).map_err(|e| broken("cannot make a waker", &e))?;
-        let (sender, receiver) = channel();
-        let handle = ShardHandle {
-            commands: sender,
-            waker: Arc::new(waker),
-        };
-        keep.news.wake_with(Arc::clone(&handle.waker));
-        let shard = Shard::new(poll, engine, receiver, Arc::clone(&shared), (clock, Arc::clone(&keep)));
+        let waker = Arc::new(waker);
+        keep.news.wake_with(Arc::clone(&waker));
+        let (handle, inbox) = shard::line(waker);
+        let shard = Shard::new(poll, engine, inbox, Arc::clone(&shared), (clock, Arc::clone(&keep)));
         threads.push(spawn("sealmq-shard-0", Arc::clone(&shared), move || shard.run())?);
 
         let poll = Poll::new().map_err(|e| broken("cannot watch the network", &e))?;

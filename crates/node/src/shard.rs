@@ -9,6 +9,7 @@ use crate::gate::TlsFacts;
 use crate::keep::Keep;
 use crate::link::{Ended, Link, LinkFault, Scratch};
 use crate::node::Shared;
+use command::Inbox;
 use mio::{Events as Ready, Poll, Token};
 use sealmq_engine::{ConnId, Engine, Millis, Purged};
 use sealmq_store::Health;
@@ -17,17 +18,17 @@ use standing::{Expiries, Validity};
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 mod arrive;
 mod command;
 mod observe;
+mod output;
 mod standing;
 
 pub use arrive::Arrival;
-pub use command::{Command, ShardHandle};
+pub use command::{Command, ShardHandle, line};
 
 /// Token of the waker.
 pub const WAKE: Token = Token(usize::MAX);
@@ -65,6 +66,8 @@ struct Seat {
     is_ready: bool,
     /// In the list of connections whose outbox still has memory.
     is_warm: bool,
+    /// The poll tells when its network takes bytes again.
+    awaits_room: bool,
 }
 
 /// A connection that is over, while its peer may still read why.
@@ -76,7 +79,7 @@ struct Leaving {
 pub struct Shard {
     poll: Poll,
     engine: Engine,
-    commands: Receiver<Command>,
+    inbox: Inbox,
     shared: Arc<Shared>,
     seats: Vec<Option<Box<Seat>>>,
     leaving: Vec<Leaving>,
@@ -87,6 +90,8 @@ pub struct Shard {
     ready: VecDeque<u32>,
     /// Connections with more than one turn allowed.
     again: VecDeque<u32>,
+    /// Connections whose TLS or WebSocket answers for itself.
+    answering: Vec<u32>,
     warm: Vec<(u32, Instant)>,
     scratch: Scratch,
     clock: Clock,
@@ -101,14 +106,14 @@ impl Shard {
     pub fn new(
         poll: Poll,
         engine: Engine,
-        commands: Receiver<Command>,
+        inbox: Inbox,
         shared: Arc<Shared>,
         (clock, keep): (Clock, Arc<Keep>),
     ) -> Shard {
         Shard {
             poll,
             engine,
-            commands,
+            inbox,
             shared,
             seats: Vec::new(),
             leaving: Vec::new(),
@@ -116,6 +121,7 @@ impl Shard {
             expiries: Expiries::default(),
             ready: VecDeque::new(),
             again: VecDeque::new(),
+            answering: Vec::new(),
             warm: Vec::new(),
             scratch: Scratch::new(),
             clock,
@@ -130,8 +136,14 @@ impl Shard {
     pub fn run(mut self) {
         let mut ready = Ready::with_capacity(1024);
         loop {
-            let timeout = self.timeout();
-            if let Err(e) = self.poll.poll(&mut ready, timeout)
+            let mut timeout = self.timeout();
+            let first = self.inbox.lie_down();
+            if first.is_some() {
+                timeout = Some(Duration::ZERO);
+            }
+            let polled = self.poll.poll(&mut ready, timeout);
+            self.inbox.get_up();
+            if let Err(e) = polled
                 && e.kind() != io::ErrorKind::Interrupted
             {
                 self.shared.events.push(
@@ -140,8 +152,10 @@ impl Shard {
                 );
                 return;
             }
-            while let Ok(command) = self.commands.try_recv() {
+            let mut next = first.or_else(|| self.inbox.next());
+            while let Some(command) = next {
                 self.carry_out(command);
+                next = self.inbox.next();
             }
             if self.keep.news.take() {
                 self.hear_news();
@@ -169,6 +183,7 @@ impl Shard {
             self.engine.handle_tick(now);
             self.end_expired(now);
             self.flush_all();
+            self.answer();
             self.forward_events();
             self.tidy();
             if self.stop_at.is_some_and(|at| self.is_empty() || Instant::now() >= at) {
@@ -275,6 +290,9 @@ impl Shard {
             self.scratch.plain.clear();
             let outcome = seat.link.read(&mut self.scratch);
             let id = seat.id;
+            if seat.link.has_outgoing() {
+                self.answering.push(index);
+            }
             if !self.scratch.plain.is_empty() {
                 let plain = std::mem::take(&mut self.scratch.plain);
                 self.take_in(index, &plain);
@@ -364,132 +382,5 @@ impl Shard {
             let _ = seat.link.flush();
         }
         self.engine.handle_closed(now, id, &fault.sentence());
-    }
-
-    /// The network takes bytes again.
-    fn resume_writing(&mut self, index: u32) {
-        let Some(seat) = self.seat_mut(index) else { return };
-        let id = seat.id;
-        if seat.link.has_outgoing() || self.engine.output(id).is_some_and(|out| !out.is_empty()) {
-            self.flush(id);
-        }
-    }
-
-    fn flush_all(&mut self) {
-        while let Some(id) = self.engine.poll_dirty() {
-            self.flush(id);
-        }
-    }
-
-    /// Send one connection's output, and close it when it is over.
-    fn flush(&mut self, id: ConnId) {
-        let now = self.now();
-        let Some(seat) = self
-            .seats
-            .get_mut(id.index as usize)
-            .and_then(Option::as_deref_mut)
-            .filter(|s| s.id == id)
-        else {
-            if self.engine.is_closing(id) {
-                self.engine.release(id);
-            }
-            return;
-        };
-        let Some(out) = self.engine.output(id) else {
-            // Nothing may leave yet but what TLS has to say; a network that is gone shows itself on reading.
-            let _ = seat.link.flush();
-            return;
-        };
-        let outcome = if out.is_empty() {
-            seat.link.flush().map(|_| 0).map_err(LinkFault::Io)
-        } else {
-            seat.link.write(out, &mut self.scratch)
-        };
-        match outcome {
-            Ok(taken) => {
-                // The first answer is on its way: what a recording wanted to see is complete.
-                if let Some(tap) = seat.link.tap.take() {
-                    let facts = json!({"outcome": "accepted", "peer": seat.peer, "listener": &*seat.listener, "device": seat.device.as_deref()});
-                    self.shared.recorder.offer(&tap, seat.device.as_deref(), facts);
-                }
-                self.shared
-                    .counters
-                    .bytes_sent
-                    .fetch_add(taken as u64, Ordering::Relaxed);
-                if taken == out.len() {
-                    out.clear();
-                    if !seat.is_warm && out.capacity() > 0 {
-                        seat.is_warm = true;
-                        self.warm.push((id.index, Instant::now()));
-                    }
-                } else {
-                    out.drain(..taken);
-                }
-                if self.engine.is_closing(id) {
-                    return self.unseat(id);
-                }
-                if taken > 0 {
-                    self.engine.handle_taken(now, id);
-                }
-            }
-            Err(fault) => {
-                self.engine.handle_closed(now, id, &fault.sentence());
-                self.forward_events();
-                self.unseat(id);
-            }
-        }
-    }
-
-    /// A connection is over: its last words go out, then the socket closes.
-    fn unseat(&mut self, id: ConnId) {
-        self.forward_events();
-        self.engine.release(id);
-        if let Some(slot) = self.seats.get_mut(id.index as usize)
-            && let Some(seat) = slot.take_if(|s| s.id == id)
-        {
-            if let Some(validity) = &seat.validity {
-                self.expiries.forget(validity, id);
-            }
-            self.leave(seat.link);
-        }
-    }
-
-    fn leave(&mut self, mut link: Link) {
-        link.shut();
-        match link.finish() {
-            Ok(true) if link.discard(&mut self.scratch) => {}
-            Ok(_) => {
-                // Looked at now and then; whoever is dropped at once is out of the poll with his socket.
-                let _ = self.poll.registry().deregister(&mut link.stream);
-                self.leaving.push(Leaving {
-                    link,
-                    deadline: Instant::now() + LINGER,
-                });
-            }
-            Err(_) => {}
-        }
-    }
-
-    /// Deadlines of those who leave, memory of those who rest.
-    fn tidy(&mut self) {
-        let now = Instant::now();
-        if !self.leaving.is_empty() && now >= self.leaving_at {
-            self.leaving_at = now + LEAVING;
-            let scratch = &mut self.scratch;
-            self.leaving
-                .retain_mut(|l| l.deadline > now && l.link.finish().is_ok() && !l.link.discard(scratch));
-        }
-        if self.warm.first().is_some_and(|(_, since)| since.elapsed() >= COOLING) {
-            for (index, _) in std::mem::take(&mut self.warm) {
-                let Some(seat) = self.seats.get_mut(index as usize).and_then(Option::as_deref_mut) else {
-                    continue;
-                };
-                seat.is_warm = false;
-                self.engine.rest(seat.id);
-                if seat.partial.is_empty() {
-                    seat.partial = Vec::new();
-                }
-            }
-        }
     }
 }

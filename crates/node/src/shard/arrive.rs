@@ -77,7 +77,7 @@ impl Shard {
         if let Err(e) = self
             .poll
             .registry()
-            .register(&mut link.stream, token, Interest::READABLE | Interest::WRITABLE)
+            .register(&mut link.stream, token, Interest::READABLE)
         {
             let now = self.now();
             self.engine
@@ -106,6 +106,7 @@ impl Shard {
             validity,
             is_ready: false,
             is_warm: false,
+            awaits_room: false,
         };
         let index = id.index as usize;
         if self.seats.len() <= index {
@@ -114,10 +115,13 @@ impl Shard {
         if let Some(slot) = self.seats.get_mut(index) {
             *slot = Some(Box::new(seat));
         }
-        // The record of the connection needs the seat; and packets may have come together with the CONNECT.
+        // The record of the connection needs the seat; and packets may have come together with the CONNECT. What is still in
+        // the socket is told by the poll, which looks when it takes a socket in.
         self.forward_events();
         self.consume_partial(id.index);
-        self.mark_ready(id.index);
+        if self.seat_mut(id.index).is_some_and(|seat| seat.is_cut_short) {
+            self.mark_ready(id.index);
+        }
     }
 
     /// Ask the engine; `None` after a refusal, whose CONNACK is on its way and whose record is written. The connection is

@@ -9,7 +9,8 @@ use sealmq_codec::ReasonCode;
 use sealmq_engine::rules::Rules;
 use sealmq_engine::{Counters, Gauges, Limits, Purged, Retain, SessionView};
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
 
 pub struct ShardReport {
@@ -62,18 +63,65 @@ pub enum Command {
     },
 }
 
+/// The two ends of the line to a shard; `waker` ends its wait for the network.
+pub fn line(waker: Arc<Waker>) -> (ShardHandle, Inbox) {
+    let (sender, commands) = channel();
+    let is_asleep = Arc::new(AtomicBool::new(false));
+    let handle = ShardHandle {
+        commands: sender,
+        waker,
+        is_asleep: Arc::clone(&is_asleep),
+    };
+    (handle, Inbox { commands, is_asleep })
+}
+
 /// The way into a shard from other threads.
 #[derive(Clone)]
 pub struct ShardHandle {
-    pub commands: Sender<Command>,
-    pub waker: Arc<Waker>,
+    commands: Sender<Command>,
+    waker: Arc<Waker>,
+    is_asleep: Arc<AtomicBool>,
 }
 
 impl ShardHandle {
     pub fn send(&self, command: Command) {
-        if self.commands.send(command).is_ok() {
+        self.queue(command);
+        self.wake();
+    }
+
+    /// To be carried out in the shard's next turn; should it sleep, after [`ShardHandle::wake`].
+    pub fn queue(&self, command: Command) {
+        let _ = self.commands.send(command);
+    }
+
+    /// Wake the shard if it sleeps. One that is awake costs no system call, and looks before it sleeps.
+    pub fn wake(&self) {
+        if self.is_asleep.swap(false, Ordering::AcqRel) {
             let _ = self.waker.wake();
         }
+    }
+}
+
+/// What others ask of a shard, in the order in which they did.
+pub struct Inbox {
+    commands: Receiver<Command>,
+    is_asleep: Arc<AtomicBool>,
+}
+
+impl Inbox {
+    /// The shard is about to sleep: whoever sends from here on wakes it; what came earlier is handed out now. Both sides
+    /// swap: of two that meet one sees what the other wrote.
+    pub(super) fn lie_down(&self) -> Option<Command> {
+        self.is_asleep.swap(true, Ordering::AcqRel);
+        self.next()
+    }
+
+    pub(super) fn get_up(&self) {
+        self.is_asleep.store(false, Ordering::Relaxed);
+    }
+
+    pub(super) fn next(&self) -> Option<Command> {
+        self.commands.try_recv().ok()
     }
 }
 
@@ -141,5 +189,80 @@ impl Shard {
             }
             !is_settled
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mio::{Events, Poll, Token};
+    use std::sync::mpsc::TryRecvError;
+    use std::time::Duration;
+
+    fn turns(inbox: &Inbox) -> usize {
+        std::iter::from_fn(|| inbox.next()).count()
+    }
+
+    fn ask() -> Command {
+        Command::Report { reply: channel().0 }
+    }
+
+    /// Whether the poll ends at once.
+    fn is_woken(poll: &mut Poll) -> bool {
+        let mut events = Events::with_capacity(8);
+        poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
+        !events.is_empty()
+    }
+
+    #[test]
+    fn only_a_shard_that_sleeps_is_woken_and_once() {
+        let mut poll = Poll::new().unwrap();
+        let (handle, inbox) = line(Arc::new(Waker::new(poll.registry(), Token(0)).unwrap()));
+        handle.send(ask());
+        assert!(!is_woken(&mut poll), "it is awake, and looks before it sleeps");
+        assert!(inbox.lie_down().is_some());
+        inbox.get_up();
+        assert!(inbox.lie_down().is_none());
+        handle.queue(ask());
+        assert!(!is_woken(&mut poll), "nobody has asked for that");
+        handle.send(ask());
+        assert!(is_woken(&mut poll));
+        handle.send(ask());
+        assert!(!is_woken(&mut poll), "it is on its way");
+        inbox.get_up();
+        assert_eq!(turns(&inbox), 3);
+    }
+
+    /// Two threads without a pause between them: the sleeper is never left asleep with something to do.
+    #[test]
+    fn nothing_sent_while_it_lies_down_is_overlooked() {
+        let mut poll = Poll::new().unwrap();
+        let (handle, inbox) = line(Arc::new(Waker::new(poll.registry(), Token(0)).unwrap()));
+        let asked = 20_000;
+        let sending = handle.clone();
+        let sender = std::thread::spawn(move || {
+            for _ in 0..asked {
+                let (reply, answer) = channel();
+                sending.send(Command::Report { reply });
+                // Dropped with its command, when the shard is about to lie down again.
+                while matches!(answer.try_recv(), Err(TryRecvError::Empty)) {
+                    std::hint::spin_loop();
+                }
+            }
+        });
+        let mut events = Events::with_capacity(8);
+        let mut answered = 0;
+        while answered < asked {
+            match inbox.lie_down() {
+                Some(_) => answered += 1,
+                None => {
+                    poll.poll(&mut events, Some(Duration::from_secs(60))).unwrap();
+                    assert!(!events.is_empty(), "asleep with something to do after {answered}");
+                }
+            }
+            inbox.get_up();
+            answered += turns(&inbox);
+        }
+        sender.join().unwrap();
     }
 }
