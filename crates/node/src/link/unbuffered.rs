@@ -9,6 +9,9 @@ use rustls::Error as TlsError;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus};
 
+/// Room for the messages that a handshake sends together, most of it for certificates.
+const FLIGHT: usize = 4096;
+
 /// Run TLS over `bytes`: plaintext goes to `plain`, answers to `outgoing`, an alert among them when it fails. How many
 /// bytes are done with, and whether the peer has ended its side.
 pub(super) fn decrypt(
@@ -59,6 +62,9 @@ pub(super) fn append_encoded(
 ) -> Result<(), LinkFault> {
     let start = out.len();
     let mut room = 1024;
+    if out.capacity() == 0 {
+        out.reserve(FLIGHT);
+    }
     loop {
         out.resize(start + room, 0);
         match encode(out.get_mut(start..).unwrap_or_default()) {

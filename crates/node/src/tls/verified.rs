@@ -17,13 +17,15 @@ const REMEMBERED: usize = 16_384;
 const LONGEST: usize = 3;
 
 /// First and last second of validity, since the Unix epoch.
-type Validity = (i64, i64);
+pub(super) type Validity = (i64, i64);
 
 /// Verified chains by SHA-256 of all their certificates. A device that keeps no ticket shows the same one at each
 /// connection, and to verify an ECDSA signature costs a sixth of a handshake.
 #[derive(Debug, Default)]
 pub(super) struct Verified {
     halves: Mutex<Halves>,
+    /// The intermediate that was read last, and when it is valid: most devices of a fleet have the same.
+    issuer: Mutex<Option<(Box<[u8]>, Validity)>>,
 }
 
 #[derive(Debug, Default)]
@@ -47,21 +49,29 @@ impl Verified {
         i64::try_from(now.as_secs()).is_ok_and(|now| (first..=last).contains(&now))
     }
 
-    /// These certificates have been verified.
-    pub fn remember(&self, chain: Fingerprint, certificates: &[&CertificateDer<'_>]) {
-        if certificates.len() > LONGEST {
+    /// A leaf with that validity and these intermediates have been verified.
+    pub fn remember(&self, chain: Fingerprint, leaf: Validity, intermediates: &[CertificateDer<'_>]) {
+        if intermediates.len() >= LONGEST {
             return;
         }
-        let validity = certificates
-            .iter()
-            .try_fold((i64::MIN, i64::MAX), |(first, last), der| {
-                let (from, to) = certificate::validity(der)?;
-                Some((first.max(from), last.min(to)))
-            });
+        let validity = intermediates.iter().try_fold(leaf, |(first, last), der| {
+            let (from, to) = self.validity(der)?;
+            Some((first.max(from), last.min(to)))
+        });
         if let Some(validity) = validity {
             let mut halves = self.halves.lock().unwrap_or_else(PoisonError::into_inner);
             halves.remember(chain, validity);
         }
+    }
+
+    fn validity(&self, intermediate: &[u8]) -> Option<Validity> {
+        let mut issuer = self.issuer.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, validity)) = issuer.as_ref().filter(|(der, _)| **der == *intermediate) {
+            return Some(*validity);
+        }
+        let validity = certificate::validity(intermediate)?;
+        *issuer = Some((intermediate.into(), validity));
+        Some(validity)
     }
 }
 
@@ -89,7 +99,8 @@ pub(super) fn digest(certificates: &[&CertificateDer<'_>]) -> Fingerprint {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
+    use rcgen::{CertificateParams, KeyPair};
+    use std::time::{Duration, SystemTime};
 
     fn at(second: u64) -> UnixTime {
         UnixTime::since_unix_epoch(Duration::from_secs(second))
@@ -140,7 +151,44 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_not_remembered() {
         let verified = Verified::default();
-        verified.remember(chain(1), &[&CertificateDer::from(b"no certificate".to_vec())]);
+        verified.remember(chain(1), (0, 10), &[CertificateDer::from(b"no certificate".to_vec())]);
         assert!(!verified.holds(&chain(1), at(5)));
+    }
+
+    fn intermediate(first: u64, last: u64) -> CertificateDer<'static> {
+        let mut parameters = CertificateParams::default();
+        parameters.not_before = (SystemTime::UNIX_EPOCH + Duration::from_secs(first)).into();
+        parameters.not_after = (SystemTime::UNIX_EPOCH + Duration::from_secs(last)).into();
+        let key = KeyPair::generate().unwrap();
+        parameters.self_signed(&key).unwrap().der().clone()
+    }
+
+    #[test]
+    fn a_chain_is_valid_while_all_of_its_certificates_are() {
+        let verified = Verified::default();
+        let (one, other) = (intermediate(100, 200), intermediate(120, 180));
+        // The first once more, when another has been read in between.
+        let cases = [
+            (vec![], [50, 250]),
+            (vec![one.clone()], [100, 200]),
+            (vec![other.clone()], [120, 180]),
+            (vec![one.clone(), other], [120, 180]),
+            (vec![one], [100, 200]),
+        ];
+        for (number, (intermediates, [first, last])) in (0..).zip(cases) {
+            verified.remember(chain(number), (50, 250), &intermediates);
+            let held = [first - 1, first, last, last + 1].map(|second| verified.holds(&chain(number), at(second)));
+            assert_eq!(held, [false, true, true, false], "{number}");
+        }
+    }
+
+    #[test]
+    fn a_chain_longer_than_a_fleet_needs_is_verified_each_time() {
+        let verified = Verified::default();
+        for (number, count) in [(0, LONGEST - 1), (1, LONGEST)] {
+            verified.remember(chain(number), (0, 500), &vec![intermediate(100, 200); count]);
+        }
+        assert!(verified.holds(&chain(0), at(150)));
+        assert!(!verified.holds(&chain(1), at(150)));
     }
 }

@@ -58,7 +58,10 @@ impl ClientVerifier {
                 Err(Error::InvalidCertificate(CertificateError::UnknownIssuer))
             }
             Ok(found) => {
-                self.verified.remember(chain, &certificates);
+                if let Some(facts) = certificate::facts(end_entity, &self.fleet) {
+                    let validity = (facts.not_before_unix, facts.not_after_unix);
+                    self.verified.remember(chain, validity, intermediates);
+                }
                 Ok(found)
             }
             other => other,
