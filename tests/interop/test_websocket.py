@@ -70,7 +70,7 @@ def test_websocket_and_tcp_share_one_broker(broker, device, paho, base):
 
 
 def test_a_ping_is_answered_at_once(broker, device, files):
-    """Also by a connection on which nothing else happens: libraries ping to see who is still there (RFC 6455 section 5.5.2)."""
+    """Also where nothing else happens: libraries ping to see who is still there (RFC 6455 section 5.5.2)."""
     trust = ssl.create_default_context(cafile=files.ca)
     trust.load_cert_chain(files.cert, files.key)
     raw = socket.create_connection(("127.0.0.1", broker.port_of("wss")), timeout=30)
