@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+import traceback
 from typing import TYPE_CHECKING, Any
 
 from sealmq.broker.facts import Facts
@@ -190,8 +191,29 @@ class Broker:
     def _deliver(self, facts: Facts) -> None:
         if not facts:
             return
-        for sink in self._sinks:
-            sink(facts)
+        batches = [facts]
+        for batch in batches:
+            for sink in tuple(self._sinks):
+                try:
+                    sink(batch)
+                except Exception as error:  # noqa: BLE001 - whatever it is, the others are to hear of it
+                    # It hears no more, and the broker must not live on as a half of itself.
+                    self._sinks.remove(sink)
+                    batches.append(_failure(error))
         with self._progress:
             self._handed_on += len(facts)
             self._progress.notify_all()
+
+
+def _failure(error: Exception) -> Facts:
+    """What the other watchers are told when one fails."""
+    traceback.print_exception(error)
+    return Facts.told(
+        {
+            "event": "failure",
+            "at": int(time.time() * 1000),
+            "summary": f"what watches the broker has failed: {type(error).__name__}: {error}",
+            "mend": "restart the broker, and report this as a defect with what stands above it",
+            "fatal": True,
+        }
+    )
