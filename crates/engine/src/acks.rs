@@ -11,6 +11,7 @@ use sealmq_codec::{PacketKind, SHORT_ACK, short_acks, write_short_ack};
 
 impl Engine {
     /// Carry out the acknowledgements at the start of `bytes` that are of one kind and plain; how many bytes they take.
+    #[inline(never)]
     pub(crate) fn handle_acks(&mut self, now: Millis, index: u32, bytes: &[u8], turn: Turn) -> usize {
         // A unit of work for each.
         let most = turn.answers.min(turn.until - self.router.work);

@@ -7,7 +7,7 @@ use crate::engine::Engine;
 use crate::event::EndCause;
 use crate::time::Millis;
 use alloc::string::ToString;
-use sealmq_codec::{Fault, Framed, Packet, ReasonCode, SHORT_ACK, Version, frame};
+use sealmq_codec::{Fault, Framed, Packet, ReasonCode, SHORT_ACK, frame};
 
 /// Bytes of a packet that is taken in however little memory is left.
 const SMALL_PACKET: usize = 64 * 1024;
@@ -90,6 +90,8 @@ impl Engine {
                     };
                 }
                 Ok(Framed::Whole(frame)) => {
+                    conn.last_seen = now;
+                    let version = conn.version;
                     // Where one follows that begins like it, there may be many.
                     if rest.get(frame.size) == Some(&frame.first) {
                         let answers = (unread - conn.out.len()) / SHORT_ACK + 1;
@@ -101,9 +103,7 @@ impl Engine {
                     }
                     self.router.work += 1 + frame.size / BYTES_PER_UNIT;
                     consumed += frame.size;
-                    let Some(version) = self.heard(now, id.index, frame.size) else {
-                        continue;
-                    };
+                    self.roster.counters.bytes_received += frame.size as u64;
                     match Packet::decode(version, frame) {
                         Ok(packet) => self.dispatch(now, id.index, packet),
                         Err(fault) => self.fault(now, id.index, fault),
@@ -124,15 +124,6 @@ impl Engine {
         }
     }
 
-    /// The connection has sent packets of so many bytes.
-    #[inline]
-    fn heard(&mut self, now: Millis, index: u32, bytes: usize) -> Option<Version> {
-        self.roster.counters.bytes_received += bytes as u64;
-        let conn = self.roster.conns.get_mut(index as usize)?;
-        conn.last_seen = now;
-        Some(conn.version)
-    }
-
     /// Carry out the packets at the start of `bytes` that can be taken together; how many bytes they take.
     #[inline]
     fn handle_run(&mut self, now: Millis, index: u32, bytes: &[u8], turn: Turn) -> usize {
@@ -141,9 +132,7 @@ impl Engine {
             Some(0x40..0x80) => self.handle_acks(now, index, bytes, turn),
             _ => 0,
         };
-        if length > 0 {
-            self.heard(now, index, length);
-        }
+        self.roster.counters.bytes_received += length as u64;
         length
     }
 

@@ -128,6 +128,11 @@ impl Message {
         self.share.bytes()
     }
 
+    #[inline]
+    pub fn is_expired(&self, now: Millis) -> bool {
+        self.expires_at.is_some_and(|at| at <= now)
+    }
+
     pub fn set_expiry(&mut self, expires_at: Option<Millis>) {
         self.expires_at = expires_at;
     }

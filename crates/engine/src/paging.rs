@@ -54,7 +54,7 @@ impl Roster {
             };
             let pending = restored(stored, kept, &self.memory);
             // [MQTT-3.3.2-5], [MQTT-4.3.3-7]: what the client may have already does not expire any more
-            if !is_released && !session.may_have_sent(order) && pending.message.content().is_expired(now) {
+            if !is_released && !session.may_have_sent(order) && pending.message.is_expired(now) {
                 session.shrink_spill(pending.message.size());
                 self.log.done(session.id, order, Slot::default());
                 continue;

@@ -157,7 +157,7 @@ impl Retained {
         let mut all = Vec::new();
         collect_all(&self.root, &mut all);
         self.may_expire = all.iter().any(|m| m.content().expires_at.is_some_and(|at| at > now));
-        all.retain(|m| m.content().is_expired(now));
+        all.retain(|m| m.is_expired(now));
         for message in &all {
             self.remove(message.content().topic);
         }
@@ -225,7 +225,7 @@ impl<'a> Walk<'a> {
             self.visited += 1;
             // "sport/#" includes "sport" itself; at the root there is no such topic
             if matches!(level, None | Some("#"))
-                && let Some(message) = node.message.as_ref().filter(|m| !m.content().is_expired(self.now))
+                && let Some(message) = node.message.as_ref().filter(|m| !m.is_expired(self.now))
             {
                 self.bytes += message.size();
                 self.found.push(Arc::clone(message));

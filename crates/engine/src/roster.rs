@@ -393,7 +393,7 @@ impl Roster {
         while !session.has_unsent() && session.inflight() < window && conn.out.len() <= bound {
             let Some(front) = session.front() else { break };
             // [MQTT-3.3.2-5]
-            if front.message.content().is_expired(now) {
+            if front.message.is_expired(now) {
                 over.extend(session.dequeue().filter(|p| p.kept.is_some()).as_ref().map(Over::of));
                 continue;
             }

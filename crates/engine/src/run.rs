@@ -72,6 +72,7 @@ impl<'a> Run<'a> {
 impl Engine {
     /// Carry out the PUBLISH packets at the start of `bytes` that are alike, on the topic that this connection used last and
     /// may use; how many bytes they take.
+    #[inline(never)]
     pub(crate) fn handle_publishes(&mut self, now: Millis, index: u32, bytes: &[u8], turn: Turn) -> usize {
         let qos = match bytes.first() {
             Some(0x30) => QoS::AtMostOnce,

@@ -202,6 +202,56 @@ fn an_acknowledgement_finds_a_message_more_than_a_turn_behind_another() {
     );
 }
 
+/// Of two with the same identifier the older one is meant, so that what stands in a row is not enough to tell.
+#[test]
+fn nothing_is_taken_together_while_an_identifier_is_in_flight_twice() {
+    let mut session = session();
+    session.restore_sent(Order(70_000));
+    let orders = [Order(5), Order(4 + IDENTIFIERS), Order(5 + IDENTIFIERS)];
+    for order in orders {
+        let pending = Pending {
+            order,
+            ..kept(&mut session, 1)
+        };
+        session.take_in(pending, false);
+    }
+    let ids = [packet_id(orders[1]), packet_id(orders[2])].into_iter();
+    let count = session.complete_publishes(ids, &mut Spares::default(), |over| panic!("{over:?}"));
+    assert_eq!((count, session.inflight()), (0, 3));
+}
+
+#[test]
+fn the_window_is_sure_as_far_as_identifiers_bytes_and_memory_go() {
+    let limits = Limits {
+        max_inflight_bytes: 10_000,
+        ..Limits::default()
+    };
+    let memory = Memory::new(100_000);
+    let mut session = Session::new("c".into(), None, SessionId(0), &memory);
+    assert_eq!(session.sure_window(100, 9_000, 10_000, &limits), 100);
+    assert_eq!(session.sure_window(100, 10_001, 11_000, &limits), 0, "bytes in flight");
+    assert_eq!(
+        session.sure_window(100, 9_000, 20_000, &limits),
+        0,
+        "a quarter of the memory"
+    );
+    let first = pending(&mut session, QoS::AtLeastOnce);
+    session.track(first);
+    assert_eq!(session.sure_window(100, 0, 0, &limits), 99);
+    for _ in 0..IDENTIFIERS - 4 {
+        session.take_order();
+    }
+    assert_eq!(
+        session.sure_window(100, 0, 0, &limits),
+        3,
+        "the identifier of the first is not free"
+    );
+    for _ in 0..10 {
+        session.take_order();
+    }
+    assert_eq!(session.sure_window(100, 0, 0, &limits), 0);
+}
+
 #[test]
 fn who_rests_keeps_no_memory_for_what_is_empty() {
     let mut session = session();

@@ -204,6 +204,24 @@ fn the_wrong_kind_of_answer_ends_nothing() {
     }
 }
 
+/// What was remembered of the topic is looked at again when the limits are others.
+#[test]
+fn a_topic_that_became_too_long_is_refused_in_a_burst_as_well() {
+    let bench = Bench::new();
+    let (s, p) = pair(&bench, 1);
+    p.raw(&messages(p.version, 1, 1..=2));
+    (1..=2).for_each(|id| p.expect_puback(id, 0));
+    bench.drive(|engine, _| {
+        engine.set_limits(Limits {
+            max_topic_bytes: 0,
+            ..quiet()
+        });
+    });
+    p.raw(&messages(p.version, 1, 3..=4));
+    (3..=4).for_each(|id| p.expect_puback(id, ReasonCode::TopicNameInvalid as u8));
+    assert_eq!(s.payloads(), numbers(1..=2));
+}
+
 #[test]
 fn a_turn_ends_within_a_run() {
     let bench = Bench::new();
