@@ -50,6 +50,8 @@ LOADS = (
     Load("pairs-qos0", "pairs", {"qos": 0, "ms": MS}, (CPU,)),
     Load("pairs-qos1", "pairs", {"qos": 1, "ms": MS}, (CPU,)),
     Load("pairs-qos2", "pairs", {"qos": 2, "ms": MS}, (CPU,)),
+    Load("pairs-topics-qos0", "pairs", {"qos": 0, "topics": 10, "ms": MS}, (CPU,), rounds=3),
+    Load("pairs-topics-qos1", "pairs", {"qos": 1, "topics": 10, "ms": MS}, (CPU,), rounds=3),
     Load("pairs-one-by-one", "pairs", {"window": 1, "ms": MS}, (CPU,)),
     Load("fan-in-50", "fan-in", {"senders": 50, "window": 20, "ms": MS}, (CPU,)),
     Load("fan-out-100", "fan-out", {"receivers": 100, "window": 100, "ms": MS}, (CPU,)),

@@ -36,6 +36,15 @@ impl Shape {
         format!("shared/bench/{}", self.group(number))
     }
 
+    /// Those that sender `number` uses in turn: `--topics N`, else the one.
+    pub fn topics(self, options: &Options, number: usize) -> Vec<String> {
+        let topic = self.topic(number);
+        match options.number("topics", 1) {
+            1 => vec![topic],
+            count => (0..count).map(|n| format!("{topic}/{n}")).collect(),
+        }
+    }
+
     fn group(self, number: usize) -> u16 {
         if self.is_paired() { number as u16 } else { 0 }
     }
@@ -110,7 +119,8 @@ impl Crowd {
         }
         let before = self.tally.subscribed;
         for receiver in 0..shape.receivers {
-            self.clients[first + shape.senders + receiver].subscribe(&[shape.topic(receiver)], qos)?;
+            let topics = shape.topics(options, receiver);
+            self.clients[first + shape.senders + receiver].subscribe(&topics, qos)?;
         }
         self.until(|crowd| Ok(crowd.tally.subscribed - before == shape.receivers))
     }

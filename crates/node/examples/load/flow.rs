@@ -106,7 +106,7 @@ fn drive(options: &Options, crowd: &mut Crowd, (first, shape): (usize, Shape), r
         time,
     } = rules;
     let payload = vec![b'x'; options.number("size", 64)];
-    let topics: Vec<String> = (0..shape.senders).map(|sender| shape.topic(sender)).collect();
+    let topics: Vec<_> = (0..shape.senders).map(|sender| shape.topics(options, sender)).collect();
     let mut sent = vec![0usize; shape.senders];
     let mut total = 0;
     let began = Instant::now();
@@ -129,7 +129,12 @@ fn drive(options: &Options, crowd: &mut Crowd, (first, shape): (usize, Shape), r
             let batch = open.min(count - sent[sender]);
             if batch > 0 && (open >= window.div_ceil(2) || batch == count - sent[sender]) {
                 let client = &mut crowd.clients[first + sender];
-                client.publish(&topics[sender], &payload, qos, batch);
+                match topics[sender].as_slice() {
+                    [topic] => client.publish(topic, &payload, qos, batch),
+                    topics => (0..batch).for_each(|n| {
+                        client.publish(&topics[(sent[sender] + n) % topics.len()], &payload, qos, 1);
+                    }),
+                }
                 client.send()?;
                 sent[sender] += batch;
                 total += batch;

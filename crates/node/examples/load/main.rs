@@ -4,7 +4,7 @@
 //! `make bench`; by hand `load MODE ADDR PID CA CERT KEY ID [--name number]...`:
 //!
 //! ```text
-//! load pairs      …  --pairs 4 --count 50000 --size 64 --qos 0 --window 1000
+//! load pairs      …  --pairs 4 --count 50000 --size 64 --qos 0 --window 1000 --topics 1
 //! load fan-in     …  --senders 50 --count 2000
 //! load fan-out    …  --receivers 100 --count 2000
 //! load sparse     …  --pairs 500 --rate 10 --seconds 5
