@@ -7,7 +7,7 @@ use crate::engine::Engine;
 use crate::event::EndCause;
 use crate::time::Millis;
 use alloc::string::ToString;
-use sealmq_codec::{Fault, Framed, Packet, ReasonCode, SHORT_ACK, frame};
+use sealmq_codec::{Fault, Frame, Framed, Packet, ReasonCode, SHORT_ACK, frame};
 
 /// Bytes of a packet that is taken in however little memory is left.
 const SMALL_PACKET: usize = 64 * 1024;
@@ -42,6 +42,21 @@ pub(crate) struct Turn {
     pub until: usize,
     /// Nor with that many answers of [`SHORT_ACK`] bytes, for a client that does not read them.
     pub answers: usize,
+}
+
+/// Whether the packet behind `frame`, with which `rest` begins, looks like it as far as its topic name: there may be many.
+#[inline]
+fn is_followed(frame: &Frame<'_>, rest: &[u8]) -> bool {
+    if rest.get(frame.size) != Some(&frame.first) {
+        return false;
+    }
+    if !matches!(frame.first, 0x30..0x40) {
+        return true;
+    }
+    let (header, topic) = (frame.size - frame.body.len(), frame.body.first_chunk::<2>());
+    let length = topic.map_or(0, |length| usize::from(u16::from_be_bytes(*length)));
+    let next = rest.get(frame.size + header..).and_then(|next| next.get(..2 + length));
+    next.is_some() && next == frame.body.get(..2 + length)
 }
 
 impl Engine {
@@ -92,8 +107,7 @@ impl Engine {
                 Ok(Framed::Whole(frame)) => {
                     conn.last_seen = now;
                     let version = conn.version;
-                    // Where one follows that begins like it, there may be many.
-                    if rest.get(frame.size) == Some(&frame.first) {
+                    if is_followed(&frame, rest) {
                         let answers = (unread - conn.out.len()) / SHORT_ACK + 1;
                         let length = self.handle_run(now, id.index, rest, Turn { until, answers });
                         if length > 0 {
