@@ -142,7 +142,7 @@ impl Shard {
                 timeout = Some(Duration::ZERO);
             }
             let polled = self.poll.poll(&mut ready, timeout);
-            self.inbox.get_up();
+            self.inbox.rise();
             if let Err(e) = polled
                 && e.kind() != io::ErrorKind::Interrupted
             {

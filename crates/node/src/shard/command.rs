@@ -116,7 +116,7 @@ impl Inbox {
         self.next()
     }
 
-    pub(super) fn get_up(&self) {
+    pub(super) fn rise(&self) {
         self.is_asleep.store(false, Ordering::Relaxed);
     }
 
@@ -221,7 +221,7 @@ mod tests {
         handle.send(ask());
         assert!(!is_woken(&mut poll), "it is awake, and looks before it sleeps");
         assert!(inbox.lie_down().is_some());
-        inbox.get_up();
+        inbox.rise();
         assert!(inbox.lie_down().is_none());
         handle.queue(ask());
         assert!(!is_woken(&mut poll), "nobody has asked for that");
@@ -229,7 +229,7 @@ mod tests {
         assert!(is_woken(&mut poll));
         handle.send(ask());
         assert!(!is_woken(&mut poll), "it is on its way");
-        inbox.get_up();
+        inbox.rise();
         assert_eq!(turns(&inbox), 3);
     }
 
@@ -260,7 +260,7 @@ mod tests {
                     assert!(!events.is_empty(), "asleep with something to do after {answered}");
                 }
             }
-            inbox.get_up();
+            inbox.rise();
             answered += turns(&inbox);
         }
         sender.join().unwrap();
