@@ -230,9 +230,9 @@ impl Gate {
                             pending.link.is_read_closed = true;
                         }
                         self.advance(key);
-                        self.wake_shards(PATIENCE);
                     }
                 }
+                self.wake_shards(PATIENCE);
             }
             for key in std::mem::take(&mut self.again) {
                 self.advance(key);

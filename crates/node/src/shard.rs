@@ -290,7 +290,7 @@ impl Shard {
             self.scratch.plain.clear();
             let outcome = seat.link.read(&mut self.scratch);
             let id = seat.id;
-            if seat.link.has_outgoing() {
+            if seat.link.has_outgoing() && !seat.link.is_blocked() {
                 self.answering.push(index);
             }
             if !self.scratch.plain.is_empty() {
