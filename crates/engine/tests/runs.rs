@@ -13,12 +13,12 @@ mod harness;
 const KEPT: bool = false;
 
 use dice::Dice;
-use harness::{HandLog, filter};
+use harness::{HandLog, filter, rule};
 use sealmq_codec::{
     Ack, Connect, FilterBuf, Framed, Packet, Properties, Property, PropertyBuf, Publish, QoS, Subscribe, Unsubscribe,
     Version, frame, write_string,
 };
-use sealmq_engine::rules::{Effect, Rule, Rules};
+use sealmq_engine::rules::{Effect, Rules};
 use sealmq_engine::{ClientIds, Config, ConnId, Durability, Engine, Limits, Millis, Peer};
 use sealmq_store::{Log, MemoryLog};
 use std::collections::VecDeque;
@@ -57,14 +57,6 @@ struct Story {
 }
 
 fn rules() -> Rules {
-    let rule = |name: &str, effect, filter: &str| Rule {
-        name: name.into(),
-        effect,
-        who: "*".into(),
-        publish: true,
-        subscribe: true,
-        filter: filter.into(),
-    };
     let list = vec![rule("no", Effect::Deny, "forbidden"), rule("rest", Effect::Allow, "#")];
     Rules::new(list).expect("rules")
 }
