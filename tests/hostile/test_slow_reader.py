@@ -1,4 +1,4 @@
-"""A client that reads late: what the network did not take at once follows when there is room, without a word from the client."""
+"""A client that reads late: what the network did not take follows when there is room, with no word from the client."""
 
 import socket
 import ssl
