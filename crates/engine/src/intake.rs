@@ -61,7 +61,8 @@ fn is_followed(frame: &Frame<'_>, rest: &[u8]) -> bool {
 
 impl Engine {
     /// How much one call of [`Engine::handle_bytes`] may do from now on, in units of about a tenth of a microsecond to one: a
-    /// packet, a node of the subscription tree looked at, a delivery. One packet is always carried out as a whole.
+    /// packet, a node of the subscription tree looked at, a delivery, some KiB of payload written. One packet is always carried
+    /// out as a whole.
     pub fn set_turn(&mut self, units: usize) {
         self.turn = units;
     }

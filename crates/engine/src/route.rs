@@ -18,6 +18,8 @@ use sealmq_store::{Change, Delivery, Keeping, Origin, Receiver, Seq, Slot, Urgen
 
 /// Deliveries at QoS 0 that count as a unit of work: each is the writing of one packet into an outbox.
 const QOS0_PER_UNIT: usize = 8;
+/// Bytes of payload written into outboxes that count as a unit of work.
+const COPIED_PER_UNIT: usize = 4096;
 
 /// How a message fared.
 #[derive(Clone, Copy, Debug, Default)]
@@ -60,17 +62,17 @@ impl Engine {
             && roster.reaches_kept(route)
         {
             let chosen = roster.choose(route, turn, publisher);
-            roster.check_room(&chosen, publisher, content, refusal)?;
-            let routed = roster.deliver_kept(now, &chosen, content, origin, urgency);
-            // Writing for the log costs more than an outbox does.
-            self.router.work += 4 * routed.reached;
-            return Ok(routed);
+            let (room, reached) = (roster.check_room(&chosen, publisher, content, refusal), chosen.len());
+            let routed = room.map(|()| roster.deliver_kept(now, &chosen, content, origin, urgency));
+            // Writing for the log costs more than an outbox does; for a refusal all of them were looked at as well.
+            self.router.work += 4 * reached + copying(content.payload.len(), reached);
+            return routed;
         }
         let mut routed = Routed::default();
         if let Some((route, turn)) = route {
             routed.reached = roster.deliver_all(now, route, turn, publisher, content);
             // A turn that ends early has all these outboxes flushed for little: that costs more than filling them does.
-            self.router.work += units(content.qos, routed.reached);
+            self.router.work += units(content.qos, routed.reached) + copying(content.payload.len(), routed.reached);
         }
         routed.seq = self.forget_origin(origin);
         Ok(routed)
@@ -237,6 +239,12 @@ pub(crate) fn units(qos: QoS, reached: usize) -> usize {
         QoS::AtMostOnce => reached / QOS0_PER_UNIT,
         _ => reached,
     }
+}
+
+/// Units of work for writing a payload of so many bytes into so many outboxes.
+#[inline]
+pub(crate) fn copying(payload: usize, reached: usize) -> usize {
+    payload * reached / COPIED_PER_UNIT
 }
 
 /// Whom the route names, each as the publisher's own subscriptions want it [MQTT-3.8.3-3].

@@ -38,6 +38,7 @@ pub(crate) struct Route {
     /// Empty for what is not remembered.
     topic: Box<str>,
     generation: u64,
+    /// Sorted by session.
     pub targets: Vec<Target>,
     /// Shared subscriptions: one member of each group receives the message.
     pub groups: Vec<Vec<Target>>,

@@ -10,8 +10,8 @@ use crate::engine::Engine;
 use crate::intake::{BYTES_PER_UNIT, Turn};
 use crate::message::{Content, Message};
 use crate::roster::{Roster, outbox_bound, touch};
-use crate::route::{targets, units};
-use crate::router::Target;
+use crate::route::{copying, targets, units};
+use crate::router::{Own, Route, Target};
 use crate::session::Session;
 use crate::time::Millis;
 use alloc::sync::Arc;
@@ -92,13 +92,10 @@ impl Engine {
         let Some(route) = conn.allowed_route.and_then(|(key, _allowed)| self.router.known(key)) else {
             return 0;
         };
-        if qos != QoS::AtMostOnce && roster.kept_sessions > 0 && roster.reaches_kept(route) {
+        let alike = Alike::new(version, qos, route.topic(), bytes);
+        let Some(reached) = roster.reached_by_run(publisher, qos, alike, route) else {
             return 0;
-        }
-        let reached = targets(route, Some(publisher)).count();
-        if reached == 0 || targets(route, Some(publisher)).any(|target| target.session == publisher) {
-            return 0;
-        }
+        };
         let Some(session) = roster.sessions.get_mut(publisher as usize) else {
             return 0;
         };
@@ -111,9 +108,12 @@ impl Engine {
                 turn.answers.min(receive_maximum.saturating_sub(session.inbound.len()))
             }
         };
+        if most == 0 {
+            return 0;
+        }
         let mut parts = core::mem::take(&mut self.parts);
-        let (mut length, mut longest, mut work) = (0, 0, 0);
-        for like in Alike::new(version, qos, route.topic(), bytes).take(most) {
+        let (deliveries, mut length, mut longest, mut work) = (units(qos, reached), 0, 0, 0);
+        for like in alike.take(most) {
             let size = like.packet.len();
             if self.router.work + work >= turn.until || size > roster.limits.max_packet_size as usize {
                 break;
@@ -124,7 +124,7 @@ impl Engine {
             }
             length += size;
             longest = longest.max(size);
-            work += 1 + size / BYTES_PER_UNIT + units(qos, reached);
+            work += 1 + size / BYTES_PER_UNIT + deliveries + copying(like.payload.len(), reached);
             parts.push(Part {
                 packet_id: like.packet_id,
                 payload: (length - like.payload.len()) as u32,
@@ -156,7 +156,30 @@ impl Engine {
     }
 }
 
+/// How many the route names besides the publisher; `None` when it is to get its own messages.
+fn others(route: &Route, publisher: u32) -> Option<usize> {
+    let own = route.targets.binary_search_by_key(&publisher, |target| target.session);
+    match own.ok().and_then(|at| route.targets.get(at)) {
+        None => Some(route.targets.len()),
+        Some(target) => matches!(target.own, Own::Nothing).then_some(route.targets.len() - 1),
+    }
+}
+
 impl Roster {
+    /// How many get the messages of `publisher` that begin with the first of `alike`. `None` when it is not such a message, or
+    /// is to be carried out by itself; receivers are looked at for nothing but a message that counts as work.
+    #[inline(never)]
+    fn reached_by_run(&self, publisher: u32, qos: QoS, mut alike: Alike<'_>, route: &Route) -> Option<usize> {
+        let (first, session) = (alike.next()?, self.sessions.get(publisher as usize)?);
+        // [MQTT-4.3.3-10]
+        if qos == QoS::ExactlyOnce && session.inbound.get(first.packet_id).is_some() {
+            return None;
+        }
+        let reached = others(route, publisher).filter(|&reached| reached > 0)?;
+        let is_kept = qos != QoS::AtMostOnce && self.kept_sessions > 0 && self.reaches_kept(route);
+        (!is_kept).then_some(reached)
+    }
+
     /// Hand a run to one target: what it cannot take as it lies as by [`Roster::deliver`].
     fn deliver_run(&mut self, now: Millis, (target, is_alone): (&Target, bool), run: &Run<'_>, parts: &mut [Part]) {
         let taken = match run.qos {

@@ -408,6 +408,29 @@ fn what_one_call_may_do_is_bounded_in_work() {
     }
 }
 
+// What is written into outboxes is work by its bytes as well
+#[test]
+fn a_large_message_to_many_uses_up_a_turn() {
+    for qos in 0..=1 {
+        let bench = bench(quiet());
+        let mut readers: Vec<Client> = (0..10).map(|n| bench.connect(&format!("r{n}")).go()).collect();
+        readers.iter_mut().for_each(|reader| reader.subscribe("t", qos));
+        let p = bench.connect("p").go();
+        let mut bytes = Vec::new();
+        for id in 1..=10 {
+            let one = message("t", "x".repeat(16_000))
+                .qos(qos)
+                .id(if qos == 0 { 0 } else { id });
+            one.packet().encode(p.version, &mut bytes);
+        }
+        bench.drive(|engine, _| engine.set_turn(80));
+        for _ in 0..3 {
+            let intake = bench.drive(|engine, now| engine.handle_bytes(now, p.id, &bytes));
+            assert!(intake.is_cut_short && intake.consumed == bytes.len() / 10, "{intake:?}");
+        }
+    }
+}
+
 // 2^10 filters of {a, +} match one name: looking at them is work
 #[test]
 fn a_wildcard_bomb_uses_up_a_turn() {

@@ -240,6 +240,25 @@ fn a_full_queue_turns_messages_away() {
     assert_eq!(log.disk().queued(), 2);
 }
 
+// Whoever is turned away has had all receivers looked at
+#[test]
+fn to_be_turned_away_is_work() {
+    let limits = Limits {
+        max_queued_messages: 1,
+        ..quiet()
+    };
+    let (bench, log) = bench(limits);
+    for n in 0..10 {
+        keeper(&bench, &log, &format!("s{n}"), "t", 1).vanish();
+    }
+    let mut p = bench.connect("p").go();
+    p.publish(message("t", "taken").qos(1));
+    let before = bench.drive(|engine, _| engine.work());
+    p.publish(message("t", "refused").qos(1));
+    assert!(bench.drive(|engine, _| engine.work()) > before + 10);
+    assert_eq!(bench.drive(|engine, _| engine.counters().messages_turned_away), 1);
+}
+
 #[test]
 fn a_store_that_fails_stops_promises_and_nothing_else() {
     let (bench, log) = bench(quiet());

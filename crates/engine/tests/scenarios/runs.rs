@@ -222,6 +222,23 @@ fn a_topic_that_became_too_long_is_refused_in_a_burst_as_well() {
     assert_eq!(s.payloads(), numbers(1..=2));
 }
 
+/// Nobody is looked at for packets of another topic, nor for a message that came before.
+#[test]
+fn what_goes_to_nobody_troubles_nobody() {
+    let bench = Bench::new();
+    let (_s, p) = pair(&bench, 0);
+    p.raw(&messages(p.version, 2, 1..=2));
+    let mut elsewhere = Vec::new();
+    message("u", "x").packet().encode(p.version, &mut elsewhere);
+    for bytes in [elsewhere.repeat(3), messages(p.version, 2, 1..=1).repeat(3)] {
+        let troubled = bench.drive(|engine, now| {
+            engine.handle_bytes(now, p.id, &bytes);
+            std::iter::from_fn(|| engine.poll_dirty()).find(|&id| id != p.id)
+        });
+        assert_eq!(troubled, None);
+    }
+}
+
 #[test]
 fn a_turn_ends_within_a_run() {
     let bench = Bench::new();
