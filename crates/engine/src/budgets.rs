@@ -4,12 +4,14 @@
 
 use crate::connect::Peer;
 use crate::engine::Engine;
+use crate::inbound::Inbound;
 use crate::message::Received;
 use crate::roster::Roster;
+use crate::route::NoPlace;
 use crate::session::Session;
 use alloc::format;
 use alloc::string::String;
-use sealmq_codec::Connect;
+use sealmq_codec::{Connect, ReasonCode};
 
 /// Bytes of memory that a newcomer needs at least: a connection, a session, and something to work with.
 const NEWCOMER_BYTES: u64 = 32 * 1024;
@@ -93,6 +95,15 @@ impl Engine {
 }
 
 impl Roster {
+    /// Why a QoS 2 message of this publisher cannot be remembered until it is released, if it cannot: MQTT 3.1.1 knows no
+    /// receive maximum.
+    pub fn no_room_to_remember(&self, publisher: u32) -> Option<NoPlace> {
+        let held = self.sessions.get(publisher as usize)?.inbound.bytes();
+        let is_allowed = self.memory.allows(held, Inbound::ENTRY_BYTES);
+        let sentence = "there is no memory for another message that its publisher has not released";
+        (!is_allowed).then(|| NoPlace(ReasonCode::QuotaExceeded, "memory-full", sentence.into()))
+    }
+
     /// Why a session may not have another subscription, if it may not.
     pub fn no_room_to_subscribe(&self, session: &Session, filter: &str) -> Option<String> {
         let most = self.limits.max_subscriptions;

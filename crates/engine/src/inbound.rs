@@ -3,6 +3,7 @@
 //! Refuses to know the messages. Identifiers come and go in rows, so that they are bits of words; only what the log knows, or
 //! is still to know, has an entry of its own.
 
+use crate::memory::{Memory, Share};
 use alloc::vec::Vec;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
@@ -33,6 +34,8 @@ pub(crate) struct Inbound {
     count: usize,
     /// Those that are more than an identifier.
     told: HashMap<u16, Received, FixedState>,
+    /// What those take; the bits of all the others are some KiB at most.
+    share: Share,
 }
 
 fn place(packet_id: u16) -> (u16, u64) {
@@ -40,13 +43,29 @@ fn place(packet_id: u16) -> (u16, u64) {
 }
 
 impl Inbound {
-    pub fn new() -> Inbound {
+    /// What an identifier takes that is more than one: an entry and its byte of the table.
+    pub const ENTRY_BYTES: u64 = 1 + core::mem::size_of::<(u16, Received)>() as u64;
+
+    pub fn new(memory: &Memory) -> Inbound {
         Inbound {
             rows: Vec::new(),
             last: 0,
             count: 0,
             told: HashMap::with_hasher(FixedState::with_seed(0)),
+            share: memory.share(0),
         }
+    }
+
+    /// Bytes of what is more than an identifier.
+    pub fn bytes(&self) -> u64 {
+        self.share.bytes()
+    }
+
+    fn weigh(&mut self) {
+        if self.told.is_empty() && self.told.capacity() > 64 {
+            self.told = HashMap::with_hasher(FixedState::with_seed(0));
+        }
+        self.share.set(self.told.capacity() as u64 * Inbound::ENTRY_BYTES);
     }
 
     pub fn len(&self) -> usize {
@@ -96,6 +115,7 @@ impl Inbound {
         } else {
             self.told.insert(packet_id, received);
         }
+        self.weigh();
     }
 
     /// The identifier is free again, unless there is more to it; whether it is.
@@ -107,6 +127,7 @@ impl Inbound {
     /// The identifier is free again. `None` when it was not in use.
     pub fn remove(&mut self, packet_id: u16) -> Option<Received> {
         let received = self.told.remove(&packet_id).unwrap_or_default();
+        self.weigh();
         self.free(packet_id).then_some(received)
     }
 
@@ -135,7 +156,7 @@ impl Inbound {
     /// When it is empty it keeps no memory.
     pub fn rest(&mut self) {
         if self.is_empty() {
-            *self = Inbound::new();
+            *self = Inbound::new(self.share.memory());
         }
     }
 }
@@ -157,7 +178,8 @@ mod tests {
 
     #[test]
     fn it_is_a_map_from_identifiers() {
-        let (mut inbound, mut map) = (Inbound::new(), BTreeMap::new());
+        let memory = Memory::new(1 << 30);
+        let (mut inbound, mut map) = (Inbound::new(&memory), BTreeMap::new());
         for (step, id) in identifiers().take(50_000).enumerate() {
             let more = Received {
                 seq: Seq(u64::from(id)),
@@ -183,17 +205,23 @@ mod tests {
                 }
             }
             assert_eq!((inbound.len(), inbound.get(id)), (map.len(), map.get(&id).copied()));
+            if step % 100 == 0 {
+                let more = map.values().filter(|&&received| received != Received::default());
+                assert!(inbound.bytes() >= more.count() as u64 * Inbound::ENTRY_BYTES);
+                assert_eq!(memory.used(), inbound.bytes());
+            }
         }
         for id in 0..=u16::MAX {
             assert_eq!(inbound.get(id), map.get(&id).copied());
             assert_eq!(inbound.remove(id), map.remove(&id));
         }
         assert!(inbound.is_empty() && inbound.rows.is_empty() && inbound.told.is_empty());
+        assert!(memory.used() <= 64 * Inbound::ENTRY_BYTES);
     }
 
     #[test]
     fn empty_it_keeps_no_memory() {
-        let mut inbound = Inbound::new();
+        let mut inbound = Inbound::new(&Memory::new(1 << 30));
         (1..=1000).for_each(|id| assert!(inbound.take(id)));
         inbound.insert(
             2000,

@@ -55,7 +55,11 @@ impl Engine {
         } else {
             None
         };
-        let refusal = urgency.and_then(|_| self.no_promises());
+        // A will is over when it is sent.
+        let remembers = content.qos == QoS::ExactlyOnce && !matches!(origin, Origin::Will { .. });
+        let remembering = publisher.filter(|_| remembers);
+        let no_room = || remembering.and_then(|publisher| self.roster.no_room_to_remember(publisher));
+        let refusal = urgency.and_then(|_| self.no_promises().or_else(no_room));
         let (router, roster) = (&mut self.router, &mut self.roster);
         let route = router.route(key, content.topic);
         if let (Some((route, turn)), Some(urgency)) = (route, urgency)

@@ -95,7 +95,7 @@ impl Session {
             subscriptions: BTreeSet::new(),
             subscriptions_bytes: 0,
             will: None,
-            inbound: Inbound::new(),
+            inbound: Inbound::new(memory),
             retained_due: VecDeque::new(),
             is_feeding: false,
             is_awaiting: false,

@@ -240,6 +240,35 @@ fn a_full_queue_turns_messages_away() {
     assert_eq!(log.disk().queued(), 2);
 }
 
+// MQTT 3.1.1 has no receive maximum, so memory has to be the bound
+#[test]
+fn who_releases_nothing_is_not_remembered_for_ever() {
+    let limits = Limits {
+        max_memory_bytes: 2 << 20,
+        max_queued_messages: 1_000_000,
+        ..quiet()
+    };
+    let (bench, log) = bench(limits);
+    keeper(&bench, &log, "s", "t", 2).vanish();
+    let p = bench.connect("p").v311().go();
+    let before = bench.drive(|engine, _| engine.memory().used());
+    let mut count = 0;
+    for id in (1..=60_000).take_while(|_| !p.is_closed()) {
+        p.send(&message("t", "x").qos(2).id(id).packet());
+        sync(&bench, &log);
+        count += p.all().len() as u64;
+        let used = bench.drive(|engine, _| engine.memory().used());
+        assert!(
+            p.is_closed() || used >= before + 24 * count,
+            "{used} bytes after {count} messages"
+        );
+    }
+    assert!(count > 1_000 && p.is_closed(), "{count} messages");
+    assert!(bench.endings().contains(&"memory-full"));
+    let after = bench.drive(|engine, _| engine.memory().used());
+    assert!(after < before, "{after} bytes when it has gone");
+}
+
 // Whoever is turned away has had all receivers looked at
 #[test]
 fn to_be_turned_away_is_work() {
