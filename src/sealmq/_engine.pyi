@@ -103,6 +103,8 @@ class Node:
           said yes), `mend`
         * `dropped`: `client_id`, `cause` (slug), `count`
         * `store`: `health` (`good`|`full`|`failed`), `summary`, `mend`, `fatal` (the broker is to end)
+        * `failure`: `summary`, `mend`, `fatal` where the broker is to end
+        * `lost`: `count` of older facts that nobody fetched in time; what is kept is bounded in number and in bytes
         """
 
     def stats(self) -> str:

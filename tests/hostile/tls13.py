@@ -80,7 +80,17 @@ class Attacker:
 
     def send(self, content_type: int, body: bytes) -> None:
         """One encrypted record."""
-        self.socket.sendall(self._writes.seal(content_type, body))
+        self.socket.sendall(self.sealed(content_type, body))
+
+    def sealed(self, content_type: int, body: bytes) -> bytes:
+        """One encrypted record that is not sent; the next one has to follow it."""
+        return self._writes.seal(content_type, body)
+
+    def changed_keys(self) -> bytes:
+        """A record that announces new keys (section 4.6.3), which are in force from here on."""
+        announced = self.sealed(HANDSHAKE, handshake(24, b"\0"))
+        self._writes = self._writes.next()
+        return announced
 
     def receive(self) -> bytes:
         """The next application data; tickets are passed over. Raises ConnectionError for an alert."""
@@ -157,9 +167,14 @@ class _Keys:
     """Key, nonce and sequence number of one direction (section 7.3)."""
 
     def __init__(self, secret: bytes) -> None:
+        self._secret = secret
         self._aead = AESGCM(_expand(secret, b"key", b"", 16))
         self._iv = int.from_bytes(_expand(secret, b"iv", b"", 12), "big")
         self._sequence = 0
+
+    def next(self) -> _Keys:
+        """Those after a change (section 7.2)."""
+        return _Keys(_expand(self._secret, b"traffic upd", b"", 32))
 
     def seal(self, content_type: int, body: bytes) -> bytes:
         head = b"\x17\x03\x03" + struct.pack(">H", len(body) + 17)

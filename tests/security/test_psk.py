@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import socket
 import statistics
+import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
-from data_plane import OWN_TOPICS, BareNode
+from data_plane import OWN_TOPICS, SECONDS, BareNode
 from raw_mqtt import client_context, connect, packet, publish
 from stock_clients import Ended, mosquitto_pub, run, s_client
 
@@ -27,6 +28,7 @@ KEY, OTHER = "11" * 32, "22" * 32
 PSK = [{"kind": "psk", "address": "127.0.0.1:0"}]
 VERSIONS = ("-tls1_2", "-tls1_3")
 DISCONNECT = packet(0xE0)
+NOT_AUTHORIZED = 0x87
 RULES = [OWN_TOPICS | {"filter": "devices/{id}/#"}]
 
 
@@ -195,6 +197,32 @@ def test_a_key_that_comes_with_a_reload_opens_and_one_that_goes_closes(node: Bar
     node.reload(psk=[{"device": "sensor-2", "key": OTHER}])
     assert is_heard(node, identity="sensor-2", key=OTHER)
     assert not is_heard(node)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_key_that_goes_before_the_connect_comes_is_no_use(node: BareNode, version: str) -> None:
+    """Whoever is through the handshake and waits must not outlast the key."""
+    identity = ["-psk_identity", "sensor-1", "-psk", KEY]
+    with subprocess.Popen(
+        ["openssl", "s_client", "-connect", f"127.0.0.1:{node.port}", *identity, version, "-quiet"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as waiting:
+        assert waiting.stdin is not None
+        assert waiting.stdout is not None
+        deadline = time.monotonic() + SECONDS
+        while json.loads(node.node.stats())["handshakes_full"] == 0:
+            assert time.monotonic() < deadline
+        node.reload(psk=[])
+        waiting.stdin.write(connect("sensor-1:a"))
+        waiting.stdin.flush()
+        answer = waiting.stdout.read(4)
+        waiting.kill()
+    assert answer[:1] == b"\x20"
+    assert answer[3] == NOT_AUTHORIZED
+    assert node.live() == []
+    assert node.event("refused", client_id="sensor-1:a")["cause"] == "revoked"
 
 
 @pytest.mark.parametrize("version", VERSIONS)

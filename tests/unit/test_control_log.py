@@ -82,6 +82,8 @@ def test_every_event_has_a_sentence():
                 "mend": "m",
             },
             {"event": "dropped", "client_id": "c", "cause": "queue-full", "count": 4},
+            {"event": "lost", "count": 7},
+            {"event": "failure", "summary": "cannot accept connections"},
             {"event": "new-kind", "field": 1},
         ]
     ).splitlines()
@@ -93,6 +95,8 @@ def test_every_event_has_a_sentence():
         "disconnected c from p: silent for 90 s",
         "warning denied c: publish t: no rule allows it",
         "warning dropped 4 messages for c: queue-full",
+        "warning lost 7 events that came faster than they could be handed on",
+        "error failure: cannot accept connections",
         "new-kind field=1",
     ]
 
@@ -100,6 +104,7 @@ def test_every_event_has_a_sentence():
 def test_the_level_leaves_out_what_is_less_important():
     assert written([{"event": "connected", "client_id": "c"}], level="warning") == ""
     assert "refused" in written([REFUSED], level="warning")
+    assert "no descriptors" in written([{"event": "failure", "summary": "no descriptors"}], level="error")
 
 
 def test_a_flood_is_counted_not_written():

@@ -147,6 +147,28 @@ def test_a_device_that_moves_between_two_networks_all_day_is_no_clone(scene):
     assert scene.events() == []
 
 
+def test_a_device_whose_end_was_lost_among_many_events_is_no_clone(registry):
+    """Nobody may be thrown out for a connection of which nobody knows whether it is there."""
+    scene = Scene(registry, closes=True)
+    scene.connected("192.0.2.1")
+    scene.sightings.note(Facts.told({"event": "lost", "count": 32768}))
+    scene.connected("198.51.100.9", client_id="sensor-1:other")
+    scene.disconnected("192.0.2.1")
+    assert scene.events() == []
+    scene.connected("192.0.2.1", client_id="sensor-1:third")
+    assert [event["event"] for event in scene.events()] == ["cloned"]
+
+
+def test_a_clock_that_was_ahead_keeps_nothing_from_being_told(scene, registry):
+    scene.connected("192.0.2.1")
+    scene.connected("198.51.100.9", client_id="sensor-1:other")
+    assert [event["event"] for event in scene.events()] == ["cloned"]
+    scene.now -= 86_400
+    scene.connected("198.51.100.9", client_id="sensor-1:third")
+    assert [event["event"] for event in scene.events()] == ["cloned"]
+    assert scene.sightings._written[OLD.sha256] == scene.now
+
+
 def test_ipv6_addresses_and_ports(scene):
     scene.connected("[2001:db8::1]", port=1)
     scene.connected("[2001:db8::1]", client_id="sensor-1:pub", port=2)

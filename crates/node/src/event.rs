@@ -12,6 +12,8 @@ pub use facts::{Facts, Outline};
 
 /// Facts kept for a slow watcher; beyond it the older half is lost and counted.
 const KEPT: usize = 65_536;
+/// The same in bytes: what peers can put into a fact is bounded and not little.
+const KEPT_BYTES: usize = 64 << 20;
 /// After facts were handed out, the next ones are gathered for so long: a watcher that is woken for each of a storm's facts
 /// costs more than what it does with them.
 const GATHERING: Duration = Duration::from_millis(10);
@@ -51,7 +53,7 @@ impl Events {
     pub fn push_about(&self, outline: Outline<'_>, event: &str, fields: &impl Serialize) {
         text::with_fact(event, fields, |fact| {
             let mut ring = self.lock();
-            if ring.facts.len() >= KEPT {
+            if ring.facts.len() >= KEPT || ring.facts.size() >= KEPT_BYTES {
                 ring.lost += ring.facts.halve();
             }
             ring.facts.push(event, outline, fact);
@@ -208,6 +210,23 @@ mod tests {
             events.close();
             assert_eq!(watcher.join().unwrap(), (vec!["first".to_owned()], vec![]));
         });
+    }
+
+    #[test]
+    fn facts_of_many_bytes_are_fewer() {
+        let events = Events::default();
+        let text = "x".repeat(text::LONGEST_TEXT);
+        let long = json!(std::iter::repeat_n(text, 64).collect::<Vec<_>>());
+        let each = serde_json::to_string(&long).unwrap().len();
+        let count = 2 * KEPT_BYTES / each;
+        assert!(count < KEPT);
+        for _ in 0..count {
+            events.push("long", &json!({ "texts": long }));
+        }
+        assert!(events.lock().facts.size() <= KEPT_BYTES + 2 * each);
+        let lost = events.lock().lost;
+        assert_eq!(events.lock().facts.len() + lost, count);
+        assert!(lost > 0);
     }
 
     #[test]

@@ -157,6 +157,8 @@ pub struct Gate {
     scratch: Scratch,
     is_accepting: bool,
     accept_after: Option<Instant>,
+    /// When the log was last told that the system gives no more connections.
+    told_exhausted: Option<Instant>,
     patrol_at: Instant,
     /// Connections with more to read than one turn allows.
     again: Vec<usize>,
@@ -188,6 +190,7 @@ impl Gate {
             scratch: Scratch::new(),
             is_accepting: true,
             accept_after: None,
+            told_exhausted: None,
             patrol_at: Instant::now(),
             again: Vec::new(),
             handed_over: None,
@@ -201,9 +204,10 @@ impl Gate {
         let mut ready = Ready::with_capacity(256);
         while !self.shared.stopping.load(Ordering::Acquire) {
             let is_busy = !self.pending.is_empty() || self.accept_after.is_some();
-            let timeout = match self.again.is_empty() && self.handed_over.is_none() {
-                true => is_busy.then_some(PATROL),
-                false => Some(Duration::ZERO),
+            let has_more = !self.again.is_empty() || (self.is_accepting && self.accept_after.is_none());
+            let timeout = match has_more || self.handed_over.is_some() {
+                true => Some(Duration::ZERO),
+                false => is_busy.then_some(PATROL),
             };
             if let Err(e) = self.poll.poll(&mut ready, timeout)
                 && e.kind() != io::ErrorKind::Interrupted

@@ -4,19 +4,21 @@
 //! Refuses to know what the bytes mean, and keeps no buffer while nothing is under way.
 
 use crate::gate::Place;
-use crate::psk::PskFault;
 use crate::recording::{Direction, Tap};
-use crate::ws::{self, Role, WsFault};
+use crate::ws::{self, Role};
+use barren::{Records, Work};
 use mio::net::TcpStream;
-use rustls::Error as TlsError;
 use std::io::{self, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use unbuffered::tls_is_over;
 
+mod barren;
 mod channel;
+mod fault;
 mod unbuffered;
 
 pub use channel::Channel;
+pub use fault::LinkFault;
 
 /// Bytes read from a socket at once: a few full TLS records.
 pub const READ_SIZE: usize = 64 * 1024;
@@ -60,33 +62,6 @@ impl Scratch {
     }
 }
 
-/// What ended or broke a connection while reading.
-#[derive(Debug)]
-pub enum LinkFault {
-    Io(io::Error),
-    Tls(TlsError),
-    Psk(PskFault),
-    WebSocket(WsFault),
-    /// The TLS library panicked over what this peer sent: a defect, contained here so that it costs one connection.
-    Panicked,
-}
-
-impl LinkFault {
-    pub fn sentence(&self) -> String {
-        match self {
-            LinkFault::Io(e) => match e.kind() {
-                io::ErrorKind::ConnectionReset => "peer reset the connection".into(),
-                io::ErrorKind::TimedOut => "peer stopped answering on the network".into(),
-                _ => format!("network failed: {e}"),
-            },
-            LinkFault::Tls(e) => format!("TLS failed: {e}"),
-            LinkFault::Psk(fault) => fault.sentence(),
-            LinkFault::WebSocket(fault) => fault.sentence(),
-            LinkFault::Panicked => "TLS library failed on what the peer sent".into(),
-        }
-    }
-}
-
 /// What one read found; the MQTT bytes are in [`Scratch::plain`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadOutcome {
@@ -95,6 +70,15 @@ pub struct ReadOutcome {
     pub ended: Option<Ended>,
     /// The socket may have more.
     pub more: bool,
+}
+
+/// What TLS made of bytes.
+struct Decrypted {
+    /// Bytes that are done with.
+    used: usize,
+    /// Records that held data.
+    carrying: usize,
+    ended: Option<Ended>,
 }
 
 /// How the peer ended its side.
@@ -112,6 +96,7 @@ pub struct Link {
     ws: Option<Box<ws::Decoder>>,
     /// The start of a TLS record whose rest has not arrived.
     incoming: Vec<u8>,
+    records: Records,
     /// Bytes for the network that it was not given, or did not take yet.
     outgoing: Vec<u8>,
     /// It did not take them.
@@ -135,6 +120,7 @@ impl Link {
             tls: None,
             ws: None,
             incoming: Vec::new(),
+            records: Records::default(),
             outgoing: Vec::new(),
             is_blocked: false,
             record_limit: RECORD,
@@ -231,7 +217,11 @@ impl Link {
             scratch.cipher.get(carried..carried + received).unwrap_or_default(),
         );
         let mut cipher = std::mem::take(&mut scratch.cipher);
-        let decoded = self.decode(cipher.get_mut(..carried + received).unwrap_or_default(), scratch);
+        let decoded = self.decode(
+            cipher.get_mut(..carried + received).unwrap_or_default(),
+            carried,
+            scratch,
+        );
         scratch.cipher = cipher;
         if let Some(how) = decoded? {
             ended = Some(how);
@@ -246,16 +236,17 @@ impl Link {
     /// Decode what [`Link::read_raw`] collected, now that it is known to be TLS.
     pub fn decode_incoming(&mut self, scratch: &mut Scratch) -> Result<Option<Ended>, LinkFault> {
         let mut bytes = std::mem::take(&mut self.incoming);
-        self.decode(&mut bytes, scratch)
+        self.decode(&mut bytes, 0, scratch)
     }
 
-    fn decode(&mut self, bytes: &mut [u8], scratch: &mut Scratch) -> Result<Option<Ended>, LinkFault> {
+    /// The first `carried` of these bytes were here before.
+    fn decode(&mut self, bytes: &mut [u8], carried: usize, scratch: &mut Scratch) -> Result<Option<Ended>, LinkFault> {
         if self.ws.is_none() {
-            return self.decrypt_contained(bytes, &mut scratch.plain);
+            return self.decrypt_contained(bytes, carried, &mut scratch.plain);
         }
         let mut frames = std::mem::take(&mut scratch.frames);
         frames.clear();
-        let ended = self.decrypt_contained(bytes, &mut frames);
+        let ended = self.decrypt_contained(bytes, carried, &mut frames);
         let outcome = ended.and_then(|ended| {
             let unframed = self.unframe(&mut frames, &mut scratch.plain)?;
             Ok(ended.or(unframed))
@@ -281,8 +272,13 @@ impl Link {
     }
 
     /// A panic of the TLS library costs this connection, not the thread and everybody on it.
-    fn decrypt_contained(&mut self, bytes: &mut [u8], plain: &mut Vec<u8>) -> Result<Option<Ended>, LinkFault> {
-        let outcome = catch_unwind(AssertUnwindSafe(|| self.decrypt(bytes, plain)));
+    fn decrypt_contained(
+        &mut self,
+        bytes: &mut [u8],
+        carried: usize,
+        plain: &mut Vec<u8>,
+    ) -> Result<Option<Ended>, LinkFault> {
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.decrypt(bytes, carried, plain)));
         outcome.unwrap_or_else(|_| {
             self.is_tls_over = true;
             Err(LinkFault::Panicked)
@@ -290,15 +286,26 @@ impl Link {
     }
 
     /// Run TLS over `bytes`; plaintext goes to `plain`, an unfinished record is kept.
-    fn decrypt(&mut self, bytes: &mut [u8], plain: &mut Vec<u8>) -> Result<Option<Ended>, LinkFault> {
+    fn decrypt(&mut self, bytes: &mut [u8], carried: usize, plain: &mut Vec<u8>) -> Result<Option<Ended>, LinkFault> {
         let Some(tls) = &mut self.tls else {
             plain.extend_from_slice(bytes);
             return Ok(None);
         };
+        let (was_handshaking, waiting) = (tls.is_handshaking(), self.outgoing.len());
+        let begun = self.records.pass(bytes.get(carried..).unwrap_or_default());
         let decoded = tls.decrypt(bytes, plain, &mut self.outgoing);
         self.is_tls_over |= matches!(decoded, Err(LinkFault::Tls(_) | LinkFault::Psk(_)));
-        let (used, ended) = decoded?;
+        let Decrypted { used, carrying, ended } = decoded?;
         self.incoming.extend_from_slice(bytes.get(used..).unwrap_or_default());
+        if !was_handshaking {
+            let waiting = [waiting, self.outgoing.len()];
+            let work = Work {
+                begun,
+                carrying,
+                waiting,
+            };
+            work.judge()?;
+        }
         Ok(ended)
     }
 

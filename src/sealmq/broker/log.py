@@ -29,6 +29,7 @@ _EVENT_LEVELS: dict[str, str] = dict.fromkeys(
         "refused",
         "denied",
         "dropped",
+        "lost",
         "cloned",
         "fell-back",
         "sightings-lost",
@@ -36,7 +37,7 @@ _EVENT_LEVELS: dict[str, str] = dict.fromkeys(
         "revocation-lost",
     ),
     "warning",
-)
+) | {"failure": "error"}
 _STORE_LEVELS = {"full": "warning", "failed": "error"}
 _RECORDS_PER_SECOND = 50  # of one kind; the rest is counted, so that a flood of bad connections cannot fill the disk
 _CERTIFICATE_FIELDS = ("device", "subject", "issuer", "serial", "not_before", "not_after")
@@ -180,6 +181,10 @@ def _dropped(what: Words) -> str:
     return f"dropped {what['count']} messages for {what['client_id']}: {what['cause']}"
 
 
+def _lost(what: Words) -> str:
+    return f"lost {what['count']} events that came faster than they could be handed on"
+
+
 def _store(what: Words) -> str:
     return what["summary"]
 
@@ -194,6 +199,7 @@ _SENTENCES: dict[str, Callable[[Words], str]] = {
     "disconnected": _disconnected,
     "denied": _denied,
     "dropped": _dropped,
+    "lost": _lost,
     "store": _store,
     "dangerous": _dangerous,
 }

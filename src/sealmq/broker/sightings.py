@@ -86,6 +86,8 @@ class Sightings:
         """Take events; nothing is written here, so that the next event does not wait for a disk."""
         now = self._clock()
         with self._lock:
+            if facts.counts["lost"]:
+                self._forget_who_is_there()
             for event, client_id, device, peer, certificate, _ in facts.outlines:
                 if event == "disconnected":
                     found = self._live.get(client_id)
@@ -135,10 +137,16 @@ class Sightings:
             self._wake.set()
         if len(places) > 1 or client_id in self._moves:
             self._look_for_clones(client_id, device, sha256, now)
-        if now - self._written.get(sha256, 0.0) >= _AGAIN_SECONDS:
+        if not 0 <= now - self._written.get(sha256, 0.0) < _AGAIN_SECONDS:  # the clock may be set back
             self._written[sha256] = now
             self._unwritten[sha256] = datetime.fromtimestamp(now, UTC)
             self._wake.set()
+
+    def _forget_who_is_there(self) -> None:
+        """Some of them have left without our hearing of it: a device that moved meanwhile must not pass for two."""
+        self._live.clear()
+        self._addresses.clear()
+        self._moves.clear()
 
     def _forget(self, client_id: str) -> tuple[str, str, str]:
         sha256, _, address = found = self._live.pop(client_id)
@@ -159,7 +167,7 @@ class Sightings:
         return set(*between) if len(between) == 1 else set()
 
     def _look_for_clones(self, client_id: str, device: str, sha256: str, now: float) -> None:
-        if now - self._reported.get(sha256, 0.0) < _REPORT_SECONDS and not self._closes_clones():
+        if 0 <= now - self._reported.get(sha256, 0.0) < _REPORT_SECONDS and not self._closes_clones():
             return
         addresses = sorted(self._addresses[sha256].keys() | self._back_and_forth(client_id, now))
         if len(addresses) < 2:

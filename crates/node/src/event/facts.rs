@@ -43,6 +43,11 @@ impl Facts {
         self.lengths.len()
     }
 
+    /// How many bytes.
+    pub(super) fn size(&self) -> usize {
+        self.text.len()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.lengths.is_empty()
     }

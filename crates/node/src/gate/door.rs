@@ -22,6 +22,8 @@ use std::time::{Duration, Instant};
 
 /// Pause after the system refused another file descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How often the log is told of that.
+const EXHAUSTED_EVERY: Duration = Duration::from_secs(10);
 /// How long a connection that gets no further keeps its place when others wait for one.
 const SILENCE: Duration = Duration::from_millis(250);
 /// The same for one that gets further and further and never to the end.
@@ -44,9 +46,13 @@ impl Gate {
             for turn in 0.. {
                 // The permit comes before the accept: who has none stays in the kernel's queue.
                 let is_full = self.pending.len() >= settings.limits.max_handshakes as usize;
-                if is_full && !self.make_room() || turn == ACCEPT_BATCH {
+                if is_full && !self.make_room() {
                     self.is_accepting = true;
                     self.accept_after = Some(Instant::now());
+                    break;
+                }
+                if turn == ACCEPT_BATCH {
+                    self.is_accepting = true;
                     break;
                 }
                 let Some(listener) = self.listeners.get(index) else {
@@ -58,13 +64,7 @@ impl Gate {
                     Err(e) if matches!(e.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted) => {}
                     Err(e) => {
                         // Out of file descriptors, most likely: others may close some.
-                        self.shared.events.push(
-                            "failure",
-                            &json!({
-                                "summary": format!("cannot accept connections: {e}"),
-                                "mend": "raise the limit of open files (ulimit -n) or lower limits.max_connections",
-                            }),
-                        );
+                        self.tell_exhausted(&e);
                         self.is_accepting = true;
                         self.accept_after = Some(Instant::now() + ACCEPT_PAUSE);
                         break;
@@ -72,6 +72,21 @@ impl Gate {
                 }
             }
         }
+    }
+
+    /// For as long as it lasts, now and then.
+    fn tell_exhausted(&mut self, error: &io::Error) {
+        if self.told_exhausted.is_some_and(|at| at.elapsed() < EXHAUSTED_EVERY) {
+            return;
+        }
+        self.told_exhausted = Some(Instant::now());
+        self.shared.events.push(
+            "failure",
+            &json!({
+                "summary": format!("cannot accept connections: {error}"),
+                "mend": "raise the limit of open files (ulimit -n) or lower limits.max_connections",
+            }),
+        );
     }
 
     fn admit(&mut self, stream: TcpStream, peer: SocketAddr, listener: usize, settings: &Arc<Settings>) {

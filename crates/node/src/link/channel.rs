@@ -3,7 +3,7 @@
 //! Refuses to know sockets. Both take ciphertext and give plaintext, and have something to say of their own.
 
 use super::unbuffered::{self, encrypt_into};
-use super::{Ended, LinkFault};
+use super::{Decrypted, LinkFault};
 use crate::psk::PskChannel;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::ConnectionState;
@@ -21,20 +21,23 @@ impl Channel {
         }
     }
 
-    /// Decode `bytes`: plaintext is appended to `plain`, answers to `outgoing`. How many bytes were used, and whether the
-    /// peer has ended its side. After a fault its alert is in `outgoing`, and no call but [`Channel::is_handshaking`] may
+    /// Decode `bytes`: plaintext is appended to `plain`, answers to `outgoing`. After a fault its alert is in `outgoing`, and no call but [`Channel::is_handshaking`] may
     /// follow.
     pub(super) fn decrypt(
         &mut self,
         bytes: &mut [u8],
         plain: &mut Vec<u8>,
         outgoing: &mut Vec<u8>,
-    ) -> Result<(usize, Option<Ended>), LinkFault> {
+    ) -> Result<Decrypted, LinkFault> {
         match self {
             Channel::Certificate(tls) => unbuffered::decrypt(tls, bytes, plain, outgoing),
             Channel::PreSharedKey(psk) => {
                 let ended = psk.decrypt(bytes, plain, outgoing).map_err(LinkFault::Psk)?;
-                Ok((bytes.len(), ended))
+                Ok(Decrypted {
+                    used: bytes.len(),
+                    carrying: psk.carrying(),
+                    ended,
+                })
             }
         }
     }

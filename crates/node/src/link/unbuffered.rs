@@ -4,7 +4,7 @@
 //! discarded; it has to see the same bytes in every call, and panics with others. What a peer sends decides whether
 //! there are such parts, so no call here may pass an empty buffer in place of them.
 
-use super::{Ended, LinkFault};
+use super::{Decrypted, Ended, LinkFault};
 use rustls::Error as TlsError;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus};
@@ -12,21 +12,22 @@ use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, Insufficien
 /// Room for the messages that a handshake sends together, most of it for certificates.
 const FLIGHT: usize = 4096;
 
-/// Run TLS over `bytes`: plaintext goes to `plain`, answers to `outgoing`, an alert among them when it fails. How many
-/// bytes are done with, and whether the peer has ended its side.
+/// Run TLS over `bytes`: plaintext goes to `plain`, answers to `outgoing`, an alert among them when it fails.
 pub(super) fn decrypt(
     tls: &mut UnbufferedServerConnection,
     bytes: &mut [u8],
     plain: &mut Vec<u8>,
     outgoing: &mut Vec<u8>,
-) -> Result<(usize, Option<Ended>), LinkFault> {
-    let (mut used, mut ended) = (0, None);
+) -> Result<Decrypted, LinkFault> {
+    let (mut used, mut carrying, mut ended) = (0, 0, None);
     loop {
         let UnbufferedStatus { discard, state } = tls.process_tls_records(bytes.get_mut(used..).unwrap_or_default());
         let is_blocked = match state {
             Ok(ConnectionState::ReadTraffic(mut traffic)) => {
                 while let Some(record) = traffic.next_record() {
-                    plain.extend_from_slice(record.map_err(LinkFault::Tls)?.payload);
+                    let payload = record.map_err(LinkFault::Tls)?.payload;
+                    carrying += usize::from(!payload.is_empty());
+                    plain.extend_from_slice(payload);
                 }
                 false
             }
@@ -51,7 +52,7 @@ pub(super) fn decrypt(
         };
         used += discard;
         if is_blocked {
-            return Ok((used, ended));
+            return Ok(Decrypted { used, carrying, ended });
         }
     }
 }

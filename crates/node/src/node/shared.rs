@@ -88,6 +88,11 @@ impl Settings {
         })
     }
 
+    /// Whether a device has a pre-shared key.
+    pub fn has_key(&self, device: &str) -> bool {
+        self.psk.as_ref().is_some_and(|keys| keys.knows(device))
+    }
+
     /// The same configuration, with the secrets of its handshakes handed to this thread's tap.
     pub fn tls_recorded(&self, kind: ListenerKind, hello: &ClientHello) -> Option<Arc<ServerConfig>> {
         let mut config = ServerConfig::clone(&*self.tls(kind, hello)?);

@@ -123,6 +123,7 @@ impl Write for Wire {
 pub struct PskChannel {
     stream: SslStream<Wire>,
     is_handshaking: bool,
+    carrying: usize,
 }
 
 impl PskChannel {
@@ -130,11 +131,17 @@ impl PskChannel {
         Ok(PskChannel {
             stream: SslStream::new(ssl, Wire::default())?,
             is_handshaking: true,
+            carrying: 0,
         })
     }
 
     pub fn is_handshaking(&self) -> bool {
         self.is_handshaking
+    }
+
+    /// How many records held data in the last call of [`PskChannel::decrypt`].
+    pub fn carrying(&self) -> usize {
+        self.carrying
     }
 
     /// Who the peer is; nobody before the handshake is over, and on the client's side.
@@ -215,6 +222,7 @@ impl PskChannel {
     }
 
     fn advance(&mut self, plain: &mut Vec<u8>) -> Result<Option<Ended>, PskFault> {
+        self.carrying = 0;
         if self.is_handshaking {
             match self.stream.do_handshake() {
                 Ok(()) => self.is_handshaking = false,
@@ -228,7 +236,7 @@ impl PskChannel {
             let read = self.stream.ssl_read(plain.get_mut(start..).unwrap_or_default());
             plain.truncate(start + read.as_ref().copied().unwrap_or_default());
             match read {
-                Ok(_) => {}
+                Ok(_) => self.carrying += 1,
                 Err(e) if is_waiting(&e) => return Ok(None),
                 Err(e) if e.code() == ErrorCode::ZERO_RETURN => return Ok(Some(Ended::Cleanly)),
                 Err(e) => return Err(self.fault(&e)),

@@ -47,8 +47,9 @@ impl Arrival {
             (Some(certificate), _) if certificate.ends_ms() <= now_ms() => Some(Refusal::expired(certificate)),
             (None, Some(user)) if !settings.users.knows(user) => Some(Refusal::bad_credentials()),
             (None, None) => {
-                let denied = |id: &&Arc<str>| shared.standing.denylist.names(Some(id), None);
-                self.device.as_ref().filter(denied).map(|id| Refusal::revoked_key(id))
+                let may_stay = |id: &str| settings.has_key(id) && !shared.standing.denylist.names(Some(id), None);
+                let device = self.device.as_deref().filter(|id| !may_stay(id));
+                device.map(Refusal::revoked_key)
             }
             _ => None,
         }

@@ -8,10 +8,14 @@ use mio::Waker;
 use sealmq_codec::ReasonCode;
 use sealmq_engine::rules::Rules;
 use sealmq_engine::{Counters, Gauges, Limits, Purged, Retain, SessionView};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use sleep::Sleep;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, atomic};
 use std::time::Instant;
+
+#[cfg(test)]
+mod schedules;
+mod sleep;
 
 pub struct ShardReport {
     pub counters: Counters,
@@ -66,13 +70,13 @@ pub enum Command {
 /// The two ends of the line to a shard; `waker` ends its wait for the network.
 pub fn line(waker: Arc<Waker>) -> (ShardHandle, Inbox) {
     let (sender, commands) = channel();
-    let is_asleep = Arc::new(AtomicBool::new(false));
+    let sleep = Arc::new(Sleep::default());
     let handle = ShardHandle {
         commands: sender,
         waker,
-        is_asleep: Arc::clone(&is_asleep),
+        sleep: Arc::clone(&sleep),
     };
-    (handle, Inbox { commands, is_asleep })
+    (handle, Inbox { commands, sleep })
 }
 
 /// The way into a shard from other threads.
@@ -80,7 +84,7 @@ pub fn line(waker: Arc<Waker>) -> (ShardHandle, Inbox) {
 pub struct ShardHandle {
     commands: Sender<Command>,
     waker: Arc<Waker>,
-    is_asleep: Arc<AtomicBool>,
+    sleep: Arc<Sleep>,
 }
 
 impl ShardHandle {
@@ -96,7 +100,7 @@ impl ShardHandle {
 
     /// Wake the shard if it sleeps. One that is awake costs no system call, and looks before it sleeps.
     pub fn wake(&self) {
-        if self.is_asleep.swap(false, Ordering::AcqRel) {
+        if self.sleep.is_over() {
             let _ = self.waker.wake();
         }
     }
@@ -105,19 +109,18 @@ impl ShardHandle {
 /// What others ask of a shard, in the order in which they did.
 pub struct Inbox {
     commands: Receiver<Command>,
-    is_asleep: Arc<AtomicBool>,
+    sleep: Arc<Sleep>,
 }
 
 impl Inbox {
-    /// The shard is about to sleep: whoever sends from here on wakes it; what came earlier is handed out now. Both sides
-    /// swap: of two that meet one sees what the other wrote.
+    /// The shard is about to sleep: whoever sends from here on wakes it; what came earlier is handed out now.
     pub(super) fn lie_down(&self) -> Option<Command> {
-        self.is_asleep.swap(true, Ordering::AcqRel);
+        self.sleep.begin();
         self.next()
     }
 
     pub(super) fn rise(&self) {
-        self.is_asleep.store(false, Ordering::Relaxed);
+        self.sleep.end();
     }
 
     pub(super) fn next(&self) -> Option<Command> {

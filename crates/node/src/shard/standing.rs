@@ -64,7 +64,7 @@ impl Seat {
     /// Whether it came with a pre-shared key that is none any more. Who comes with a certificate has a validity.
     fn lost_key(&self, settings: &Settings) -> bool {
         let by_key = self.device.as_deref().filter(|_| self.validity.is_none());
-        by_key.is_some_and(|device| settings.psk.as_ref().is_none_or(|keys| !keys.knows(device)))
+        by_key.is_some_and(|device| !settings.has_key(device))
     }
 }
 

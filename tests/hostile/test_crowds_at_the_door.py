@@ -1,0 +1,90 @@
+"""More connections at once than the broker takes in: others are served as soon as it has seen to them.
+
+Knows nothing of what a connection is for. The broker is a process of its own, to be stopped and starved.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import signal
+import socket
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from programs import Program
+from sealmq.testing import EphemeralBroker
+from security import raw_mqtt
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from security.raw_mqtt import Credentials
+
+CROWD = 1500
+AT_ONCE = 1.0  # seconds; at a pause after each few of the crowd it would be more than two
+WHILE = 0.7  # seconds in which the broker tries some times more to accept
+ELSEWHERE = "127.0.0.9"
+
+
+class Broker:
+    def __init__(self, program: Program, files: Credentials) -> None:
+        self.program, self.files = program, files
+        self.port = int(program.expect(r"^ready mqtts://.*:(\d+)").group(1))
+
+    def serve(self, client_id: str) -> raw_mqtt.Wire:
+        """Somebody new, from another address than the crowd's."""
+        context = raw_mqtt.client_context(self.files)
+        tcp = socket.create_connection(("127.0.0.1", self.port), raw_mqtt.SECONDS, source_address=(ELSEWHERE, 0))
+        wire = raw_mqtt.Wire(context.wrap_socket(tcp, server_hostname="localhost"))
+        wire.send(raw_mqtt.connect(client_id))
+        assert wire.packet().kind == raw_mqtt.CONNACK
+        return wire
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    data = tmp_path / "data"
+    with EphemeralBroker(data=data) as made:
+        files = made.device("d")
+    (data / "sealmq.toml").write_text("[limits]\nmax_connect_rate_per_address = 10\n", encoding="utf-8")
+    command = [sys.executable, "-m", "sealmq", "--data", data, "up", "--mqtts", "127.0.0.1:0", "--https", "off"]
+    with Program(*command) as program:
+        yield Broker(program, files)
+
+
+def test_nobody_waits_behind_those_who_are_turned_away(broker: Broker) -> None:
+    broker.serve("d:before").close()
+    with contextlib.ExitStack() as stack:
+        broker.program.signal(signal.SIGSTOP)
+        for _ in range(CROWD):
+            one = stack.enter_context(socket.socket())
+            one.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                one.connect(("127.0.0.1", broker.port))
+        broker.program.signal(signal.SIGCONT)
+        began = time.monotonic()
+        broker.serve("d:behind").close()
+        assert time.monotonic() - began < AT_ONCE
+
+
+def test_a_broker_without_descriptors_says_so_and_not_all_the_time(broker: Broker) -> None:
+    process = broker.program.pid
+    before = resource.prlimit(process, resource.RLIMIT_NOFILE)
+    with broker.serve("d:inside") as inside:
+        resource.prlimit(process, resource.RLIMIT_NOFILE, (3, before[1]))
+        waiting = socket.create_connection(("127.0.0.1", broker.port))
+        broker.program.expect(r"error failure: cannot accept connections.*")
+        until = time.monotonic() + WHILE
+        while time.monotonic() < until:
+            inside.send(raw_mqtt.PINGREQ)
+            assert inside.packet().kind == raw_mqtt.PINGRESP
+        resource.prlimit(process, resource.RLIMIT_NOFILE, before)
+        waiting.close()
+    broker.serve("d:after").close()
+    broker.program.expect("connected d:after")
+    assert broker.program.err.count("cannot accept") == 1
