@@ -5,7 +5,11 @@ Knows nothing of how a broker stops.
 
 from __future__ import annotations
 
+import fcntl
+import os
 import signal
+import socket
+import subprocess
 import sys
 from contextlib import ExitStack
 
@@ -62,3 +66,24 @@ def test_clients_are_told_when_to_come_back_and_nothing_taken_is_lost(tmp_path):
                 wire.send(raw.connect(f"pump:{number}", flags=0, properties=NEVER))
                 assert wire.packet().body[:2] == b"\x01\x00"  # session present, accepted
                 assert wire.packet().body.endswith(b"last words")
+
+
+def test_a_log_that_nobody_reads_does_not_keep_the_broker_from_ending(tmp_path):
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 8192)
+    command = [sys.executable, "-m", "sealmq", "--data", tmp_path / "data"]
+    command += ["up", "--mqtts", "127.0.0.1:0", "--https", "off"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=writer, text=True) as broker:
+        os.close(writer)
+        port = int(broker.stdout.readline().rpartition(":")[2])
+        for _ in range(49):  # a record each, of more than 200 bytes
+            with socket.create_connection(("127.0.0.1", port)) as peer:
+                peer.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                while peer.recv(100):
+                    pass
+        broker.terminate()
+        try:
+            assert broker.wait(raw.SECONDS) == 0
+        finally:
+            broker.kill()
+            os.close(reader)

@@ -159,7 +159,7 @@ def test_a_device_whose_end_was_lost_among_many_events_is_no_clone(registry):
     assert [event["event"] for event in scene.events()] == ["cloned"]
 
 
-def test_a_clock_that_was_ahead_keeps_nothing_from_being_told(scene, registry):
+def test_a_clock_that_was_ahead_keeps_nothing_from_being_told(scene):
     scene.connected("192.0.2.1")
     scene.connected("198.51.100.9", client_id="sensor-1:other")
     assert [event["event"] for event in scene.events()] == ["cloned"]

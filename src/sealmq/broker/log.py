@@ -5,6 +5,7 @@ It refuses to know what is done about a fact, and it writes nothing that a peer 
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import sys
@@ -12,9 +13,11 @@ import threading
 import time
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import structlog
+
+from sealmq.broker.logstream import LogStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, MutableMapping
@@ -47,11 +50,23 @@ def make(*, level: str, form: str, stream: TextIO | None = None) -> Logger:
     """A logger that writes to `stream` (stderr when None); `level` and `form` are the values of `[log]`."""
     render = _as_json if form == "json" else _as_text
     logger = structlog.wrap_logger(
-        structlog.WriteLogger(stream if stream is not None else sys.stderr),
+        structlog.WriteLogger(stream if stream is not None else _standard_error(render)),
         processors=[structlog.processors.add_log_level, render],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
     )
     return logger.bind()  # what wrap_logger gives would make the logger anew for each record
+
+
+def _standard_error(render: Callable[[object, str, MutableMapping[str, Any]], str]) -> TextIO:
+    def told(lost: int) -> str:
+        summary = f"{lost} records were lost while nobody read the log"
+        return render(None, "warning", {"event": "log-lost", "level": "warning", "summary": summary, "count": lost})
+
+    try:
+        descriptor = sys.stderr.fileno()
+    except io.UnsupportedOperation:  # it was replaced by something in memory
+        return sys.stderr
+    return cast("TextIO", LogStream(descriptor, told=told))
 
 
 class EventLog:

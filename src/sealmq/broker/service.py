@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
-import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -168,8 +167,7 @@ class Service:
         self.first_start = not self.folder.ca_dir.is_dir()
         self.authority = Authority.open_or_create(self.folder)
         self.registry = stack.enter_context(Registry.open(self.folder))
-        stream = sys.stderr if self._log_to is None else self._log_to
-        self.logger = log.make(level=settings.log.level, form=settings.log.format, stream=stream)
+        self.logger = log.make(level=settings.log.level, form=settings.log.format, stream=self._log_to)
         for name, value, meaning in self.settings.dangerous():
             self.logger.critical("dangerous", setting=name, value=value, meaning=meaning)  # whatever the log level is
         self.ticket_keys = TicketKeys.open(self.folder, now=utc_now())
