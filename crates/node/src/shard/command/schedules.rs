@@ -8,6 +8,7 @@ use loom::sync::{Arc, Notify};
 use loom::thread;
 
 /// The same source as the shard's, over atomics that are watched.
+#[allow(clippy::duplicate_mod)]
 #[path = "sleep.rs"]
 mod sleep;
 
