@@ -178,12 +178,12 @@ impl Engine {
     /// The peer broke the encoding: say so where the version can, and close [MQTT-4.13.1-1].
     fn fault(&mut self, now: Millis, index: u32, fault: Fault) {
         self.roster.counters.protocol_faults += 1;
-        self.end(
-            now,
-            index,
-            fault.reason_code(),
-            EndCause::PeerFault(fault.slug(), fault.to_string()),
-        );
+        let reason = match fault.reason_code() {
+            // Of a second CONNECT, whose version is the least of it [MQTT-3.1.0-2]; DISCONNECT has no such code.
+            ReasonCode::UnsupportedProtocolVersion => ReasonCode::ProtocolError,
+            reason => reason,
+        };
+        self.end(now, index, reason, EndCause::PeerFault(fault.slug(), fault.to_string()));
     }
 
     pub(crate) fn protocol_error(&mut self, now: Millis, index: u32, sentence: &str) {

@@ -24,8 +24,8 @@ pub struct Client {
     pub next: u16,
     /// Packet type to answer with, and identifier.
     pub owed: VecDeque<(Kind, u16)>,
-    /// Packets that it said and that were not carried out.
-    pub said: VecDeque<Vec<u8>>,
+    /// What it said and what was not carried out.
+    pub said: Vec<u8>,
     /// Bytes of them that have arrived.
     pub arrived: usize,
     /// Those of them that the second broker knows to wait, and the first has not heard of.
@@ -63,7 +63,7 @@ impl Client {
             id: None,
             next: dice.pick(&[1, 1, 65_500]),
             owed: VecDeque::new(),
-            said: VecDeque::new(),
+            said: Vec::new(),
             arrived: 0,
             waiting: 0,
             heard: Vec::new(),

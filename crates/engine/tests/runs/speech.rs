@@ -53,7 +53,7 @@ impl Client {
             match dice.below(20) {
                 0..=8 => self.messages(dice),
                 9..=15 => self.answers(dice),
-                16 => self.said.push_back(vec![0xC0, 0]),
+                16 => self.said.extend([0xC0, 0]),
                 17 if dice.chance(40) => self.subscribe(dice),
                 18 if dice.chance(10) => self.end(dice),
                 _ => {}
@@ -86,7 +86,15 @@ impl Client {
             })
         };
         if !self.is_sensor {
-            self.said.push_back(encoded(self.version, &packet));
+            self.said.extend(encoded(self.version, &packet));
+        }
+    }
+
+    /// One bit of what it said from `from` on is another.
+    pub fn garble(&mut self, from: usize, dice: &mut Dice) {
+        let at = from + dice.below(self.said.len() - from);
+        if let Some(byte) = self.said.get_mut(at) {
+            *byte ^= 1 << dice.below(8);
         }
     }
 
@@ -103,7 +111,7 @@ impl Client {
             1 => second,
             _ => nothing,
         };
-        self.said.push_back(last);
+        self.said.extend(last);
     }
 
     fn messages(&mut self, dice: &mut Dice) {
@@ -112,20 +120,22 @@ impl Client {
         let most = if dice.chance(5) { 150 } else { 16 };
         for _ in 0..1 + dice.below(most) {
             let message = self.message(topic, qos, size, dice);
-            self.said.push_back(message);
+            self.said.extend(message);
         }
         // Released before anybody has answered.
         if self.next > first && dice.chance(10) {
             for id in first..self.next {
-                self.said.push_back(encoded(self.version, &Packet::Pubrel(ack(id, 0))));
+                self.said.extend(encoded(self.version, &Packet::Pubrel(ack(id, 0))));
             }
         }
     }
 
     fn message(&mut self, topic: &'static str, qos: u8, size: usize, dice: &mut Dice) -> Vec<u8> {
         let is_odd = dice.chance(6);
-        let odd = if is_odd { dice.below(11) } else { usize::MAX };
+        let odd = if is_odd { dice.below(12) } else { usize::MAX };
         let is_v5 = self.version == Version::V5;
+        // Longer than what is remembered of topics.
+        let long = "l".repeat(520);
         let mut properties = PropertyBuf::new();
         if odd == 0 && is_v5 {
             properties.push(dice.pick(&[
@@ -161,6 +171,7 @@ impl Client {
             retain: odd == 4,
             topic: match odd {
                 5 => dice.pick(&TOPICS),
+                11 => &long,
                 8 if is_v5 => "",
                 10 if dice.chance(10) => "a/+",
                 _ => topic,
@@ -184,7 +195,7 @@ impl Client {
             if Some(id) == lasting {
                 self.owed.push_back((kind, id));
             } else {
-                self.said.push_back(encoded(self.version, &kind(ack(id, 0))));
+                self.said.extend(encoded(self.version, &kind(ack(id, 0))));
             }
         }
     }
@@ -216,7 +227,7 @@ impl Client {
             if odd == 6 && self.version == Version::V311 {
                 pad(&mut out);
             }
-            self.said.push_back(out);
+            self.said.extend(out);
         }
     }
 }

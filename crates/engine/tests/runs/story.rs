@@ -7,7 +7,7 @@ use crate::dice::Dice;
 use crate::harness::HandLog;
 use crate::speech::TOPICS;
 use crate::twin::{Twin, rules};
-use sealmq_codec::ReasonCode;
+use sealmq_codec::{Framed, ReasonCode, frame};
 use sealmq_engine::{ConnId, Durability, Limits, Millis, Mode, Retain};
 use sealmq_store::Health;
 
@@ -41,6 +41,14 @@ fn limits(dice: &mut Dice) -> Limits {
         topic_alias_maximum: 4,
         sys_interval_s: 0,
         ..Limits::default()
+    }
+}
+
+/// The first packet of `bytes`, if it is whole.
+fn first(bytes: &[u8]) -> Option<&[u8]> {
+    match frame(bytes, u32::MAX) {
+        Ok(Framed::Whole(whole)) => bytes.get(..whole.size),
+        _ => None,
     }
 }
 
@@ -119,9 +127,7 @@ impl Story {
             self.step();
         }
         for number in 0..self.clients.len() {
-            while !self.clients[number].said.is_empty() {
-                self.arrive(number);
-            }
+            (0..100).for_each(|_| self.arrive(number));
         }
     }
 
@@ -136,8 +142,13 @@ impl Story {
         }
         match self.dice.below(22) {
             0..=10 => {
-                if self.clients[number].said.is_empty() || self.dice.chance(30) {
-                    self.clients[number].speak(&mut self.dice);
+                let client = &mut self.clients[number];
+                let before = client.said.len();
+                if before == 0 || self.dice.chance(30) {
+                    client.speak(&mut self.dice);
+                    if !self.is_tight && self.dice.chance(3) {
+                        client.garble(before, &mut self.dice);
+                    }
                 }
                 self.arrive(number);
             }
@@ -180,31 +191,29 @@ impl Story {
         let Some(id) = client.id else {
             return client.hang_up();
         };
-        let all = client.said.make_contiguous().concat();
-        let late = all.len() - client.arrived;
+        let late = client.said.len() - client.arrived;
         let (more, turn) = match self.is_tight {
             // What waits for another turn, or for the rest of its packet, takes memory meanwhile; and what is sent for many
             // acknowledgements at once is counted at once.
-            true if number == 0 => (client.said.front().map_or(0, Vec::len), usize::MAX),
+            true if number == 0 => (first(&client.said).map_or(0, <[u8]>::len), usize::MAX),
             true => (late, usize::MAX),
             false if self.dice.chance(25) => (self.dice.below(late + 1), self.dice.pick(&TURNS)),
             false => (late, self.dice.pick(&TURNS)),
         };
         client.arrived += more;
-        let there = &all[..client.arrived];
+        let there = &client.said[..client.arrived];
         let [single, whole] = &mut self.twins;
         whole.engine.set_turn(turn);
         let until = whole.engine.work().saturating_add(turn);
         let intake = whole.engine.handle_bytes(self.now, id, there);
         let (is_over, mut consumed) = (whole.engine.is_closing(id), 0);
-        while let Some(packet) = client.said.front().filter(|p| consumed + p.len() <= intake.consumed) {
+        while let Some(packet) = first(&there[consumed..intake.consumed]) {
             assert!(
                 is_over || single.engine.work() < until,
                 "no packet is begun after the turn"
             );
             single.engine.handle_bytes(self.now, id, packet);
             consumed += packet.len();
-            client.said.pop_front();
         }
         let begun = &there[consumed..];
         client.arrived = begun.len();
@@ -218,6 +227,7 @@ impl Story {
             is_over || consumed == intake.consumed,
             "packets are consumed as a whole"
         );
+        client.said.drain(..consumed);
         if is_over {
             client.hang_up();
         }
@@ -296,7 +306,7 @@ impl Story {
 
     fn administer(&mut self, number: usize, id: ConnId) {
         let topic = self.dice.pick(&TOPICS[..3]);
-        let act = self.dice.below(8);
+        let act = self.dice.below(80);
         let (mut limits, retain) = (limits(&mut self.dice), self.dice.pick(&[Retain::Keep, Retain::Pass]));
         limits.max_memory_bytes = self.memory();
         // With what is larger than that in an outbox, one acknowledgement among many can be one too many.
@@ -304,11 +314,14 @@ impl Story {
         let name = self.clients[number].name.as_str();
         for Twin { engine, .. } in &mut self.twins {
             match act {
-                0..=2 => engine.publish_own(self.now, topic, b"own", retain),
-                3 => engine.set_rules(rules(topic)),
-                4 => engine.set_rules(rules("forbidden")),
-                5 => engine.set_limits(limits.clone()),
-                6 => drop(engine.disconnect_device(self.now, name, ReasonCode::AdministrativeAction, "go")),
+                0..=29 => engine.publish_own(self.now, topic, b"own", retain),
+                30..=39 => engine.set_rules(rules(topic)),
+                40..=49 => engine.set_rules(rules("forbidden")),
+                50..=59 => engine.set_limits(limits.clone()),
+                60..=69 => drop(engine.disconnect_device(self.now, name, ReasonCode::AdministrativeAction, "go")),
+                70 => engine.shut_down(self.now),
+                // More topics than are remembered.
+                71 => (0..20_000).for_each(|n| engine.publish_own(self.now, &format!("n/{n}"), b"", Retain::Pass)),
                 _ if engine.is_closing(id) => {}
                 _ => {
                     engine.disconnect_device(self.now, name, ReasonCode::NotAuthorized, "revoked");
@@ -316,7 +329,7 @@ impl Story {
                 }
             }
         }
-        if act == 5 {
+        if (50..=59).contains(&act) {
             self.limits = limits;
         }
     }

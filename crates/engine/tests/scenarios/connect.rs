@@ -149,6 +149,7 @@ fn enhanced_authentication_is_refused_by_name() {
 fn a_second_connect_closes_the_connection() {
     let bench = Bench::new();
     let (a, b) = (bench.connect("a").go(), bench.connect("b").v311().go());
+    let c = bench.connect("c").go();
     let mut other = bench.connect("other").go();
     let again = Connect {
         version: Version::V5,
@@ -165,8 +166,11 @@ fn a_second_connect_closes_the_connection() {
         version: Version::V311,
         ..again
     }));
+    // Whatever version it is of: DISCONNECT has no code for that.
+    c.raw(&[0x10, 13, 0, 4, b'M', b'Q', b'T', b'T', 6, 2, 0, 0, 0, 0, 0]);
     a.expect_closed(ReasonCode::ProtocolError);
     b.expect_closed(ReasonCode::ProtocolError);
+    c.expect_closed(ReasonCode::ProtocolError);
     other.subscribe("t", 0);
     assert!(!other.is_closed());
 }
