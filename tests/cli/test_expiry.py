@@ -1,6 +1,7 @@
 """`sealmq expiry`: what is listed and how it ends. Knows nothing of who is told while a broker runs."""
 
 import json
+import re
 import ssl
 import urllib.request
 from datetime import timedelta
@@ -37,16 +38,26 @@ def test_all_by_time_left(sealmq):
     assert "\x1b" not in out
 
 
-def test_within_a_time_ends_with_status_1_when_there_is_something(sealmq):
+def test_within_a_time_ends_with_status_1_when_there_is_something(sealmq, tmp_path):
     sealmq("device", "add", "sensor-1")
-    status, out, err = sealmq("expiry", "--within", "7d")
-    assert (status, out, err) == (0, "nothing ends within 7d\n", "")
-    status, out, err = sealmq("expiry", "--within", "60d", "--json")
+    old = ThrowawayCA(now=utc_now() - timedelta(days=25)).issue_server("localhost").write(tmp_path / "server")
+    (tmp_path / "own.toml").write_text(f'[tls]\ncertificate = "{old.cert}"\nkey = "{old.key}"\n')
+    assert sealmq("expiry", "--config", "own.toml", "--within", "4d")[0] == 0
+    status, out, err = sealmq("expiry", "--config", "own.toml", "--within", "7d", "--json")
     assert status == 1
     (found,) = json.loads(out)["certificates"]
-    assert (found["kind"], found["name"], found["file"]) == ("device", "sensor-1", "")
-    assert 0 < found["seconds_left"] <= 30 * 86_400
-    assert err.startswith("error: 1 of 4 end within 60d, first device sensor-1\nmend: ")
+    assert (found["kind"], found["name"], found["file"]) == ("server", "fleet-test broker", str(old.cert))
+    assert 4 * 86_400 < found["seconds_left"] <= 5 * 86_400
+    assert found["lasts"] >= 30 * 86_400
+    assert re.match(r"error: 1 of \d end within 7d, first server fleet-test broker\nmend: ", err)
+
+
+def test_what_is_renewed_within_that_time_is_no_matter_for_a_timer(up):
+    """A fresh broker has a revocation list for a day, and a device of the profile `short` lasts as long."""
+    broker = up()
+    broker.sealmq("device", "add", "sensor-1", "--profile", "short")
+    done = broker.sealmq("expiry", "--within", "7d")
+    assert (done.returncode, done.stdout) == (0, "nothing ends within 7d that should have been renewed by now\n")
 
 
 def test_files_of_the_configuration_are_listed_and_missing_ones_are_told_of(sealmq, tmp_path):

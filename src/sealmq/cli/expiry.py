@@ -23,7 +23,12 @@ _SOON, _URGENT = 30 * 86_400, 7 * 86_400  # seconds
 def expiry(
     ctx: typer.Context,
     within: Annotated[
-        str | None, typer.Option("--within", metavar="TIME", help="Only what ends within 30d, 12h, …; status 1 if any.")
+        str | None,
+        typer.Option(
+            "--within",
+            metavar="TIME",
+            help="Only what ends within 30d, 12h, … and should have been renewed; status 1 if any.",
+        ),
     ] = None,
     config: Annotated[
         Path | None,
@@ -32,17 +37,19 @@ def expiry(
 ) -> None:
     """List every certificate known by the time it has left: CAs, the broker's, revocation lists, each active device's.
 
-    With --within it ends with status 1 when something ends in that time, so that a timer can watch over it.
+    With --within it ends with status 1 when something ends in that time, so that a timer can watch over it. What lasts
+    less than three times that long, and so is renewed later, is told of once a sixth of its life is left.
     """
     limit = _duration(within) if within is not None else None
     from sealmq.broker.expiry import files_that_end
     from sealmq.config.settings import load
     from sealmq.datafolder import DataFolder
+    from sealmq.pki.operations.expiry import ending
 
     settings = load(ctx.obj.data / "sealmq.toml", file=config)
     named = files_that_end(settings, DataFolder.open(ctx.obj.data))
     found = perform(ctx.obj.data, "expiry", {"files": [(kind, str(path.absolute())) for kind, path in named]})
-    rows = [one for one in found["certificates"] if limit is None or one["seconds_left"] <= limit.total_seconds()]
+    rows = found["certificates"] if limit is None else ending(found["certificates"], within=limit)
     if ctx.obj.json:
         output.as_json({"certificates": rows, "unreadable": found["unreadable"]})
     else:
@@ -64,7 +71,7 @@ def _print(rows: list[dict[str, Any]], unreadable: list[str], within: str | None
             styles=[_style(one["seconds_left"]) for one in rows],
         )
     elif within is not None:
-        print(f"nothing ends within {within}")
+        print(f"nothing ends within {within} that should have been renewed by now")
     for path in unreadable:
         output.note(f"note: {path} cannot be read, so nobody can tell when it ends")
 

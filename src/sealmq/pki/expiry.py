@@ -62,14 +62,19 @@ class Expiring:
         return self.end - now
 
     def due_below(self, thresholds: Iterable[timedelta]) -> list[timedelta]:
-        """The thresholds that mean something for this one, the longest first.
+        """The thresholds that mean something for this one, the longest first."""
+        return due_below(thresholds, life=self.end - self.begin)
 
-        Nothing is said before a renewal can have failed, which is when a third of its life is left: a threshold of 30
-        days is no news for a certificate that lasts 30 days. Where no threshold remains, half of that third is one.
-        """
-        renewed_at = timedelta(seconds=round((self.end - self.begin).total_seconds() * RENEW_BELOW))
-        fitting = sorted({one for one in thresholds if one <= renewed_at}, reverse=True)
-        return fitting or [renewed_at / 2]
+
+def due_below(thresholds: Iterable[timedelta], *, life: timedelta) -> list[timedelta]:
+    """The thresholds that mean something for what lasts `life`, the longest first.
+
+    Nothing is said before a renewal can have failed, which is when a third of its life is left: a threshold of 30 days
+    is no news for a certificate that lasts 30 days. Where no threshold remains, half of that third is one.
+    """
+    renewed_at = timedelta(seconds=round(life.total_seconds() * RENEW_BELOW))
+    fitting = sorted({one for one in thresholds if one <= renewed_at}, reverse=True)
+    return fitting or [renewed_at / 2]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,12 @@ It knows nothing of configuration: the files that it names are given.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sealmq.pki import signing
-from sealmq.pki.expiry import Expiring, Inventory, Kind, inventory
+from sealmq.pki.expiry import Expiring, Inventory, Kind, due_below, inventory
 from sealmq.pki.operations.results import iso
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ def expiry(
     """`certificates`, the first to end first, and `unreadable`, files that could not be read.
 
     A certificate has `kind` (`ca`, `server`, `chain`, `client-ca`, `crl`, `device`), `name`, `not_after`,
-    `seconds_left` (below 0 when it is over) and `file`, empty for devices. `files` are pairs of kind and path.
+    `seconds_left` (below 0 when it is over), `lasts`, its whole life in seconds, and `file`, empty for devices. `files`
+    are pairs of kind and path.
     """
     now = now or signing.utc_now()
     named = [(Kind(kind), Path(path)) for kind, path in files]
@@ -45,11 +47,21 @@ def as_result(found: Inventory, now: datetime) -> Result:
     return {"certificates": [_row(one, now) for one in found.found], "unreadable": list(found.unreadable)}
 
 
+def ending(certificates: Sequence[Result], *, within: timedelta) -> list[Result]:
+    """Those of `expiry` that end within that time, but for those that are still to be renewed before (`due_below`)."""
+    return [
+        one
+        for one in certificates
+        if timedelta(seconds=one["seconds_left"]) <= due_below([within], life=timedelta(seconds=one["lasts"]))[0]
+    ]
+
+
 def _row(one: Expiring, now: datetime) -> Result:
     return {
         "kind": one.kind,
         "name": one.name,
         "not_after": iso(one.end),
         "seconds_left": int(one.left(now).total_seconds()),
+        "lasts": int((one.end - one.begin).total_seconds()),
         "file": one.file,
     }
