@@ -194,6 +194,7 @@ def test_a_server_certificate_with_a_fault(
     seen = served(tmp_path, ThrowawayCA(), fault, option)
     failed(seen, cause, "here", "certificate check", *words)
     assert "verify code" in seen.evidence
+    assert seen.command.endswith(" --cafile FILE")
     assert seen.tls.certificates  # the chain is there to be looked at, though it was refused
     state = seen.steps[-1].state
     assert state.certificate.chain_received
@@ -239,6 +240,7 @@ def test_a_client_that_the_broker_refuses(tmp_path: Path, tls: str, fault: Fault
         )
         broker.wait_event("refused")
     failed(seen, cause, "server", "Alert")
+    assert seen.command == f"sealmq trace {broker.url} --as ID"
     assert "CONNACK" not in [step.message for step in seen.steps]
     assert seen.steps[-1].state.client_certificate != "accepted"
     if tls == "1.3" and fault:

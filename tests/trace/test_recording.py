@@ -86,6 +86,14 @@ def test_a_recording_with_a_part_of_another_kind(recording: Recording, path: tup
         trace_of(Recording.from_bytes(json.dumps(whole).encode(), name="x"))
 
 
+def test_a_capture_for_wireshark_is_told_from_a_recording(tmp_path: Path, recording: Recording) -> None:
+    path = tmp_path / "kept.pcapng"
+    path.write_bytes(pcapng.to_bytes(recording))
+    with pytest.raises(UsageError, match="is a capture for Wireshark") as caught:
+        trace.replay(path)
+    assert caught.value.code == "recording-invalid"
+
+
 def test_json_that_is_no_trace_is_refused() -> None:
     for value in (None, [], {}, {"schema": 1}, {"schema": 99}):
         with pytest.raises(LocalMisuse) as caught:

@@ -20,6 +20,7 @@ LARGEST_FILE = 64 * 1024 * 1024  # bytes; a recording at all its bounds is a thi
 
 Kind = Literal["resolved", "connected", "sent", "received", "secret", "tls", "phase", "ended", "probe"]
 _LONGEST = 86_400_000.0  # milliseconds
+_PCAPNG = b"\x0a\x0d\x0d\x0a"  # the first block of every pcapng
 KINDS = frozenset({"resolved", "connected", "sent", "received", "secret", "tls", "phase", "ended", "probe"})
 
 
@@ -122,6 +123,12 @@ class Recording:
     @classmethod
     def from_bytes(cls, data: bytes, *, name: str) -> Recording:
         """Take what `to_bytes` made. Raises `UsageError` with code `recording-invalid`, naming the file as `name`."""
+        if data.startswith(_PCAPNG):
+            raise UsageError(
+                f"file {name} is a capture for Wireshark, which cannot be told again",
+                mend="keep a recording beside it: sealmq trace URL --save FILE.pcapng --save FILE",
+                code="recording-invalid",
+            )
         try:
             whole = json.loads(data)
             if not isinstance(whole, dict) or "sealmq_recording" not in whole:

@@ -45,12 +45,11 @@ def diagnose(found: Found, evidence: Evidence) -> Diagnosis:
     rows = OF_CLIENT if stopped_by == "server" and found.slug in OF_CLIENT else CAUSES
     cause = rows[found.slug]
     values = _facts(evidence) | found.values
-    again = f"sealmq trace {evidence.url}"
     return Diagnosis(
         found.slug,
         cause.sentence.format_map(values),
         cause.mend.format_map(values),
-        cause.command.format_map(values | {"again": again}),
+        cause.command.format_map(values),
         found.evidence,
         stopped_by,
         not_done(evidence),
@@ -71,6 +70,17 @@ def not_done(evidence: Evidence) -> tuple[str, ...]:
     return tuple(missing)
 
 
+def _again(evidence: Evidence) -> str:
+    """The same trace once more, with the option that names whom to trust and who this is."""
+    if evidence.has_shared_key:
+        option = " --psk-file FILE"
+    elif evidence.identity:
+        option = " --as ID"
+    else:
+        option = " --cafile FILE" if evidence.anchors is not None else ""
+    return f"sealmq trace {evidence.url}{option}"
+
+
 def _facts(evidence: Evidence) -> dict[str, object]:
     from sealmq.trace.tls import names
 
@@ -78,6 +88,8 @@ def _facts(evidence: Evidence) -> dict[str, object]:
     offered = [names.version(number).removeprefix("TLS ") for number in hello.versions] if hello is not None else []
     authority = evidence.url.partition("://")[2].partition("/")[0]
     return {
+        "again": _again(evidence),
+        "url": evidence.url,
         "as_psk": f"mqtts+psk://{authority}",
         "as_certificate": f"mqtts://{authority}",
         "host": evidence.host,

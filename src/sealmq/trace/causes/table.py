@@ -1,9 +1,9 @@
 """The causes that a trace names: a stable slug, a sentence, a mend and a command each.
 
 It refuses to know how a cause is recognised. Sentences and mends are formatted with the values of the diagnosis;
-`command` is what shows it mended, `{again}` being the same trace once more. A slug never changes its meaning, and the
-broker's records use the same ones: `certificate-expired` is the certificate that whoever stopped was shown, the
-server's in `CAUSES`, the client's in `OF_CLIENT`.
+`command` is what shows it mended, `{again}` being the same trace once more, with `--as` or a file if it had one. A slug
+never changes its meaning, and the broker's records use the same ones: `certificate-expired` is the certificate that
+whoever stopped was shown, the server's in `CAUSES`, the client's in `OF_CLIENT`.
 """
 
 from __future__ import annotations
@@ -178,6 +178,7 @@ CAUSES: dict[str, Cause] = {
     "untrusted-issuer": Cause(
         "chain of the server ends at {issuer}, which is not trusted here",
         "name that CA with --cafile, once you know that it is the right one",
+        "sealmq trace {url} --cafile FILE",
     ),
     "missing-intermediate": Cause(
         "server did not send the certificate of {issuer}, which issued its own",
@@ -283,10 +284,12 @@ CAUSES: dict[str, Cause] = {
 
 OF_CLIENT: dict[str, Cause] = {
     "no-client-certificate": Cause(
-        "server demands a client certificate and got none", "give --as ID, or --cert and --key", "{again} --as ID"
+        "server demands a client certificate and got none",
+        "give --as ID, or --cert and --key",
+        "sealmq trace {url} --as ID",
     ),
     "certificate-expired": Cause(
-        "server refused the client certificate of {client}: it expired on {date}", "renew it: sealmq device renew"
+        "server refused the client certificate of {client}: it expired on {date}", "renew it: sealmq device renew ID"
     ),
     "certificate-not-yet-valid": Cause(
         "server refused the client certificate of {client}: it is valid from {date} only",
