@@ -38,7 +38,8 @@ def agent(
     """Enrol once, then renew in time: a new key every time, proven by connecting with it before it is put in place.
 
     What uses the files reads cert.pem and key.pem anew when it connects. Runs until it is ended; ends by itself with
-    status 1 when the device is revoked or retired. With --once it also ends with 1 when a server refuses or is down.
+    status 1 when the device is revoked or retired. With --once it also ends with 1 when what is due fails, since the
+    server refuses it or is down; it says nothing when nothing is due.
     """
     import random
 

@@ -90,7 +90,7 @@ def certify(request: bytes, *, by: Signer, wanted: Wanted, now: datetime) -> byt
     profile = wanted.profile()
     if not wanted.names:
         raise UsageError(
-            "certificate would have no name",
+            "certificate would have no name; a common name alone is none",
             mend="say which names it is for: --san DNS:broker.example, --san URI:…; or --names-of-request",
             code="names-missing",
         )
