@@ -13,7 +13,16 @@ from sealmq.errors import DataFolderError, NotSo
 from sealmq.pki import profiles, readiness, revocation, rotation, signing
 from sealmq.pki.authority import Authority, Kind, State, files, record
 from sealmq.pki.authority import ca as authority_ca
-from sealmq.pki.operations import ca_rotate, ca_rotation, device_add, device_files, device_renew, device_revoke
+from sealmq.pki.operations import (
+    ca_rotate,
+    ca_rotation,
+    device_add,
+    device_add_psk,
+    device_files,
+    device_renew,
+    device_revoke,
+    device_token,
+)
 from sealmq.pki.registry import Registry
 from sealmq.pki.rotation import Step
 
@@ -247,6 +256,17 @@ def test_a_device_that_was_made_after_the_bundle_holds_it(three):
     go(authority, Step.PUBLISH)
     device_add(*three, id="young", now=NOW + DAY)
     assert readiness.measure(authority, registry, now=NOW + DAY).missing == ()
+
+
+def test_devices_without_a_certificate_keep_nobody_waiting(three):
+    """They verify nothing by a bundle: a pre-shared key is one, and who has not enrolled yet is given the newest."""
+    authority = three[1]
+    device_add_psk(*three, id="meter")
+    device_token(*three, id="to-come", new=True)
+    device_add(*three, id="sensor", now=NOW)
+    go(authority, Step.PUBLISH)
+    with pytest.raises(NotSo, match=r"1 of 1 devices do not hold bundle 2, .*: sensor$"):
+        ca_rotate(*three, kind="root", step="switch", now=NOW + DAY)
 
 
 def test_the_drain_waits_for_devices_that_have_no_certificate_under_the_new_root(three):

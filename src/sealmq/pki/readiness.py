@@ -4,7 +4,8 @@ It knows nothing of how a step is taken; it counts devices and says whether a st
 
 A device holds the bundle once it has fetched it with its own certificate from `/.well-known/est/cacerts`, which curl
 and every EST client can do and which `sealmq agent` does by itself, or when its first certificate is younger than the
-bundle: then it was given it at birth.
+bundle: then it was given it at birth. A device without a certificate, one with a pre-shared key or one that has not
+enrolled yet, verifies nothing by a bundle and is not counted.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ _NAMED = 10
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """`devices` counts the active ones; `missing` are the ids of those without the bundle of that `version`.
+    """`devices` counts the active ones with a certificate; `missing` are the ids of those of them that do not hold the
+    bundle of that `version`.
 
     `dependent` are the ids of those whose every valid certificate would no longer be accepted after `drain`.
     `bridged` says whether a device that trusts the old root alone can verify the new chain.
@@ -51,7 +53,7 @@ class Readiness:
 
 def measure(authority: Authority, registry: Registry, *, now: datetime) -> Readiness:
     """The fleet as the registry has it now."""
-    devices = [device for device in registry.devices() if device.status == DeviceStatus.ACTIVE]
+    devices = [one for one in registry.devices() if one.status == DeviceStatus.ACTIVE and one.certificates]
     record = authority.record
     confirmed = registry.bundles.confirmed(record.bundle)
     without = [device for device in devices if device.id not in confirmed]
@@ -95,7 +97,7 @@ def require(ready: Readiness, step: Step, *, threshold: float = THRESHOLD) -> No
 def _given_at_birth(device: Device, since: datetime | None) -> bool:
     if since is None:  # the first bundle: there never was another one
         return True
-    return bool(device.certificates) and min(one.created_at for one in device.certificates) > since
+    return min(one.created_at for one in device.certificates) > since
 
 
 def _depends(device: Device, lasting: set[str], now: datetime) -> bool:
