@@ -246,3 +246,22 @@ fn together<'a>(entries: impl Iterator<Item = &'a Entry> + Clone) -> Option<Targ
         identifiers: entries.map(|e| e.identifier).filter(|&i| i != 0).collect(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::format;
+
+    // A run is on the topic behind its key: of a key that outlives its topic it would be on another, which nobody allowed
+    #[test]
+    fn a_key_is_of_no_topic_that_takes_its_place() {
+        let mut router = Router::new(1);
+        assert!(router.route(None, "t").is_some());
+        let key = router.key("t", None).expect("it is remembered");
+        assert_eq!(router.known(key).map(Route::topic), Some("t"));
+        for n in 0..REMEMBERED {
+            assert!(router.route(None, &format!("n/{n}")).is_some());
+        }
+        assert!(router.known(key).is_none() && router.key("t", Some(key)).is_none());
+    }
+}

@@ -162,7 +162,7 @@ impl Client {
         }
         let size = match odd {
             4 if dice.chance(50) => 0,
-            6 => dice.pick(&[300, LONG.len()]),
+            6 => dice.pick(&[300, 5_000, LONG.len()]),
             _ => size + dice.below(20),
         };
         let publish = Publish {
