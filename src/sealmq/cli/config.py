@@ -28,8 +28,8 @@ def explain(
 ) -> None:
     """List every setting: its value, its unit, where the value came from, and what it means.
 
-    Origin is `default`, FILE:LINE or `environment NAME`. Options of a running `sealmq up` are not in it: `sealmq status`
-    shows where that listens. Ends with status 2 when the file is wrong.
+    Origin is `default`, FILE:LINE or `environment NAME`. Options of a running `sealmq up` are not in it: `sealmq
+    status` shows where that listens. Ends with status 2 when the file is wrong.
     """
     from sealmq.config.explain import explain as rows_of
     from sealmq.config.settings import load
