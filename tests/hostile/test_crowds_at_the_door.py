@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 CROWD = 1500
 AT_ONCE = 1.0  # seconds; at a pause after each few of the crowd it would be more than two
 WHILE = 0.7  # seconds in which the broker tries some times more to accept
+CONNECT_TIMEOUT = 10.0  # seconds, unless another is set
+UPGRADE = (
+    b"GET /mqtt HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n"
+)
+PING = b"\x89\x80\0\0\0\0"
 ELSEWHERE = "127.0.0.9"
 
 
@@ -70,6 +76,42 @@ def test_nobody_waits_behind_those_who_are_turned_away(broker: Broker) -> None:
         began = time.monotonic()
         broker.serve("d:behind").close()
         assert time.monotonic() - began < AT_ONCE
+
+
+def test_who_has_shaken_hands_and_says_no_more_gives_up_its_place() -> None:
+    """Where a password is enough to come in, everybody gets through the handshake."""
+    with EphemeralBroker(limits={"max_handshakes": 5}) as broker, contextlib.ExitStack() as stack:
+        context = raw_mqtt.client_context(broker.device("idle"))
+        for _ in range(5):
+            tcp = stack.enter_context(socket.create_connection(("127.0.0.1", broker.port), raw_mqtt.SECONDS))
+            stack.enter_context(context.wrap_socket(tcp, server_hostname="localhost"))
+        began = time.monotonic()
+        raw_mqtt.Wire.join(broker.port, broker.device("d"), "d").close()
+        assert time.monotonic() - began < CONNECT_TIMEOUT / 2
+        assert broker.wait_event("refused", cause="crowded-out")["stage"] == "connect"
+
+
+def test_a_websocket_without_mqtt_in_it_comes_to_an_end() -> None:
+    """Control frames are no CONNECT, however many there are."""
+    with EphemeralBroker(wss=True) as broker:
+        with raw_mqtt.Wire.open(broker.port_of("wss"), broker.device("d")) as wire:
+            flood(wire)
+            broker.wait_event("refused", cause="too-much-before-connect")
+
+
+def test_who_leaves_without_having_read_leaves_a_record() -> None:
+    with EphemeralBroker(wss=True, limits={"max_connect_bytes": 16 << 20}) as broker:
+        with raw_mqtt.Wire.open(broker.port_of("wss"), broker.device("d")) as wire:
+            flood(wire)
+        assert broker.wait_event("refused", stage="connect")["cause"] == "closed-before-connect"
+
+
+def flood(wire: raw_mqtt.Wire) -> None:
+    """A WebSocket with nothing but pings in it, whose answers are not read."""
+    wire.send(UPGRADE)
+    with contextlib.suppress(OSError):
+        for _ in range(200):
+            wire.send(PING * 1000)
 
 
 def test_a_broker_without_descriptors_says_so_and_not_all_the_time(broker: Broker) -> None:

@@ -68,6 +68,12 @@ pub(super) fn unfinished(step: Step, how: &str, received: usize) -> Refusal {
             format!("{how} before it sent a whole CONNECT"),
             "a test of the port looks like this; an MQTT client sends CONNECT",
         ),
+        Step::Login => Refusal::new(
+            Stage::Connect,
+            "closed-before-connack",
+            format!("{how} while its password was verified"),
+            "look for a client that waits for less than a login takes; many logins at once, or dear hashes, take long",
+        ),
         _ => Refusal::new(
             Stage::Handshake,
             "closed-during-handshake",
@@ -162,14 +168,35 @@ pub(super) fn too_much_handshake(received: usize, limit: u32) -> Refusal {
     )
 }
 
-/// It got no further, and others wait.
-pub(super) fn crowded_out(received: usize) -> Refusal {
+/// A WebSocket without MQTT in it, or TLS records without a CONNECT.
+pub(super) fn too_much_before_connect(received: usize) -> Refusal {
     Refusal::new(
+        Stage::Connect,
+        "too-much-before-connect",
+        format!("peer sent {received} bytes and no whole CONNECT, which is more than one may have"),
+        "an MQTT client sends CONNECT at once; one with a very long will or password needs limits.max_connect_bytes raised",
+    )
+}
+
+/// It got no further, and others wait.
+pub(super) fn crowded_out(step: Step, received: usize) -> Refusal {
+    let refusal = Refusal::new(
         Stage::ClientHello,
         "crowded-out",
         format!(
             "peer had sent {received} bytes and then nothing when limits.max_handshakes was reached and others came"
         ),
         "look for a flood of such connections in the records around this one; a client goes on at once",
-    )
+    );
+    match step {
+        Step::Http => Refusal {
+            stage: Stage::Http,
+            ..refusal
+        },
+        Step::Connect => Refusal {
+            stage: Stage::Connect,
+            ..refusal
+        },
+        _ => refusal,
+    }
 }

@@ -153,8 +153,8 @@ impl Gate {
     /// been silent longest gives up its place. `false` when all of them are new or at work.
     fn make_room(&mut self) -> bool {
         let idle = |p: &&Pending| {
-            matches!(p.step, Step::Leaving | Step::Hello | Step::Handshake)
-                && (p.heard.elapsed() >= SILENCE || p.since.elapsed() >= DAWDLING)
+            // Whoever waits for his login waits for us.
+            p.step != Step::Login && (p.heard.elapsed() >= SILENCE || p.since.elapsed() >= DAWDLING)
         };
         let mut crowds: HashMap<IpAddr, usize> = HashMap::new();
         for pending in self.pending.iter().map(|(_, p)| p).filter(idle) {
@@ -167,7 +167,7 @@ impl Gate {
             return false;
         };
         if step != Step::Leaving {
-            self.refuse(key, crowded_out(received));
+            self.refuse(key, crowded_out(step, received));
         }
         self.drop_pending(key);
         true

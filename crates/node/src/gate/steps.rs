@@ -2,7 +2,9 @@
 //!
 //! Each step takes what has arrived and either goes on, waits for more, or ends in a refusal.
 
-use super::causes::{bad_connect, closed_early, defect, internal, too_much_handshake, unfinished};
+use super::causes::{
+    bad_connect, closed_early, defect, internal, too_much_before_connect, too_much_handshake, unfinished,
+};
 use super::credentials::credentials;
 use super::keys::{NO_KEY_ALERT, accept, from_psk, no_key};
 use super::{Gate, Pending, Step, TlsFacts};
@@ -36,8 +38,14 @@ impl Gate {
             let Some(pending) = self.pending.get_mut(key) else {
                 return;
             };
-            if pending.link.flush().is_err() {
-                return self.drop_pending(key);
+            if let Err(error) = pending.link.flush() {
+                return match pending.step {
+                    Step::Leaving => self.drop_pending(key),
+                    step => {
+                        let left = unfinished(step, &LinkFault::Io(error).sentence(), pending.received);
+                        self.refuse(key, left);
+                    }
+                };
             }
             let outcome = match pending.step {
                 Step::Leaving => {
@@ -183,6 +191,12 @@ impl Gate {
             return Ok(false);
         };
         let _ = pending.link.flush();
+        let limits = &pending.settings.limits;
+        // Twice a CONNECT: what TLS and WebSocket put around it.
+        let most = limits.max_handshake_bytes as usize + 2 * limits.max_connect_bytes as usize;
+        if matches!(pending.step, Step::Http | Step::Connect) && pending.received > most {
+            return Err(too_much_before_connect(pending.received));
+        }
         match outcome.ended {
             Some(how) if pending.step != Step::Leaving => {
                 let said = if how == Ended::Cleanly {

@@ -218,8 +218,17 @@ CONNECT = {
         "first packet is not CONNECT", "speak MQTT 3.1.1 or 5.0 on this port, beginning with CONNECT"
     ),
     "connect-stalled": Refused("peer sent no whole CONNECT in time", "an MQTT client sends CONNECT at once"),
+    "too-much-before-connect": Refused(
+        "peer sent more than a CONNECT may have, and no whole CONNECT",
+        "an MQTT client sends CONNECT at once; one with a very long will or password needs limits.max_connect_bytes"
+        " raised",
+    ),
     "closed-before-connect": Refused(
         "peer left before it sent a whole CONNECT", "a test of the port looks like this; an MQTT client sends CONNECT"
+    ),
+    "closed-before-connack": Refused(
+        "peer left while its password was verified",
+        "look for a client that waits for less than a login takes; many logins at once, or dear hashes, take long",
     ),
     "no-credentials": Refused(
         "client shows neither a certificate nor a user name with a password",
