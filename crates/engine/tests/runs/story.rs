@@ -61,8 +61,13 @@ fn durability(dice: &mut Dice) -> Durability {
 impl Story {
     pub fn new(seed: u64) -> Story {
         let mut dice = Dice::new(seed);
-        let (limits, durability) = (limits(&mut dice), durability(&mut dice));
-        let is_kept = dice.chance(40);
+        let (mut limits, durability) = (limits(&mut dice), durability(&mut dice));
+        let (is_kept, is_late) = (dice.chance(40), dice.chance(1));
+        if is_late {
+            // Little waits, so that what comes is in flight at once.
+            limits.max_inflight = 1024;
+            limits.max_queued_messages = 5;
+        }
         let twin = || Twin::new(&limits, &durability, is_kept.then(HandLog::default));
         let mut story = Story {
             twins: [twin(), twin()],
@@ -78,7 +83,7 @@ impl Story {
             client.is_sensor = story.is_tight && number > 0;
             story.clients.push(client);
             story.connect(number);
-            for _ in 0..story.dice.below(3) {
+            for _ in 0..if is_late { 6 } else { story.dice.below(3) } {
                 story.clients[number].subscribe(&mut story.dice);
             }
             story.arrive(number);
@@ -87,7 +92,7 @@ impl Story {
         for Twin { engine, .. } in &mut story.twins {
             engine.set_limits(story.limits.clone());
         }
-        if story.dice.chance(1) {
+        if is_late {
             story.use_up_identifiers();
         }
         story
@@ -105,8 +110,8 @@ impl Story {
     /// Messages of the broker's own, until one of those to come has the last packet identifier, or the first one once more.
     fn use_up_identifiers(&mut self) {
         // Its first delivery is over, or never will be.
-        let lasting = self.dice.chance(70).then_some(1);
-        let mut left = 65_535 - self.dice.below(60);
+        let lasting = self.dice.chance(50).then_some(1);
+        let mut left = 65_535 - self.dice.below(30);
         while left > 0 {
             let batch = left.min(500);
             left -= batch;

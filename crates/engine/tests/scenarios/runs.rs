@@ -105,6 +105,27 @@ fn the_window_ends_within_a_burst() {
     s.silent();
 }
 
+// [MQTT-2.2.1-4]
+#[test]
+fn identifiers_begin_again_within_a_burst() {
+    let bench = Bench::new();
+    let (s, p) = pair(&bench, 1);
+    let burst = messages(p.version, 1, 1..=1000);
+    let mut last = 0;
+    for _ in 0..66 {
+        p.raw(&burst);
+        p.all();
+        let ids = receive(&s, 1000);
+        for &id in &ids {
+            assert_eq!(id, last % u16::MAX + 1);
+            last = id;
+        }
+        s.raw(&acks(PacketKind::Puback, ids));
+    }
+    assert_eq!(last, 465, "66,000 messages, 65,535 identifiers");
+    assert_eq!(bench.drive(|engine, _| engine.gauges().inflight_messages), 0);
+}
+
 // [MQTT-4.6.0-6]: what waits for room in flight is not overtaken by what would have it
 #[test]
 fn a_burst_waits_behind_what_waits() {
