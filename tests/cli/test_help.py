@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from sealmq.cli.app import run
+
 HEAVY = {"pydantic", "cryptography", "rich", "starlette", "uvicorn", "structlog", "prometheus_client", "asyncio"}
 
 
@@ -106,6 +108,15 @@ def test_global_options_before_and_after_the_verb(tmp_path):
         done = sealmq(*args)
         assert done.returncode == 1
         assert f"no broker runs on {tmp_path}/x" in done.stderr
+
+
+@pytest.mark.parametrize("where", ["before", "after"])
+def test_a_data_folder_of_somebody_else_is_not_wrong_usage(where, tmp_path, monkeypatch, capsys):
+    """Whoever reads it says what is forbidden and to whom; as root everything may be read, so the answer is made up."""
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
+    option = ["--data", str(tmp_path)]
+    assert run([*option, "status"] if where == "before" else ["status", *option]) == 1
+    assert capsys.readouterr().err.startswith(f"error: no broker runs on {tmp_path}\n")
 
 
 def test_a_value_that_looks_like_a_global_option_is_left_alone(tmp_path):

@@ -121,7 +121,9 @@ def _version(*, value: bool) -> None:
 def sealmq(
     ctx: typer.Context,
     data: Annotated[
-        Path | None, typer.Option("--data", metavar="DIR", help="Data folder; else $SEALMQ_DATA, ./sealmq-data.")
+        Path | None,
+        # readable=False: who may not read it hears so from whatever reads it, with a mend that fits
+        typer.Option("--data", metavar="DIR", readable=False, help="Data folder; else $SEALMQ_DATA, ./sealmq-data."),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print results as JSON.")] = False,
     version: Annotated[
