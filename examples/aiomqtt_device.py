@@ -1,7 +1,8 @@
 """A device with aiomqtt and Python's own `ssl`: answers requests on `devices/<id>/ask`. Knows nothing of sealmq.
 
-sealmq device add sensor-1
-python examples/aiomqtt_device.py localhost 8883 sealmq-data/devices/sensor-1
+.venv/bin/pip install aiomqtt
+.venv/bin/sealmq device add sensor-1
+.venv/bin/python examples/aiomqtt_device.py localhost 8883 sealmq-data/devices/sensor-1
 """
 
 # ruff: noqa: T201

@@ -1,7 +1,8 @@
 """A device with paho-mqtt: reports a temperature, obeys `devices/<id>/set`. Knows nothing of how its files were made.
 
-sealmq device add sensor-1
-python examples/paho_device.py mqtts://localhost:8883 sealmq-data/devices/sensor-1
+.venv/bin/pip install paho-mqtt
+.venv/bin/sealmq device add sensor-1
+.venv/bin/python examples/paho_device.py mqtts://localhost:8883 sealmq-data/devices/sensor-1
 """
 
 # ruff: noqa: T201
