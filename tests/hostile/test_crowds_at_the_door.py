@@ -93,10 +93,9 @@ def test_who_has_shaken_hands_and_says_no_more_gives_up_its_place() -> None:
 
 def test_a_websocket_without_mqtt_in_it_comes_to_an_end() -> None:
     """Control frames are no CONNECT, however many there are."""
-    with EphemeralBroker(wss=True) as broker:
-        with raw_mqtt.Wire.open(broker.port_of("wss"), broker.device("d")) as wire:
-            flood(wire)
-            broker.wait_event("refused", cause="too-much-before-connect")
+    with EphemeralBroker(wss=True) as broker, raw_mqtt.Wire.open(broker.port_of("wss"), broker.device("d")) as wire:
+        flood(wire)
+        broker.wait_event("refused", cause="too-much-before-connect")
 
 
 def test_who_leaves_without_having_read_leaves_a_record() -> None:
