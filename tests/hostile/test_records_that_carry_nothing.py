@@ -5,9 +5,10 @@ Knows nothing of what TLS does with them.
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
-from tls13 import APPLICATION_DATA, Attacker
+from tls13 import APPLICATION_DATA, HANDSHAKE, Attacker
 
 from security import raw_mqtt
 
@@ -34,6 +35,18 @@ def test_new_keys_all_the_time_end_the_connection(broker: EphemeralBroker, witne
         if number % 30 == 0:
             flood += attacker.sealed(APPLICATION_DATA, raw_mqtt.publish("devices/evil/x"))
     attacker.socket.sendall(flood)
+    assert "carry nothing" in broker.wait_event("disconnected", client_id="evil")["summary"]
+    attacker.close()
+    witness()
+
+
+def test_a_message_of_tls_that_never_ends_is_not_kept(broker: EphemeralBroker, witness: Callable[[], None]) -> None:
+    """It would be memory that no bound knows of, for as long as the connection lasts."""
+    attacker = joined(broker)
+    with contextlib.suppress(OSError):
+        attacker.send(HANDSHAKE, b"\x18\0\xff\xff" + bytes(16_000))
+        for _ in range(2):
+            attacker.send(HANDSHAKE, bytes(16_000))
     assert "carry nothing" in broker.wait_event("disconnected", client_id="evil")["summary"]
     attacker.close()
     witness()

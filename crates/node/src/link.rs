@@ -302,6 +302,7 @@ impl Link {
             let work = Work {
                 begun,
                 carrying,
+                unfinished: self.incoming.len(),
                 waiting,
             };
             work.judge()?;

@@ -9,6 +9,9 @@ use super::LinkFault;
 const BARREN: usize = 64;
 /// Bytes waiting for the network beyond which TLS is not asked for another answer: more than one write leaves behind.
 const ANSWERS_KEPT: usize = 512 * 1024;
+/// Bytes of a message of TLS that may wait for their rest: a record as long as any (RFC 5246 section 6.2.3), since no client
+/// has a longer message to send once the handshake is over.
+const UNFINISHED: usize = HEADER as usize + 16 * 1024 + 2048;
 /// Type, version, and length (RFC 8446 section 5.1).
 const HEADER: u8 = 5;
 
@@ -48,6 +51,8 @@ pub(super) struct Work {
     /// Records that began, and those that held data.
     pub begun: usize,
     pub carrying: usize,
+    /// Bytes that are kept, as the beginning of what is not whole.
+    pub unfinished: usize,
     /// Bytes for the network before it and after it.
     pub waiting: [usize; 2],
 }
@@ -56,7 +61,7 @@ impl Work {
     /// Raises the fault of a peer that asks for more than a client does.
     pub fn judge(&self) -> Result<(), LinkFault> {
         let [before, after] = self.waiting;
-        if self.begun > self.carrying + BARREN {
+        if self.begun > self.carrying + BARREN || self.unfinished > UNFINISHED {
             Err(LinkFault::Barren)
         } else if after > before && after > ANSWERS_KEPT {
             Err(LinkFault::Unread)
@@ -90,11 +95,17 @@ mod tests {
         let work = |begun, carrying, before, after| Work {
             begun,
             carrying,
+            unfinished: UNFINISHED,
             waiting: [before, after],
         };
         assert!(work(3000, 3000, ANSWERS_KEPT + 1, ANSWERS_KEPT + 1).judge().is_ok());
         assert!(work(BARREN, 0, 0, ANSWERS_KEPT).judge().is_ok());
         assert!(matches!(work(BARREN + 1, 0, 0, 0).judge(), Err(LinkFault::Barren)));
+        let half = Work {
+            unfinished: UNFINISHED + 1,
+            ..work(2, 1, 0, 0)
+        };
+        assert!(matches!(half.judge(), Err(LinkFault::Barren)));
         let unread = work(1, 0, ANSWERS_KEPT, ANSWERS_KEPT + 1).judge();
         assert!(matches!(unread, Err(LinkFault::Unread)));
     }
