@@ -83,6 +83,22 @@ def test_sighup_with_a_broken_file_changes_nothing(data, name, text, words):
         assert wire.packet().body.endswith(b"as before")
 
 
+@pytest.mark.parametrize("text", [NARROW, WIDE.replace("a/#", "a/#/b")])
+def test_an_edited_rule_file_waits_for_sighup_while_devices_and_users_are_added(data, text):
+    with broker_on(data) as (_, device), device("sensor-1") as wire:
+        (data / "rules.toml").write_text(text)
+        (data / "words").write_text("correct horse battery\n")
+        for command in (
+            ("device", "add", "sensor-2", "--group", "hall"),
+            ("user", "add", "anna", "--password-file", data / "words"),
+        ):
+            done = run_sealmq("--data", data, *command)
+            assert done.returncode == 0, done.stderr
+        assert granted(wire, "a/#") == 0
+        with device("sensor-2") as other:
+            assert granted(other, "a/#") == 0
+
+
 def test_dangerous_settings_wait_for_the_next_start(data):
     """A file that is changed under a running broker opens no door at a reload."""
     with broker_on(data) as (program, device), device("sensor-1") as wire:

@@ -174,6 +174,28 @@ def test_a_reload_that_fails_changes_nothing(tmp_path, break_it):
         assert node().reloaded == []
 
 
+@pytest.mark.parametrize("text", ["[[rule]]\n", '[[rule]]\nname = "r"\nactions = ["publish"]\ntopics = ["a"]\n'])
+def test_an_edit_of_the_rules_waits_for_the_reload_whatever_else_changes(tmp_path, text):
+    with service(tmp_path) as running:
+        rules = node().config["rules"]
+        running.folder.rules_path.write_text(text)
+        running.folder.config_path.write_text("[limits]\nmax_inflight = 5\n")
+        control.call(running.folder, "device-add", {"id": "sensor-1", "groups": ["hall"]})
+        assert node().reloaded[-1]["groups"] == {"sensor-1": ["hall"]}
+        control.call(running.folder, "device-retire", {"id": "sensor-1"})
+        control.call(running.folder, "device-add", {"id": "sensor-1", "reuse_retired": True})
+        assert node().reloaded[-1]["revoked"]["devices"] == []
+        control.call(running.folder, "user-add", {"name": "anna", "hash": "$argon2id$"})
+        assert [user["name"] for user in node().reloaded[-1]["users"]] == ["anna"]
+        (running.folder.server_dir / "cert.pem").unlink()
+        running._upkeep.at_once()
+        assert node().reloaded[-1]["tls"] != node().config["tls"]
+        assert [config["rules"] for config in node().reloaded] == [rules] * 4
+        assert {config["limits"]["max_inflight"] for config in node().reloaded} == {
+            node().config["limits"]["max_inflight"]
+        }
+
+
 def test_a_certificate_of_ones_own(tmp_path):
     with service(tmp_path) as first:
         own = first.folder.server_dir

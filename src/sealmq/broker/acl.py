@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from sealmq.broker.nodeconfig import authorisation
+from sealmq.broker.nodeconfig import authorisation, load_rules
 from sealmq.enginefaults import from_engine
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def explain(
     """
     from sealmq import _engine
 
-    rules = authorisation(settings, folder, groups=groups)
+    rules = authorisation(settings, load_rules(settings, folder), groups=groups)
     config = {"listeners": [], "tls": _NO_TLS, "fleet": folder.fleet, **rules}
     try:
         found: dict[str, Any] = json.loads(_engine.explain_rule(json.dumps(config), identity, client_id, action, topic))

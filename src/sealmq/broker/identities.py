@@ -57,7 +57,7 @@ class Identities:
         changing: threading.RLock,
         reconfigure: Callable[[], None],
     ) -> None:
-        """`reconfigure` hands the registry's groups and deny list to the data plane anew.
+        """`reconfigure` hands groups, deny list, users and keys to the data plane anew.
 
         `changing` is held by whoever does that, so that a revocation cannot fall between reading and handing over.
         """

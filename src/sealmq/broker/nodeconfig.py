@@ -1,6 +1,6 @@
 """What the data plane is started with: settings, rules and certificates laid out as one `NodeConfig`.
 
-It refuses to start anything; files are read, nothing is written.
+It refuses to start anything, and to say when the rule file is read; nothing is written.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sealmq.broker.certificates import Identity, Material
+    from sealmq.config.rules import Rule
     from sealmq.config.settings import Settings
     from sealmq.datafolder import DataFolder
 
@@ -42,9 +43,15 @@ def rules_path(settings: Settings, folder: DataFolder) -> Path | None:
     return folder.rules_path if folder.rules_path.exists() else None
 
 
+def load_rules(settings: Settings, folder: DataFolder) -> tuple[Rule, ...]:
+    """The rules as that file has them now. Raises `ConfigError` when it is not whole."""
+    return rule_file.load_rules(rules_path(settings, folder))
+
+
 def compose(
     settings: Settings,
     folder: DataFolder,
+    rules: Sequence[Rule],
     certificates: Material,
     version: str,
     *,
@@ -55,7 +62,7 @@ def compose(
 ) -> str:
     """The `NodeConfig` as JSON; `ticket_keys`, `revoked`, `groups` (device id to names) and `psk` as it has them.
 
-    Raises `ConfigError` when the rule file or the file of users is not whole.
+    Raises `ConfigError` when the file of users is not whole.
     """
     config: dict[str, Any] = {
         "listeners": listeners(settings),
@@ -67,7 +74,7 @@ def compose(
             "ticket_keys": list(ticket_keys),
         },
         "fleet": folder.fleet,
-        **authorisation(settings, folder, groups=groups or {}),
+        **authorisation(settings, rules, groups=groups or {}),
         "users": users.for_engine(folder),
         "psk": list(psk),
         "limits": settings.config.limits.model_dump(),
@@ -78,14 +85,11 @@ def compose(
     return json.dumps(config)
 
 
-def authorisation(settings: Settings, folder: DataFolder, *, groups: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """The part of a `NodeConfig` that decides who may do what: `rules`, `groups`, `dangerous`.
-
-    Raises `ConfigError` when the rule file is not whole.
-    """
+def authorisation(settings: Settings, rules: Sequence[Rule], *, groups: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """The part of a `NodeConfig` that decides who may do what: `rules`, `groups`, `dangerous`."""
     dangerous = settings.config.dangerous
     return {
-        "rules": [*rule_file.for_engine(rule_file.load_rules(rules_path(settings, folder))), bundle.RULE],
+        "rules": [*rule_file.for_engine(rules), bundle.RULE],
         "groups": {device: list(names) for device, names in groups.items()},
         "dangerous": {
             "anonymous": dangerous.anonymous,

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from sealmq.broker.certificates import Material
     from sealmq.broker.doorkeys import DoorKeys
     from sealmq.broker.https import Https
+    from sealmq.config.rules import Rule
 
 _STATUS_REFUSALS = 20
 _STATUS_CLIENTS = 100
@@ -116,24 +117,21 @@ class Service:
         fixed = {name: getattr(self.settings.config, name) for name in ("listen", "durability", "log", "dangerous")}
         waiting = [f"[{name}]" for name, value in fixed.items() if getattr(wanted.config, name) != value]
         settings = Settings(wanted.config.model_copy(update=fixed), wanted.origins, wanted.file)
-        self.put_in_force(settings, self._sound(settings))
+        material = self._sound(settings)
+        self._take(settings, nodeconfig.load_rules(settings, self.folder), material)
         self._upkeep.settled()
         if waiting:
             summary = f"change of {', '.join(waiting)} waits for the next start"
             self.logger.warning("reload", summary=summary, mend="restart the broker")
         self.logger.info("reload", summary="settings, rules and certificates are taken anew")
 
-    def put_in_force(self, settings: Settings, material: Material) -> None:
-        """Show and trust these certificates, under these settings, from now on; no session is dropped.
+    def put_in_force(self, material: Material) -> None:
+        """Show and trust these certificates from now on, under the settings and rules in force; no session is dropped.
 
         Raises `ConfigError`; then nothing changed.
         """
         with self._changing:
-            prepared = self._door_keys.prepare(material) if self._door_keys else {}
-            self.broker.reload(self._node_config(settings, material))
-            self.settings, self.material = settings, material
-            if self._door_keys:
-                self._door_keys.take(prepared)
+            self._take(self.settings, self._rules, material)
 
     def status(self) -> dict[str, Any]:
         """What `sealmq status` shows, as plain data."""
@@ -173,6 +171,7 @@ class Service:
         self.ticket_keys = TicketKeys.open(self.folder, now=utc_now())
         self._public = PublicName(self.folder, lambda: self.settings, self.logger)
         self.material = self._sound(self.settings)
+        self._rules = nodeconfig.load_rules(self.settings, self.folder)
         self._event_log = log.EventLog(self.logger)
         self._identities = Identities(
             self.folder,
@@ -184,7 +183,7 @@ class Service:
             reconfigure=self._reconfigure,
         )
         self.broker = Broker.start(
-            self._node_config(self.settings, self.material), sinks=[self._hand_on, self._identities.note]
+            self._node_config(self.settings, self._rules, self.material), sinks=[self._hand_on, self._identities.note]
         )
         stack.callback(self._identities.stop)
         stack.callback(self.broker.stop)
@@ -245,14 +244,23 @@ class Service:
         return found
 
     def _reconfigure(self) -> None:
-        """Hand groups and deny list to the data plane as the registry has them now."""
+        """Hand groups, deny list, users and keys to the data plane as they are now; no edit of a file takes effect."""
         with self._changing:
-            self.broker.reload(self._node_config(self.settings, self.material))
+            self.broker.reload(self._node_config(self.settings, self._rules, self.material))
 
-    def _node_config(self, settings: Settings, material: Material) -> str:
+    def _take(self, settings: Settings, rules: tuple[Rule, ...], material: Material) -> None:
+        with self._changing:
+            prepared = self._door_keys.prepare(material) if self._door_keys else {}
+            self.broker.reload(self._node_config(settings, rules, material))
+            self.settings, self._rules, self.material = settings, rules, material
+            if self._door_keys:
+                self._door_keys.take(prepared)
+
+    def _node_config(self, settings: Settings, rules: tuple[Rule, ...], material: Material) -> str:
         return nodeconfig.compose(
             settings,
             self.folder,
+            rules,
             material,
             _version(),
             revoked=denylist(self.registry, now=utc_now()),

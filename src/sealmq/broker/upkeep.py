@@ -49,7 +49,7 @@ class Running(Protocol):
     ticket_keys: TicketKeys
     material: Material
 
-    def put_in_force(self, settings: Settings, material: Material) -> None:
+    def put_in_force(self, material: Material) -> None:
         """Show and trust this from now on, no session dropped. Raises `ConfigError`; then nothing changed."""
 
 
@@ -157,7 +157,7 @@ class Upkeep:
         return found
 
     def _take_files(self, material: Material) -> None:
-        self._service.put_in_force(self._service.settings, material)
+        self._service.put_in_force(material)
         self._service.logger.info("certificates", summary=f"files are taken anew: {shown(material)}")
 
     def _complain(self, error: SealmqError) -> None:
@@ -166,7 +166,7 @@ class Upkeep:
 
     def _turn_ticket_keys(self, now: datetime) -> None:
         if self._service.ticket_keys.turn(now=now):
-            self._service.put_in_force(self._service.settings, self._service.material)
+            self._service.put_in_force(self._service.material)
 
     def _renew(self, now: datetime) -> None:
         service = self._service
@@ -176,7 +176,7 @@ class Upkeep:
         public = self._public(service.settings)
         material = certificates.renewed(service.material, service.settings, service.folder, service.authority, public)
         if material != service.material:
-            service.put_in_force(service.settings, material)
+            service.put_in_force(material)
             service.logger.info("renewed", summary=f"no session was dropped; {shown(material)}")
         if self._bundle.look():
             service.logger.info("ca", summary=f"bundle {service.authority.record.bundle} is at $ca/bundle")

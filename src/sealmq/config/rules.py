@@ -15,6 +15,7 @@ from sealmq.config.settings import nearest
 from sealmq.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 ANONYMOUS = "anonymous"
@@ -78,7 +79,7 @@ def load_rules(path: Path | None) -> tuple[Rule, ...]:
     return tuple(_rule(entry, f"rule {number} in {path}", path) for number, entry in enumerate(entries, start=1))
 
 
-def for_engine(rules: tuple[Rule, ...]) -> list[dict[str, object]]:
+def for_engine(rules: Sequence[Rule]) -> list[dict[str, object]]:
     """All rules in the shape of `rules` of a `NodeConfig`; the order is kept, since the first match decides."""
     return [entry for rule in rules for entry in rule.for_engine()]
 
