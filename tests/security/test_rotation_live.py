@@ -7,7 +7,7 @@ import http.client
 import shutil
 import ssl
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,7 +15,7 @@ import raw_mqtt
 from raw_mqtt import Wire
 
 from programs import finished
-from sealmq.broker import control
+from sealmq.broker import control, soundness
 from sealmq.errors import NotSo
 from sealmq.pki.operations import device_files
 from sealmq.pki.signing import utc_now
@@ -150,6 +150,18 @@ def test_issuing_cas_and_certificates_of_the_broker_are_replaced_under_200_clien
     broker.device("newcomer")
     assert gets_in(broker, broker.device("newcomer"), "newcomer")
     fleet.all_answer()
+
+
+def test_the_revocation_list_that_is_served_is_there_for_a_new_issuing_ca(few):
+    few.rotate(kind="devices")
+    context = ssl.create_default_context(cafile=few.files("sensor-000").ca)
+    door = http.client.HTTPSConnection("127.0.0.1", few.broker.port_of("https"), context=context, timeout=10)
+    with closing(door):
+        door.request("GET", "/crl")
+        served = door.getresponse().read()
+    issuers = {one.issuer for one in soundness.crls(served)}
+    assert issuers == {one.certificate.subject for one in few.broker._service.authority.device_issuers()}
+    assert len(issuers) == 2
 
 
 def test_the_https_door_trusts_and_shows_what_is_in_force(few):

@@ -432,6 +432,42 @@ def test_revocation_lists_cover_every_issuing_ca_that_is_accepted(three):
     assert new.issuer != old.issuer
 
 
+@pytest.mark.parametrize("lists_before", [True, False])
+def test_a_rotation_leaves_a_revocation_list_of_each_issuing_ca_that_is_accepted(three, lists_before):
+    folder, authority, registry = three
+    if lists_before:
+        revocation.write_crl(folder, authority, registry, now=NOW)
+
+    def numbers_with_list():
+        listed = [one.issuer for one in soundness.crls(revocation.crl_path(folder).read_bytes())]
+        members = [one for one in authority.members if one.entry.kind is Kind.DEVICES]
+        assert set(listed) <= {one.certificate.subject for one in members}
+        return [one.entry.number for one in members if one.certificate.subject in listed]
+
+    ca_rotate(*three, kind="devices", now=NOW)
+    assert numbers_with_list() == [1, 2]
+    for step in EVERY[: EVERY.index(Step.DRAIN) + 1]:
+        ca_rotate(*three, kind="root", step=step, force=True, now=NOW)
+    assert numbers_with_list() == [3]
+
+
+def test_a_successor_that_the_broker_made_by_itself_makes_the_revocation_list_due(three):
+    folder, authority, registry = three
+    revocation.write_crl(folder, authority, registry, now=NOW)
+    assert not revocation.crl_is_due(*three, now=NOW)
+    rotation.replace_issuer(authority, Kind.DEVICES, now=NOW)
+    assert revocation.crl_is_due(*three, now=NOW)
+    revocation.refresh_crl(*three, now=NOW)
+    assert not revocation.crl_is_due(*three, now=NOW)
+
+
+def test_a_full_disk_at_the_revocation_list_does_not_undo_a_rotation(three):
+    folder, authority, _ = three
+    revocation.crl_path(folder).mkdir()  # nothing can be written there
+    assert ca_rotate(*three, kind="devices", now=NOW)["authorities"]
+    assert len(authority.device_issuers()) == 2
+
+
 def test_renewing_the_files_of_a_device_brings_the_present_roots(three):
     folder, authority, _ = three
     device_add(*three, id="sensor-1", now=NOW)

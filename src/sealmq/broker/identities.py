@@ -138,13 +138,11 @@ class Identities:
             return None
 
     def refresh_crl(self) -> None:
-        """Write a new revocation list when the one there is grows old or lacks somebody; to be called now and then.
+        """Write new revocation lists when those there are grow old or lack something; to be called now and then.
 
         Raises `Environment` when it cannot be written.
         """
-        now = signing.utc_now()
-        if revocation.crl_is_due(self._folder, self._authority, self._registry, now=now):
-            revocation.write_crl(self._folder, self._authority, self._registry, now=now)
+        revocation.refresh_crl(self._folder, self._authority, self._registry, now=signing.utc_now())
 
     def write_ends(self) -> None:
         """Write the revocations that the disk refused, if it takes them by now; to be called every few seconds."""

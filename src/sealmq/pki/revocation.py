@@ -105,22 +105,30 @@ def write_crl(folder: DataFolder, authority: Authority, registry: Registry, *, n
 
 
 def crl_is_due(folder: DataFolder, authority: Authority, registry: Registry, *, now: datetime) -> bool:
-    """Whether a new CRL is to be written: it is missing, unreadable or old, or lacks somebody who is revoked.
+    """Whether new CRLs are to be written: they are missing, unreadable or old, or lack a CA or somebody who is revoked.
 
-    It lacks somebody when the disk was full at the revocation, or the process ended between the registry and the list.
+    They lack somebody when the disk was full at the revocation, or the process ended between the registry and the list;
+    a CA that has followed another, until it has a list of its own.
     """
     try:
         lists = certfiles.revocation_lists(crl_path(folder))
         if not all(one.last_update_utc <= now < one.last_update_utc + CRL_REFRESH for one in lists):
             return True
+        with_list = {_issuer_of(one) for one in lists}
         listed = {(_issuer_of(one), f"{entry.serial_number:x}") for one in lists for entry in one}
     except (SealmqError, x509.ExtensionNotFound, *MALFORMED):
         return True
     issuers = {key_id(member.issuer.key.public_key()) for member in authority.device_issuers()}
-    return any(
+    return with_list != issuers or any(
         record.issuer in issuers and record.not_after > now and (record.issuer, record.serial) not in listed
         for record in registry.revoked_certificates()
     )
+
+
+def refresh_crl(folder: DataFolder, authority: Authority, registry: Registry, *, now: datetime) -> None:
+    """Write new CRLs when they are due. Raises `Environment` when they cannot be written."""
+    if crl_is_due(folder, authority, registry, now=now):
+        write_crl(folder, authority, registry, now=now)
 
 
 def _issuer_of(found: x509.CertificateRevocationList) -> str:

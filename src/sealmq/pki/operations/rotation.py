@@ -6,10 +6,11 @@ results are those of the package.
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
-from sealmq.errors import UsageError
-from sealmq.pki import pinning, readiness, rotation, signing
+from sealmq.errors import Environment, UsageError
+from sealmq.pki import pinning, readiness, revocation, rotation, signing
 from sealmq.pki.authority import Kind
 from sealmq.pki.operations.results import Result, maybe_iso
 from sealmq.pki.rotation import Step
@@ -35,10 +36,10 @@ def ca_rotate(
 ) -> Result:
     """Replace the issuing CA of `kind` `devices` or `servers`, or take `step` with the `root`.
 
-    The result is that of `ca_rotation`. `threshold` is the share of devices (0 to 1) that must hold the bundle before
-    `switch` and `drain`; `force` goes on whatever it is. Raises `NotSo` with code `rotation-order`,
-    `fleet-not-ready` or `pins-strand`, `UsageError` with code `rotation-kind`, `Environment` when a file cannot be
-    written.
+    The result is that of `ca_rotation`; every issuing CA that is accepted has its revocation list by then. `threshold`
+    is the share of devices (0 to 1) that must hold the bundle before `switch` and `drain`; `force` goes on whatever it
+    is. Raises `NotSo` with code `rotation-order`, `fleet-not-ready` or `pins-strand`, `UsageError` with code
+    `rotation-kind`, `Environment` when a file of a CA cannot be written.
     """
     now = now or signing.utc_now()
     if kind == Kind.ROOT and step in list(Step):
@@ -59,6 +60,9 @@ def ca_rotate(
             mend="rotate devices, servers, or root with one of: " + ", ".join(f"--{one}" for one in Step),
             code="rotation-kind",
         )
+    # The CAs are replaced; when the disk is full by now, a broker writes the lists once there is room.
+    with contextlib.suppress(Environment):
+        revocation.refresh_crl(folder, authority, registry, now=now)
     return ca_rotation(folder, authority, registry, now=now)
 
 
