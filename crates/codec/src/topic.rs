@@ -4,6 +4,9 @@
 
 use crate::Fault;
 use crate::wire::Reader;
+pub use pattern::Pattern;
+
+mod pattern;
 
 /// Whether `name` may stand in a PUBLISH: not empty, no wildcard, no U+0000 [MQTT-3.3.2-2], [MQTT-4.7.3-1].
 #[inline]
@@ -84,6 +87,14 @@ pub fn matches(filter: &str, name: &str) -> bool {
     // [MQTT-4.7.2-1]: a wildcard in the first level does not reach $-topics.
     if name.starts_with('$') && filter.starts_with(['+', '#']) {
         return false;
+    }
+    levels_match(filter, name)
+}
+
+/// Level by level, whatever the first ones are.
+fn levels_match(filter: &str, name: &str) -> bool {
+    if filter == "#" {
+        return true;
     }
     let mut names = name.split('/');
     for level in filter.split('/') {

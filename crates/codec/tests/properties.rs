@@ -7,7 +7,7 @@ use proptest::option;
 use proptest::prelude::*;
 use sealmq_codec::{
     Connect, FilterBuf, Frame, Framed, Packet, PacketKind, Properties, Property, PropertyBuf, PropertySet, Publish,
-    QoS, RetainHandling, Subscribe, SubscribeOptions, Version, Will, frame, varint_len, write_varint,
+    QoS, RetainHandling, Subscribe, SubscribeOptions, Version, Will, frame, topic, varint_len, write_varint,
 };
 
 /// What a property is made of, owned.
@@ -254,6 +254,14 @@ proptest! {
         }
         whole.extend_from_slice(&body);
         understood(version, Frame { first, body: &whole, size: whole.len() + 2 })?;
+    }
+
+    /// Names and filters of few levels, so that they often match; also such as no packet can carry.
+    #[test]
+    fn a_pattern_matches_what_its_filter_does(filter in "[ab+#$/]{0,8}", name in "[ab+#$/]{0,8}") {
+        let pattern = topic::Pattern::new(filter.as_str());
+        prop_assert_eq!(pattern.matches(&name), topic::matches(&filter, &name));
+        prop_assert_eq!(pattern.as_str(), filter);
     }
 
     #[test]

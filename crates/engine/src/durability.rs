@@ -8,11 +8,10 @@ use crate::event::EndCause;
 use crate::roster::touch;
 use crate::route::NoPlace;
 use crate::time::Millis;
-use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use sealmq_codec::topic::{matches, parse_filter};
+use sealmq_codec::topic::{Pattern, parse_filter};
 use sealmq_codec::{Packet, PacketKind, ReasonCode, write_short_ack};
 use sealmq_store::{Change, Durable, Health, Keeping, Seq, Urgency};
 
@@ -61,7 +60,7 @@ pub struct DurabilityFault {
 #[derive(Clone, Debug, Default)]
 pub struct Durability {
     default: Mode,
-    topics: Vec<(Box<str>, Mode)>,
+    topics: Vec<(Pattern, Mode)>,
 }
 
 impl Durability {
@@ -71,7 +70,7 @@ impl Durability {
             if parse_filter(&filter).is_none_or(|f| f.group.is_some()) {
                 return Err(DurabilityFault { filter });
             }
-            checked.push((filter.into_boxed_str(), mode));
+            checked.push((Pattern::new(filter), mode));
         }
         Ok(Durability {
             default,
@@ -94,7 +93,7 @@ impl Durability {
 
     #[inline]
     pub(crate) fn of(&self, topic: &str) -> Option<Urgency> {
-        let listed = self.topics.iter().find(|(filter, _)| matches(filter, topic));
+        let listed = self.topics.iter().find(|(pattern, _)| pattern.matches(topic));
         listed.map_or(self.default, |(_, mode)| *mode).urgency()
     }
 

@@ -9,7 +9,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use sealmq_codec::topic;
+use sealmq_codec::topic::{self, Pattern};
 use who::{Identity, Who};
 
 mod who;
@@ -158,7 +158,7 @@ impl Rules {
                     effect: rule.effect,
                     publish: rule.publish,
                     subscribe: rule.subscribe,
-                    filter: filter.into_boxed_str(),
+                    pattern: Pattern::new(filter),
                     name: rule.name.as_str().into(),
                 });
             };
@@ -190,7 +190,7 @@ struct Resolved {
     effect: Effect,
     publish: bool,
     subscribe: bool,
-    filter: Box<str>,
+    pattern: Pattern,
     name: Box<str>,
 }
 
@@ -233,7 +233,12 @@ impl Denial {
 const OWN_TREES: [&str; 3] = ["$SYS", "$ca", "$sealmq"];
 
 /// The rule of the broker itself that stands before all others.
+#[inline]
 fn own_tree(name: &str) -> Option<Denial> {
+    // As all of them begin, and hardly any other name.
+    if !name.starts_with('$') {
+        return None;
+    }
     let tree = name.split('/').next()?; // the tree's own name too: `$ca/#` covers it [MQTT-4.7.1-2]
     OWN_TREES.contains(&tree).then(|| Denial {
         rule: Some(format!("{tree} is written by the broker only")),
@@ -290,7 +295,7 @@ impl Permit {
                     "rule {} {verb} {} on {topic}: it is the first whose topic {how} it, with {}",
                     rule.name,
                     action.name(),
-                    rule.filter
+                    rule.pattern.as_str()
                 )
             }
         };
@@ -304,15 +309,15 @@ impl Permit {
     fn publish_rule(&self, name: &str) -> Option<&Resolved> {
         self.rules
             .iter()
-            .find(|rule| rule.publish && topic::matches(&rule.filter, name))
+            .find(|rule| rule.publish && rule.pattern.matches(name))
     }
 
     fn subscribe_rule(&self, filter: &str) -> Option<&Resolved> {
         self.rules.iter().find(|rule| {
             rule.subscribe
                 && match rule.effect {
-                    Effect::Allow => topic::covers(&rule.filter, filter),
-                    Effect::Deny => topic::overlaps(&rule.filter, filter),
+                    Effect::Allow => topic::covers(rule.pattern.as_str(), filter),
+                    Effect::Deny => topic::overlaps(rule.pattern.as_str(), filter),
                 }
         })
     }
