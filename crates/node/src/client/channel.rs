@@ -160,19 +160,19 @@ impl Channel {
 
     fn push(&mut self) -> io::Result<()> {
         loop {
+            // What TLS has taken is TLS's, whether or not the network takes it now.
+            if let Some(tls) = &mut self.tls {
+                tls.send(&mut self.socket)?;
+            }
             let waiting = self.unsent.get(self.sent..).unwrap_or_default();
             let taken = match &mut self.tls {
-                None if waiting.is_empty() => return Ok(()),
+                _ if waiting.is_empty() => return Ok(()),
                 None => self.socket.write(waiting)?,
-                Some(tls) => {
-                    let taken = tls.encrypt(waiting)?;
-                    tls.send(&mut self.socket)?;
-                    if taken == 0 {
-                        return Ok(());
-                    }
-                    taken
-                }
+                Some(tls) => tls.encrypt(waiting)?,
             };
+            if taken == 0 {
+                return Ok(());
+            }
             self.sent += taken;
             if self.sent >= self.unsent.len() {
                 self.unsent.clear();
