@@ -87,6 +87,39 @@ def test_files_that_hold_nothing(sealmq, tmp_path, content, expected):
     assert "\nmend: " in err
 
 
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_a_store_that_stays_shut_is_no_success(sealmq, device, tmp_path, form):
+    store, words, wrong = tmp_path / "b.p12", tmp_path / "words", tmp_path / "wrong"
+    for path, text in ((words, "correct horse\n"), (wrong, "wrong horse\n")):
+        path.write_text(text)
+        path.chmod(0o600)
+    pair = ["-in", device.cert, "-inkey", device.key]
+    subprocess.run(["openssl", "pkcs12", "-export", *pair, "-passout", f"file:{words}", "-out", store], check=True)
+    status, out, err = sealmq("cert", "show", store, device.cert, *form)
+    assert status == 1
+    assert err == (
+        f"error: PKCS #12 store in {store} cannot be read: it is under a passphrase, or damaged\n"
+        "mend: write the passphrase into the first line of a file, and give it with --passphrase-file FILE\n"
+    )
+    assert "CN=sensor-1" in out
+    status, _, err = sealmq("cert", "show", store, "--passphrase-file", wrong, *form)
+    assert status == 1
+    assert "the passphrase does not open it" in err
+    status, out, err = sealmq("cert", "show", store, "--passphrase-file", words, *form)
+    assert (status, err) == (0, "")
+    assert "CN=sensor-1" in out
+
+
+def test_what_is_damaged_is_no_success_and_hides_nothing(sealmq, device, tmp_path):
+    (tmp_path / "mixed.pem").write_bytes(
+        b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n" + device.cert.read_bytes()
+    )
+    status, out, err = sealmq("cert", "show", tmp_path / "mixed.pem")
+    assert status == 1
+    assert f"error: CERTIFICATE in {tmp_path}/mixed.pem cannot be read: " in err
+    assert "CN=sensor-1" in out
+
+
 def test_no_file_is_wrong_usage(sealmq):
     status, _, err = sealmq("cert", "show")
     assert status == 2

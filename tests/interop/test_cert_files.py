@@ -139,10 +139,10 @@ def test_stores_of_both_are_shown(here):
         objects = json.loads(sealmq("show", store, "--passphrase-file", "words", "--json"))["objects"]
         assert {one["kind"] for one in objects} == {"key", "certificate"}, store
         assert not [o for one in objects for o in one["oddities"] if o["slug"] == "key-mismatch"]
-        assert "give its passphrase with --passphrase-file" in sealmq("show", store)
+        assert "give it with --passphrase-file" in sealmq("show", store, status=1)
         (here / "wrong").write_text("wrong\n")
         (here / "wrong").chmod(0o600)
-        assert "does not open it" in sealmq("show", store, "--passphrase-file", "wrong")
+        assert "does not open it" in sealmq("show", store, "--passphrase-file", "wrong", status=1)
     openssl("crl2pkcs7", "-nocrl", "-certfile", "cert.pem", "-certfile", "ca.pem", "-out", "c.p7b")
     openssl("crl2pkcs7", "-nocrl", "-certfile", "cert.pem", "-outform", "DER", "-out", "d.p7b")
     assert sealmq("show", "c.p7b").count(": certificate") == 2

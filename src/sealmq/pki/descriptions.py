@@ -97,10 +97,11 @@ class CrlDescription(Described):
 
 @dataclass(frozen=True, slots=True)
 class Unreadable(Described):
-    """An object that is there but cannot be read: `label` is its PEM label or `DER`, `reason` what is wrong."""
+    """An object that is there but cannot be read: `label` is its PEM label or `DER`, `reason` what is wrong with it."""
 
     label: str
     reason: str
+    mend: str
 
 
 def as_json(item: Described) -> dict[str, Any]:

@@ -48,7 +48,8 @@ def inspect_files(
                     warnings.simplefilter("ignore")  # pyca warns of what is reported as an oddity here
                     found.append(_describe(path, position, piece, now, chain, passphrase))
             except MALFORMED as error:
-                found.append(Unreadable(path, position, _label(piece), reason(error)))
+                mend = "get the file anew from where it came"
+                found.append(Unreadable(path, position, _label(piece), reason(error), mend))
     return [_with_others(item, found, chains) for item in found]
 
 
@@ -75,9 +76,18 @@ def _describe(
         case certfiles.PUBLIC_KEY:
             return describe_public_key(path, position, piece)
         case certfiles.PKCS12:
-            given = "the passphrase does not open it" if passphrase else "give its passphrase with --passphrase-file"
-            return Unreadable(path, position, "PKCS #12 store", given)
-    return Unreadable(path, position, _label(piece), "not a kind of object that is read here")
+            return _shut_store(path, position, was_tried=passphrase is not None)
+    why, mend = "not a kind of object that is read here", "give certificates, requests, keys and revocation lists"
+    return Unreadable(path, position, _label(piece), why, mend)
+
+
+def _shut_store(path: Path, position: int, *, was_tried: bool) -> Unreadable:
+    if was_tried:
+        why, mend = "the passphrase does not open it", "check the first line of the file after --passphrase-file"
+    else:
+        why = "it is under a passphrase, or damaged"
+        mend = "write the passphrase into the first line of a file, and give it with --passphrase-file FILE"
+    return Unreadable(path, position, "PKCS #12 store", why, mend)
 
 
 def _label(piece: certfiles.Piece) -> str:

@@ -14,6 +14,7 @@ import typer
 from sealmq.cli import output
 from sealmq.cli.cert.files import PassphraseFile, passphrase_in
 from sealmq.cli.table import facts, left, moment, printable
+from sealmq.errors import NotSo
 
 if TYPE_CHECKING:
     from sealmq.pki import descriptions
@@ -31,19 +32,24 @@ def show(
     """Show certificates, chains, requests, keys and revocation lists, and what is odd about each.
 
     Keys are described, never printed. Give a key together with its certificate to see whether they belong together.
+    Status 1 when something in the files cannot be read.
     """
-    from sealmq.pki.descriptions import as_json
+    from sealmq.pki.descriptions import Unreadable, as_json
     from sealmq.pki.inspect import inspect_files
 
     now = datetime.now(UTC)
     found = inspect_files(files, now=now, passphrase=passphrase_in(passphrase_file))
     if ctx.obj.json:
         output.as_json({"objects": [as_json(item) for item in found]})
-        return
-    for index, item in enumerate(found):
-        if index:
-            print()
-        _print(item, now)
+    else:
+        for index, item in enumerate(found):
+            if index:
+                print()
+            _print(item, now)
+    for item in found:
+        if isinstance(item, Unreadable):
+            what = printable(f"{item.label} in {item.file} cannot be read: {item.reason}")
+            raise NotSo(what, mend=item.mend, code="object-unreadable")
 
 
 def _print(item: descriptions.Described, now: datetime) -> None:
@@ -86,7 +92,7 @@ def _described(item: descriptions.Described, now: datetime) -> tuple[str, list[t
                 *_entries(item),
             ]
         case descriptions.Unreadable():
-            return f"cannot be read ({item.label})", [("reason", item.reason)]
+            return f"cannot be read ({item.label})", [("reason", item.reason), ("mend", item.mend)]
         case _:
             return "unknown", []
 
