@@ -246,6 +246,9 @@ def test_half_a_pair_and_a_file_that_is_none(broker, tmp_path):
     files = broker.device("sensor-1")
     done = pub(broker, "-t", "t", "-m", "m", "--cafile", files.ca, "--cert", files.cert)
     refused(done, status=2, error="certificate and key go together", mend="give both --cert and --key")
+    done = pub(broker, "-t", "t", "-m", "m", "--cafile", files.ca, "--cert", files.key, "--key", files.cert)
+    swapped = f"client certificate {files.key} has no CERTIFICATE block: it holds PRIVATE KEY"
+    refused(done, status=2, error=swapped, mend="give the certificate with --cert, and its key with --key")
     done = pub(broker, "-t", "t", "-m", "m", "--cafile", tmp_path / "none", "--cert", files.cert, "--key", files.key)
     refused(done, status=2, error=f"file {tmp_path}/none cannot be read", mend="check path")
 

@@ -36,6 +36,43 @@ def test_topic_filters(topic_filter, topic, matches):
     assert Message(topic, b"", 0, False).matches(topic_filter) is matches
 
 
+CERT, KEY, CRL = (
+    f"-----BEGIN {label}-----\nAAAA\n-----END {label}-----\n" for label in ("CERTIFICATE", "PRIVATE KEY", "X509 CRL")
+)
+SHUT = KEY.replace("PRIVATE", "ENCRYPTED PRIVATE")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "sentence", "mend", "code"),
+    [
+        ("certificate", KEY, "client certificate {} has no CERTIFICATE block: it holds PRIVATE KEY", "--cert", "cert"),
+        ("key", CERT, "client key {} has no PRIVATE KEY block: it holds CERTIFICATE", "--key", "key"),
+        ("key", SHUT, "client key {} has no PRIVATE KEY block: it holds ENCRYPTED PRIVATE KEY", "passphrase", "key"),
+        ("certificate", "\x30\x03", "client certificate {} has no CERTIFICATE block: it is not PEM", "-inform", "cert"),
+        ("ca", "", "CA file {} has no CERTIFICATE block: it is empty", "CERTIFICATE", "ca"),
+        ("ca", KEY, "CA file {} has no CERTIFICATE block: it holds PRIVATE KEY", "CERTIFICATE", "ca"),
+        ("crl", CERT, "revocation list {} has no X509 CRL block: it holds CERTIFICATE", "X509 CRL", "crl"),
+    ],
+)
+def test_a_file_that_holds_something_else_is_named(tmp_path, name, text, sentence, mend, code):
+    given = {"ca": CERT, "certificate": CERT, "key": KEY, "crl": CRL} | {name: text}
+    files = {one: tmp_path / f"{one}.file" for one in given}
+    for one, path in files.items():
+        path.write_text(given[one])
+    with pytest.raises(ConfigError) as caught:
+        Identity.read(**files)
+    assert caught.value.message == sentence.format(files[name])
+    assert mend in caught.value.mend
+    assert caught.value.code == {"cert": "certificate-invalid"}.get(code, f"{code}-invalid")
+
+
+@pytest.mark.parametrize("label", ["PRIVATE KEY", "EC PRIVATE KEY", "RSA PRIVATE KEY"])
+def test_certificate_and_key_may_stand_in_one_file(tmp_path, label):
+    (tmp_path / "both").write_text(KEY.replace("PRIVATE KEY", label) + CERT)
+    both = Identity.read(ca=tmp_path / "both", certificate=tmp_path / "both", key=tmp_path / "both")
+    assert both.key == both.certificate == both.ca
+
+
 def test_full_jitter_stays_under_a_ceiling_that_doubles():
     worst = Backoff(first=1, longest=10, chance=lambda: 1.0)
     assert [worst.delay(n) for n in range(6)] == [1, 2, 4, 8, 10, 10]

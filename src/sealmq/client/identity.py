@@ -5,6 +5,7 @@ It refuses to verify anything; the data plane does, in the handshake.
 
 from __future__ import annotations
 
+import re
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,23 @@ from sealmq.errors import ConfigError, UsageError
 
 _BUNDLE = {"ca": "ca.pem", "certificate": "cert.pem", "key": "key.pem"}
 _CERTIFICATE_FILES = (".pem", ".crt", ".cer", ".0")
+_BEGIN = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----")  # RFC 7468, section 3
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """What a file is to hold: one of `blocks` (labels of PEM); `tool` is the verb of openssl for it."""
+
+    what: str
+    blocks: tuple[str, ...]
+    code: str
+    tool: str
+
+
+_CA = _Content("CA file", ("CERTIFICATE",), "ca-invalid", "x509")
+_CERTIFICATE = _Content("client certificate", ("CERTIFICATE",), "certificate-invalid", "x509")
+_KEY = _Content("client key", ("PRIVATE KEY", "EC PRIVATE KEY", "RSA PRIVATE KEY"), "key-invalid", "pkey")
+_CRL = _Content("revocation list", ("X509 CRL",), "crl-invalid", "crl")
 
 
 @dataclass(frozen=True)
@@ -52,13 +70,16 @@ class Identity:
         crl: Path | None = None,
         pins: tuple[str, ...] = (),
     ) -> Identity:
-        """Read the files; `ca` may be a folder of certificates too. Raises `ConfigError` naming what cannot be read."""
+        """Read the files; `ca` may be a folder of certificates too.
+
+        Raises `ConfigError` naming the file that cannot be read or does not hold what it is given for.
+        """
         _check_pair(certificate, key)
         return cls(
             b"" if ca is None else _anchors(ca),
-            None if certificate is None else _file(certificate),
-            None if key is None else _file(key),
-            b"" if crl is None else _file(crl),
+            None if certificate is None else _pem(certificate, _CERTIFICATE),
+            None if key is None else _pem(key, _KEY),
+            b"" if crl is None else _pem(crl, _CRL),
             pins,
         )
 
@@ -82,8 +103,8 @@ class Identity:
             if place is not None and (found := _anchors(Path(place), is_empty_allowed=True)):
                 return cls(
                     found,
-                    None if certificate is None else _file(certificate),
-                    None if key is None else _file(key),
+                    None if certificate is None else _pem(certificate, _CERTIFICATE),
+                    None if key is None else _pem(key, _KEY),
                     is_system=True,
                 )
         raise ConfigError(
@@ -139,7 +160,7 @@ def _check_pair(certificate: object | None, key: object | None) -> None:
 def _anchors(path: Path, *, is_empty_allowed: bool = False) -> bytes:
     """The certificates in a file, or in the files of a folder, each once."""
     if not path.is_dir():
-        return b"" if is_empty_allowed and not path.exists() else _file(path)
+        return (_file(path) if path.exists() else b"") if is_empty_allowed else _pem(path, _CA)
     files = {one.resolve() for one in path.iterdir() if one.suffix in _CERTIFICATE_FILES}
     found = b"\n".join(content for one in sorted(files) if b"BEGIN CERTIFICATE" in (content := _file(one)))
     if not found and not is_empty_allowed:
@@ -157,6 +178,24 @@ def _file(path: Path) -> bytes:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise ConfigError(f"file {path} cannot be read: {reason}", mend="check path, owner and mode") from None
+
+
+def _pem(path: Path, content: _Content) -> bytes:
+    found = _file(path)
+    labels = list(dict.fromkeys(label.decode() for label in _BEGIN.findall(found)))
+    if not set(labels).isdisjoint(content.blocks):
+        return found
+    block = content.blocks[0]
+    has_key = any(label.endswith("PRIVATE KEY") for label in labels)
+    held, mend = f"it holds {', '.join(labels)}", f"give a PEM file with a {block} block"
+    if not labels:
+        held = "it is not PEM" if found else "it is empty"
+        mend = f"convert it: openssl {content.tool} -inform DER -in FILE -out FILE.pem" if found else mend
+    elif (content is _CERTIFICATE and has_key) or (content is _KEY and "CERTIFICATE" in labels):
+        mend = "give the certificate with --cert, and its key with --key"
+    elif content is _KEY and has_key:
+        mend = "take its passphrase off: openssl pkey -in FILE -out FILE.pem"
+    raise ConfigError(f"{content.what} {path} has no {block} block: {held}", mend=mend, code=content.code)
 
 
 def _text(pem: bytes) -> str:
