@@ -65,6 +65,6 @@ LOADS = (
     Load("handshakes-first", "handshakes", {"count": 300, "parallel": 8, "strangers": 1}, CONNECT),
     Load("handshakes-resumed", "handshakes", {"count": 300, "parallel": 8, "resume": 1}, CONNECT),
     Load("storm", "storm", {"count": 500, "rate": 1000}, LATENCY, rounds=3),
-    Load("sparse-5000", "sparse", {"pairs": 5000, "rate": 1, "seconds": 3}, (CPU, *LATENCY), 1, is_optional=True),
+    Load("sparse-5000", "sparse", {"pairs": 5000, "rate": 1, "seconds": 3}, (CPU, *LATENCY), 3, is_optional=True),
     Load("idle-15000", "idle", {"count": 15_000, "parallel": 8, "settle": 2000}, MEMORY, rounds=1, is_optional=True),
 )
