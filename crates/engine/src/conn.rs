@@ -65,6 +65,9 @@ pub(crate) struct Conn {
     pub limits: ClientLimits,
     /// Encoded packets that the node has not taken yet.
     pub out: Vec<u8>,
+    /// Bytes of `out` that messages may take, however low the limits of now are: those of the longest one written, or all
+    /// that lay there when these limits came.
+    pub granted: usize,
     /// Nothing of it leaves before this is safe: the CONNACK of a session that the log keeps is in there.
     pub sealed: Option<Seq>,
     pub is_dirty: bool,

@@ -326,6 +326,7 @@ impl Engine {
             permit,
             limits: settings.limits,
             out: Vec::new(),
+            granted: 0,
             sealed: None,
             is_dirty: false,
             is_closing: false,

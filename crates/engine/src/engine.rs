@@ -296,6 +296,7 @@ impl Engine {
         // What is remembered as allowed was within the budget for topics.
         for (_, conn) in &mut self.roster.conns {
             conn.allowed_route = None;
+            conn.granted = conn.granted.max(conn.out.len());
         }
     }
 

@@ -75,9 +75,7 @@ impl Engine {
     /// Bytes arrived. Whole packets at the start of `bytes` are carried out; the rest is the caller's to keep.
     pub fn handle_bytes(&mut self, now: Millis, id: ConnId, bytes: &[u8]) -> Intake {
         let max = self.roster.limits.max_packet_size;
-        // Messages fill the outbox to its bound and one packet more; the rest is room for answers.
         let bound = self.roster.limits.max_outbox_bytes as usize;
-        let unread = bound.saturating_mul(2).saturating_add(max as usize);
         let mut consumed = 0;
         let until = self.router.work.saturating_add(self.turn);
         loop {
@@ -90,7 +88,9 @@ impl Engine {
             else {
                 return Intake::up_to(bytes.len(), 0);
             };
-            // Answers are not dropped like messages, so whoever asks without ever reading has to go.
+            // Messages fill the outbox to its bound and one more, which is as long as a packet may be now or could be once;
+            // the rest is room for answers. They are not dropped like messages, so whoever asks without ever reading has to go.
+            let unread = bound.saturating_mul(2).saturating_add(conn.granted.max(max as usize));
             if conn.out.len() > unread {
                 let sentence = "client leaves more unread than the outbox holds";
                 self.violation(now, id.index, ReasonCode::QuotaExceeded, "slow-reader", sentence);

@@ -53,6 +53,7 @@ pub(crate) fn write_publish(conn: &mut Conn, now: Millis, content: &Content<'_>,
     if size > max {
         return Written::TooLarge;
     }
+    conn.granted = conn.granted.max(size);
     let Outgoing {
         qos,
         dup,

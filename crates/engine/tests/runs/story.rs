@@ -314,8 +314,6 @@ impl Story {
         let act = self.dice.below(80);
         let (mut limits, retain) = (limits(&mut self.dice), self.dice.pick(&[Retain::Keep, Retain::Pass]));
         limits.max_memory_bytes = self.memory();
-        // With what is larger than that in an outbox, one acknowledgement among many can be one too many.
-        limits.max_packet_size = self.limits.max_packet_size;
         let name = self.clients[number].name.as_str();
         for Twin { engine, .. } in &mut self.twins {
             match act {

@@ -2,7 +2,7 @@
 //!
 //! Refuses to know what is in the messages.
 
-use crate::harness::{Bench, Client, message, quiet};
+use crate::harness::{Bench, Client, filter, message, quiet};
 use sealmq_codec::{Packet, ReasonCode};
 use sealmq_engine::Limits;
 use sealmq_engine::rules::Rules;
@@ -258,5 +258,62 @@ fn a_client_that_asks_without_reading_is_disconnected() {
     for _ in 0..3_000 {
         polite.send(&Packet::Pingreq);
         polite.expect(&Packet::Pingresp);
+    }
+}
+
+// What was let in is sent however low the limits are by now, and whoever is still reading it may speak: else a kept session
+// would come back to the same message for ever
+#[test]
+fn whoever_reads_what_was_let_in_before_the_limits_fell_is_no_slow_reader() {
+    let limits = |max_outbox_bytes, max_packet_size| Limits {
+        max_outbox_bytes,
+        max_packet_size,
+        ..quiet()
+    };
+    let (before, after) = (limits(20_000, 20_000), limits(100, 1_000));
+    let large = || message("t", "x".repeat(10_000));
+    type Begin<'a> = &'a dyn Fn(&mut Client, &mut Client, &dyn Fn());
+    let ways: [(&str, Begin<'_>); 4] = [
+        ("waiting", &|s, p, lower| {
+            s.subscribe("t", 1);
+            p.publish(message("t", "small").qos(1));
+            p.publish(large().qos(1));
+            let small = s.hears("t", "small");
+            lower();
+            s.stall();
+            s.puback(small.packet_id);
+        }),
+        ("retained", &|s, p, lower| {
+            p.publish(large().retain());
+            lower();
+            s.stall();
+            s.ask(0, &[filter("t", 0)]);
+        }),
+        ("under way", &|s, p, lower| {
+            s.subscribe("t", 0);
+            s.stall();
+            p.publish(large());
+            lower();
+        }),
+        ("many under way", &|s, p, lower| {
+            s.subscribe("t", 0);
+            s.stall();
+            (0..100).for_each(|_| p.say("t", &"x".repeat(100)));
+            lower();
+        }),
+    ];
+    for (way, begin) in ways {
+        let bench = bench(before.clone());
+        let (mut s, mut p) = (bench.connect("s").receive_maximum(1).go(), bench.connect("p").go());
+        let lower = || bench.drive(|engine, _| engine.set_limits(after.clone()));
+        begin(&mut s, &mut p, &lower);
+        s.send(&Packet::Pingreq);
+        s.send(&Packet::Pingreq);
+        assert!(!s.is_closed(), "{way}: {:?}", bench.endings());
+        assert!(s.outbox() > 10_000, "{way}");
+        // Its answers are under the limits of now.
+        (0..500).for_each(|_| s.send(&Packet::Pingreq));
+        assert!(s.is_closed(), "{way}");
+        assert_eq!(bench.endings(), ["slow-reader"], "{way}");
     }
 }
