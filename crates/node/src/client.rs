@@ -17,6 +17,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
+mod certificates;
 mod channel;
 mod config;
 mod connect;

@@ -2,9 +2,9 @@
 //!
 //! Refuses to know where the fault was found.
 
-use super::trust::PinMismatch;
+use super::certificates;
 use crate::psk::PskFault;
-use rustls::{AlertDescription, CertificateError, Error as TlsError, PeerIncompatible};
+use rustls::{AlertDescription, Error as TlsError, PeerIncompatible};
 use std::io;
 
 /// Alerts of RFC 8446 section 6 by which a server says that there is nothing in common.
@@ -15,6 +15,9 @@ const PROTOCOL_VERSION: u8 = 70;
 const KEY_REFUSED: [u8; 4] = [20, 47, 51, 115];
 /// What the library says of bytes that are no TLS records.
 const NOT_TLS: [&str; 3] = ["wrong version number", "http request", "packet length too long"];
+/// Where the broker says more than the protocol does.
+pub(super) const REFUSAL_RECORD: &str =
+    "the refusal record of the broker says why: `sealmq status` there shows the last ones";
 
 /// A stable code, a sentence, the mend.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,7 +111,7 @@ pub(super) fn psk_error(fault: &PskFault, identity: &str) -> TlsFailure {
         PskFault::Alert(number) => ClientError::new(
             "tls-refused",
             format!("server ended the connection with TLS alert {number}"),
-            "the refusal record of the broker says why: `sealmq status` shows the last ones",
+            REFUSAL_RECORD,
         ),
         PskFault::DifferentKeys(_) | PskFault::Impostor => ClientError::new(
             "tls-psk-unproven",
@@ -144,78 +147,16 @@ fn other_version() -> ClientError {
 
 fn words(error: &TlsError, host: &str) -> ClientError {
     match error {
-        TlsError::InvalidCertificate(fault) => certificate_error(fault, host),
+        TlsError::InvalidCertificate(fault) => certificates::of_server(fault, host),
         TlsError::AlertReceived(AlertDescription::ProtocolVersion)
         | TlsError::PeerIncompatible(
             PeerIncompatible::ServerDoesNotSupportTls12Or13 | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
         ) => other_version(),
-        TlsError::AlertReceived(alert) => ClientError::new(
-            "tls-refused",
-            format!("server ended the connection with TLS alert {alert:?}"),
-            "the refusal record of the broker says why: `sealmq status` shows the last ones",
-        ),
+        TlsError::AlertReceived(alert) => certificates::of_client(*alert).unwrap_or_else(|| {
+            let what = format!("server ended the connection with TLS alert {alert:?}");
+            ClientError::new("tls-refused", what, REFUSAL_RECORD)
+        }),
         TlsError::InvalidMessage(_) => not_tls(),
         other => ClientError::new("tls-broken", format!("TLS failed: {other}"), ""),
     }
-}
-
-fn certificate_error(fault: &CertificateError, host: &str) -> ClientError {
-    match fault {
-        CertificateError::UnknownIssuer => ClientError::new(
-            "tls-untrusted-issuer",
-            "server certificate was not issued by the CA that was given",
-            "give the CA of this broker: `sealmq ca export` there, --cafile here",
-        ),
-        // The names match and the key does not: a CA that was made anew, or a stranger that took its name.
-        CertificateError::BadSignature => ClientError::new(
-            "tls-untrusted-issuer",
-            "server certificate names the CA that was given, but another key signed it",
-            "give the CA of this broker: `sealmq ca export` there, --cafile here",
-        ),
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => ClientError::new(
-            "tls-wrong-name",
-            format!("server certificate is not for {host}: {fault}"),
-            "connect by a name in the certificate, or add this one to tls.extra_names of the broker",
-        ),
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => ClientError::new(
-            "tls-expired",
-            format!("server certificate has expired: {fault}"),
-            "renew it, or check the clock here",
-        ),
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => ClientError::new(
-            "tls-not-yet-valid",
-            format!("server certificate is not valid yet: {fault}"),
-            "check the clock here",
-        ),
-        CertificateError::Revoked => ClientError::new(
-            "tls-revoked",
-            "server certificate is on the revocation list that was given",
-            "do not connect; the broker needs a new certificate",
-        ),
-        CertificateError::UnknownRevocationStatus => ClientError::new(
-            "tls-revocation-unknown",
-            "no revocation list that was given speaks of the server certificate",
-            "give the list of the CA that issued it: `sealmq ca export` there, --crl here",
-        ),
-        CertificateError::Other(other) => match other.0.downcast_ref::<PinMismatch>() {
-            Some(mismatch) => ClientError::new(
-                "tls-pin-mismatch",
-                format!(
-                    "no key in the chain of the server is pinned: its own is {}",
-                    mismatch.leaf
-                ),
-                "somebody is in between, or the keys were replaced: `sealmq pin show` on a way that you trust",
-            ),
-            None => unacceptable(fault),
-        },
-        other => unacceptable(other),
-    }
-}
-
-fn unacceptable(fault: &CertificateError) -> ClientError {
-    ClientError::new(
-        "tls-certificate",
-        format!("server certificate cannot be accepted: {fault}"),
-        "",
-    )
 }

@@ -2,7 +2,7 @@
 //!
 //! Refuses to know who waits for it.
 
-use super::fault::{ClientError, peer_fault};
+use super::fault::{ClientError, REFUSAL_RECORD, peer_fault};
 use super::news::{Closing, Done, Message};
 use super::properties::{connack_v311, of_connack, reason_text, retry_after};
 use super::session::{DEFAULT_WINDOW, Session, plain_ack};
@@ -123,9 +123,8 @@ impl Session {
                 Version::V5 => reason_text(connack.code, connack.properties),
                 Version::V311 => connack_v311(connack.code).to_owned(),
             };
-            let mend = "the refusal record of the broker says why: `sealmq status` shows the last ones";
             return Err(Closing {
-                error: ClientError::new("connack", format!("server refused CONNECT: {reason}"), mend),
+                error: ClientError::new("connack", format!("server refused CONNECT: {reason}"), REFUSAL_RECORD),
                 reason_code: Some(connack.code),
                 retry_after: retry_after(connack.properties),
             });
