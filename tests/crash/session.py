@@ -7,7 +7,6 @@ section 4.4 says and nothing else, and refuses to judge: what happens is told to
 from __future__ import annotations
 
 import enum
-import socket
 import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
     from security.raw_mqtt import Credentials
 
-_SECONDS = 10.0  # for what has to come: TLS, CONNACK
 _NEVER = b"\x11\xff\xff\xff\xff"  # session expiry interval
 _DUP = 0x08
 
@@ -92,13 +90,7 @@ class Session:
         """Connect, resume the session, send again what is unacknowledged, in order [MQTT-4.4.0-1]."""
         self.leave()
         try:
-            plain = socket.create_connection(("127.0.0.1", port), _SECONDS)
-            try:
-                self._socket = self._context.wrap_socket(plain, server_hostname="127.0.0.1")
-            except BaseException:
-                plain.close()
-                raise
-            self._socket.settimeout(_SECONDS)
+            self._socket = raw.dial(port, self._context)
         except OSError as error:
             raise Lost(str(error)) from error
         properties = _NEVER if self.version == raw.V5 else b""
@@ -106,7 +98,7 @@ class Session:
         try:
             connack = next(self._packets())
         except TimeoutError:
-            raise Lost(f"no CONNACK within {_SECONDS:g} s") from None
+            raise Lost(f"no CONNACK within {raw.SECONDS:g} s") from None
         if connack.kind != Kind.CONNACK or connack.body[1] != 0:
             raise Lost(f"CONNACK {connack}")
         present = bool(connack.body[0] & 1)
@@ -228,7 +220,7 @@ class Session:
     def _send(self, data: bytes) -> None:
         assert self._socket is not None
         try:
-            self._socket.settimeout(_SECONDS)
+            self._socket.settimeout(raw.SECONDS)
             self._socket.sendall(data)
         except OSError as error:
             raise Lost(str(error)) from error

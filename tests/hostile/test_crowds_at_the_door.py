@@ -45,8 +45,7 @@ class Broker:
     def serve(self, client_id: str) -> raw_mqtt.Wire:
         """Somebody new, from another address than the crowd's."""
         context = raw_mqtt.client_context(self.files)
-        tcp = socket.create_connection(("127.0.0.1", self.port), raw_mqtt.SECONDS, source_address=(ELSEWHERE, 0))
-        wire = raw_mqtt.Wire(context.wrap_socket(tcp, server_hostname="localhost"))
+        wire = raw_mqtt.Wire(raw_mqtt.dial(self.port, context, source=ELSEWHERE))
         wire.send(raw_mqtt.connect(client_id))
         assert wire.packet().kind == raw_mqtt.CONNACK
         return wire
@@ -83,8 +82,7 @@ def test_who_has_shaken_hands_and_says_no_more_gives_up_its_place() -> None:
     with EphemeralBroker(limits={"max_handshakes": 5}) as broker, contextlib.ExitStack() as stack:
         context = raw_mqtt.client_context(broker.device("idle"))
         for _ in range(5):
-            tcp = stack.enter_context(socket.create_connection(("127.0.0.1", broker.port), raw_mqtt.SECONDS))
-            stack.enter_context(context.wrap_socket(tcp, server_hostname="localhost"))
+            stack.enter_context(raw_mqtt.dial(broker.port, context))
         began = time.monotonic()
         raw_mqtt.Wire.join(broker.port, broker.device("d"), "d").close()
         assert time.monotonic() - began < CONNECT_TIMEOUT / 2

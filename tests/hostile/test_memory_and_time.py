@@ -55,8 +55,7 @@ def test_websocket_pings_of_a_client_that_never_reads(broker: EphemeralBroker, w
     """Pongs that nobody takes are not collected without end (RFC 6455 section 5.5.3 lets an old one be dropped)."""
     bound = 64 << 20
     context = raw_mqtt.client_context(broker.device("evil"))
-    plain = socket.create_connection(("127.0.0.1", broker.port_of("wss")), SECONDS)
-    with context.wrap_socket(plain, server_hostname="127.0.0.1") as peer:
+    with raw_mqtt.dial(broker.port_of("wss"), context) as peer:
         key = base64.b64encode(bytes(16)).decode()
         peer.sendall(
             f"GET /mqtt HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: {key}"

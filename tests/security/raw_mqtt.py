@@ -130,6 +130,31 @@ def client_context(files: Credentials | None, *, ca: Path | None = None) -> ssl.
     return context
 
 
+def dial(
+    port: int,
+    context: ssl.SSLContext,
+    *,
+    server_hostname: str = "127.0.0.1",
+    source: str | None = None,
+    session: object = None,
+) -> ssl.SSLSocket:
+    """TLS to the loopback port, from the loopback address `source`; waits `SECONDS` for TCP and for each read after.
+
+    TLS is put on before TCP connects: Python's `wrap_socket` leaves a socket open when the peer resets the connection
+    between its connect and the wrapping, as a broker that is killed does.
+    """
+    wrapped = context.wrap_socket(socket.socket(), server_hostname=server_hostname, session=session)
+    try:
+        wrapped.settimeout(SECONDS)
+        if source is not None:
+            wrapped.bind((source, 0))
+        wrapped.connect(("127.0.0.1", port))
+    except BaseException:
+        wrapped.close()
+        raise
+    return wrapped
+
+
 class Wire:
     """A connection; a context manager. Every read gives up after `SECONDS`."""
 
@@ -143,13 +168,7 @@ class Wire:
         cls, port: int, files: Credentials | None, *, context: ssl.SSLContext | None = None, session: object = None
     ) -> Wire:
         """TLS to the loopback port, verified, with the certificate of `files`."""
-        context = context or client_context(files)
-        plain = socket.create_connection(("127.0.0.1", port), SECONDS)
-        try:
-            return cls(context.wrap_socket(plain, server_hostname="127.0.0.1", session=session))
-        except BaseException:
-            plain.close()
-            raise
+        return cls(dial(port, context or client_context(files), session=session))
 
     @classmethod
     def join(cls, port: int, files: Credentials, client_id: str, *, version: int = V5) -> Wire:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import ssl
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -85,8 +84,7 @@ def with_ticket(
     fleet: EphemeralBroker, context: ssl.SSLContext, ticket: ssl.SSLSession | None
 ) -> ssl.SSLSession | None:
     """The session of a connection that was let in, None for one that was not."""
-    raw = socket.create_connection((fleet.host, fleet.port), timeout=raw_mqtt.SECONDS)
-    with raw, context.wrap_socket(raw, server_hostname="localhost", session=ticket) as connection:
+    with raw_mqtt.dial(fleet.port, context, session=ticket) as connection:
         connection.sendall(raw_mqtt.connect("sensor-1:ticket"))
         answer = connection.recv(4096)
         assert not answer or answer[0] == 0x20
@@ -174,8 +172,7 @@ def test_one_certificate_from_two_addresses_is_closed_when_so_configured(tmp_pat
 
 def from_address(broker: EphemeralBroker, files: raw_mqtt.Credentials, address: str, client_id: str) -> Wire:
     """A connection that comes from that loopback address."""
-    raw = socket.create_connection((broker.host, broker.port), timeout=raw_mqtt.SECONDS, source_address=(address, 0))
-    wire = Wire(raw_mqtt.client_context(files).wrap_socket(raw, server_hostname="localhost"))
+    wire = Wire(raw_mqtt.dial(broker.port, raw_mqtt.client_context(files), source=address))
     wire.send(raw_mqtt.connect(client_id))
     assert wire.packet().body[1] == 0
     return wire
