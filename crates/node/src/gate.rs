@@ -1,7 +1,7 @@
 //! The gate: accepts connections, looks at their first bytes, carries out the handshake, waits for CONNECT.
 //!
-//! It has a thread of its own, so that handshakes never hold up established traffic. Refuses to know sessions: with the
-//! CONNECT in hand the connection moves to its shard. Whoever does not get that far leaves one refusal record.
+//! Refuses to know sessions, and on which thread it runs ([`Keeper`]): with the CONNECT in hand the connection moves to its
+//! shard. Whoever does not get that far leaves one refusal record.
 
 use self::causes::stalled;
 use crate::certificate::CertificateFacts;
@@ -14,13 +14,12 @@ use crate::shard::{Arrival, Command, ShardHandle};
 use crate::users::{Answer, Logins};
 use mio::net::TcpListener;
 use mio::{Events as Ready, Interest, Poll, Token};
-use rustix::process::setpriority_process;
-use rustix::thread::gettid;
 use rustls::HandshakeKind;
 use serde::Serialize;
 use serde_json::json;
 use slab::Slab;
 use std::io;
+use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -31,10 +30,12 @@ mod addresses;
 mod causes;
 mod credentials;
 mod door;
+mod keeper;
 mod keys;
 mod steps;
 
 pub use addresses::{Addresses, Place};
+pub use keeper::{Keeper, keep_apart};
 
 /// Token of the waker; listeners come first, connections after them.
 pub const WAKE: Token = Token(usize::MAX);
@@ -44,8 +45,6 @@ const LINGER: Duration = Duration::from_secs(2);
 const PATROL: Duration = Duration::from_millis(50);
 /// How long a connection waits for others that go over with it before its shard is woken: those cost one wake-up.
 const PATIENCE: Duration = Duration::from_millis(1);
-/// How much the gate's thread gives way: half the weight of a shard's.
-const YIELDING: i32 = 3;
 
 pub struct Listener {
     pub socket: TcpListener,
@@ -197,55 +196,73 @@ impl Gate {
         })
     }
 
-    /// Run until the node stops.
-    pub fn run(mut self) {
-        // Established traffic comes before newcomers, also where there are fewer processors than threads.
-        let _ = setpriority_process(Some(gettid()), YIELDING);
-        let mut ready = Ready::with_capacity(256);
-        while !self.shared.stopping.load(Ordering::Acquire) {
-            let is_busy = !self.pending.is_empty() || self.accept_after.is_some();
-            let has_more = !self.again.is_empty() || (self.is_accepting && self.accept_after.is_none());
-            let timeout = match has_more || self.handed_over.is_some() {
-                true => Some(Duration::ZERO),
-                false => is_busy.then_some(PATROL),
-            };
-            if let Err(e) = self.poll.poll(&mut ready, timeout)
-                && e.kind() != io::ErrorKind::Interrupted
-            {
-                self.shared.events.push(
-                    "failure",
-                    &json!({"summary": format!("gate cannot wait for the network: {e}"), "fatal": true}),
-                );
-                return;
-            }
-            if ready.is_empty() {
-                // Nothing else to do.
-                self.wake_shards(Duration::ZERO);
-            }
-            for event in &ready {
-                match event.token() {
-                    WAKE => {}
-                    Token(index) if index < self.listeners.len() => self.is_accepting = true,
-                    Token(token) => {
-                        let key = token - self.listeners.len();
-                        if event.is_read_closed()
-                            && let Some(pending) = self.pending.get_mut(key)
-                        {
-                            pending.link.is_read_closed = true;
-                        }
-                        self.advance(key);
-                    }
-                }
-                self.wake_shards(PATIENCE);
-            }
-            for key in std::mem::take(&mut self.again) {
-                self.advance(key);
-                self.wake_shards(PATIENCE);
-            }
-            self.take_answers();
-            self.accept();
-            self.patrol();
+    /// How long it can wait for the network; `None`: until something comes.
+    fn timeout(&self) -> Option<Duration> {
+        match self.has_more() || self.handed_over.is_some() {
+            true => Some(Duration::ZERO),
+            false => self.is_busy().then_some(PATROL),
         }
+    }
+
+    /// Whether there are deadlines to look at.
+    fn is_busy(&self) -> bool {
+        !self.pending.is_empty() || self.accept_after.is_some()
+    }
+
+    /// Whether somebody waits for the next turn.
+    fn has_more(&self) -> bool {
+        !self.again.is_empty() || (self.is_accepting && self.accept_after.is_none())
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.shared.stopping.load(Ordering::Acquire)
+    }
+
+    fn wait(&mut self, ready: &mut Ready, timeout: Option<Duration>) -> io::Result<()> {
+        loop {
+            match self.poll.poll(ready, timeout) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// Serve those who are ready, and others who are due. Who has not had his turn by `until` gets it the next time.
+    fn serve(&mut self, ready: &Ready, until: Option<Instant>) {
+        if ready.is_empty() {
+            // Nothing else to do.
+            self.wake_shards(Duration::ZERO);
+        }
+        let waiting = mem::take(&mut self.again);
+        for event in ready {
+            match event.token() {
+                WAKE => {}
+                Token(index) if index < self.listeners.len() => self.is_accepting = true,
+                Token(token) => {
+                    let key = token - self.listeners.len();
+                    if event.is_read_closed()
+                        && let Some(pending) = self.pending.get_mut(key)
+                    {
+                        pending.link.is_read_closed = true;
+                    }
+                    self.take_turn(key, until);
+                }
+            }
+        }
+        for key in waiting {
+            self.take_turn(key, until);
+        }
+        self.take_answers();
+        self.accept();
+        self.patrol();
+    }
+
+    fn take_turn(&mut self, key: usize, until: Option<Instant>) {
+        if until.is_some_and(|until| Instant::now() >= until) {
+            return self.again.push(key);
+        }
+        self.advance(key);
+        self.wake_shards(PATIENCE);
     }
 
     /// The connection belongs to a shard from here on.

@@ -6,7 +6,7 @@ use crate::clock::Clock;
 use crate::config::{ListenerKind, NodeConfig, RevokedConfig};
 use crate::denylist::Revocation;
 use crate::event::Facts;
-use crate::gate::Gate;
+use crate::gate::{Gate, Keeper};
 use crate::keep::Keep;
 use crate::recording::Wanted;
 use crate::shard::{Command, Shard, ShardHandle};
@@ -108,7 +108,15 @@ impl Node {
         let waker = Arc::new(waker);
         keep.news.wake_with(Arc::clone(&waker));
         let (handle, inbox) = shard::line(waker);
-        let shard = Shard::new(poll, engine, inbox, Arc::clone(&shared), (clock, Arc::clone(&keep)));
+        let (apart, gates) = channel();
+        let shard = Shard::new(
+            poll,
+            engine,
+            inbox,
+            Arc::clone(&shared),
+            (clock, Arc::clone(&keep)),
+            Keeper::new(apart),
+        );
         threads.push(spawn("sealmq-shard-0", Arc::clone(&shared), move || shard.run())?);
 
         let poll = Poll::new().map_err(|e| broken("cannot watch the network", &e))?;
@@ -129,7 +137,11 @@ impl Node {
             (logins, answers),
         )
         .map_err(|e| broken("cannot watch the listeners", &e))?;
-        threads.push(spawn("sealmq-gate", Arc::clone(&shared), move || gate.run())?);
+        let keeper = handle.clone();
+        threads.push(spawn("sealmq-gate", Arc::clone(&shared), move || {
+            gate::keep_apart(&gates, &keeper);
+        })?);
+        handle.send(Command::KeepGate(Box::new(gate)));
         Ok(Node {
             shared,
             keep,

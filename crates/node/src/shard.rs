@@ -5,7 +5,7 @@
 
 use crate::certificate::CertificateFacts;
 use crate::clock::Clock;
-use crate::gate::TlsFacts;
+use crate::gate::{Gate, Keeper, TlsFacts};
 use crate::keep::Keep;
 use crate::link::{Ended, Link, LinkFault, Scratch};
 use crate::node::Shared;
@@ -13,7 +13,6 @@ use command::Inbox;
 use mio::{Events as Ready, Poll, Token};
 use sealmq_engine::{ConnId, Engine, Millis, Purged};
 use sealmq_store::Health;
-use serde_json::json;
 use standing::{Expiries, Validity};
 use std::collections::VecDeque;
 use std::io;
@@ -32,6 +31,8 @@ pub use command::{Command, ShardHandle, line};
 
 /// Token of the waker.
 pub const WAKE: Token = Token(usize::MAX);
+/// Token of the gate, while it is kept here.
+const GATE: Token = Token(usize::MAX - 1);
 /// Socket reads of one connection in one turn; whoever has more waits for its next turn.
 const READS_PER_TURN: usize = 4;
 /// Units of work for all connections that have more than their turn allowed, and what a turn is at least and at most: a
@@ -100,6 +101,7 @@ pub struct Shard {
     /// What waits for the store.
     purges: Vec<(Purged, Sender<Purged>)>,
     stop_at: Option<Instant>,
+    keeper: Keeper,
 }
 
 impl Shard {
@@ -109,6 +111,7 @@ impl Shard {
         inbox: Inbox,
         shared: Arc<Shared>,
         (clock, keep): (Clock, Arc<Keep>),
+        keeper: Keeper,
     ) -> Shard {
         Shard {
             poll,
@@ -129,6 +132,7 @@ impl Shard {
             health: Health::Good,
             purges: Vec::new(),
             stop_at: None,
+            keeper,
         }
     }
 
@@ -146,11 +150,7 @@ impl Shard {
             if let Err(e) = polled
                 && e.kind() != io::ErrorKind::Interrupted
             {
-                self.shared.events.push(
-                    "failure",
-                    &json!({"summary": format!("shard cannot wait for the network: {e}"), "fatal": true}),
-                );
-                return;
+                return self.shared.fatal(&format!("shard cannot wait for the network: {e}"));
             }
             let mut next = first.or_else(|| self.inbox.next());
             while let Some(command) = next {
@@ -163,7 +163,7 @@ impl Shard {
             self.answer_purges();
             for event in &ready {
                 if let Token(index) = event.token()
-                    && event.token() != WAKE
+                    && !matches!(event.token(), WAKE | GATE)
                 {
                     if event.is_read_closed()
                         && let Some(seat) = self.seat_mut(index as u32)
@@ -184,6 +184,11 @@ impl Shard {
             self.end_expired(now);
             self.flush_all();
             self.answer();
+            // Newcomers come after those who are in.
+            let is_called = ready.iter().any(|event| event.token() == GATE);
+            if let Err(e) = self.attend_gate(is_called, now) {
+                return self.shared.fatal(&format!("gate cannot wait for the network: {e}"));
+            }
             self.forward_events();
             self.tidy();
             if self.stop_at.is_some_and(|at| self.is_empty() || Instant::now() >= at) {
@@ -225,6 +230,21 @@ impl Shard {
         }
     }
 
+    fn attend_gate(&mut self, is_called: bool, now: Millis) -> io::Result<()> {
+        let counters = self.engine.counters();
+        let messages = counters.messages_received + counters.messages_sent;
+        if self.keeper.note_messages(messages, now) {
+            self.inbox.note_messages();
+        }
+        self.keeper.turn(&self.poll, is_called, now)
+    }
+
+    fn keep_gate(&mut self, gate: Box<Gate>) {
+        if let Err(e) = self.keeper.take(gate, &self.poll, GATE) {
+            self.shared.fatal(&format!("gate cannot be watched: {e}"));
+        }
+    }
+
     fn is_empty(&self) -> bool {
         self.leaving.is_empty() && self.seats.iter().all(Option::is_none)
     }
@@ -243,6 +263,9 @@ impl Shard {
         }
         if !self.warm.is_empty() {
             at_most(COOLING);
+        }
+        if let Some(wait) = self.keeper.timeout() {
+            at_most(wait);
         }
         if let Some(wait) = self.expiries.wait() {
             at_most(wait);

@@ -14,7 +14,7 @@ use crate::tls::{self, ClientCertificate, Standing};
 use crate::users::Users;
 use rustls::ServerConfig;
 use sealmq_engine::Memory;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -159,6 +159,11 @@ impl Shared {
 
     pub fn settings(&self) -> Arc<Settings> {
         Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The node can go no further, and whoever watches it is told to end.
+    pub fn fatal(&self, summary: &str) {
+        self.events.push("failure", &json!({"summary": summary, "fatal": true}));
     }
 
     /// One refused connection: counted by cause, recorded.

@@ -4,11 +4,13 @@
 
 use super::{Arrival, Shard};
 use crate::denylist::Revocation;
+use crate::gate::Gate;
 use mio::Waker;
 use sealmq_codec::ReasonCode;
 use sealmq_engine::rules::Rules;
 use sealmq_engine::{Counters, Gauges, Limits, Purged, Retain, SessionView};
 use sleep::Sleep;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, atomic};
 use std::time::Instant;
@@ -30,6 +32,7 @@ pub struct SessionReport {
 }
 
 pub enum Command {
+    KeepGate(Box<Gate>),
     Arrive(Box<Arrival>),
     DisconnectDevice {
         device: String,
@@ -71,12 +74,19 @@ pub enum Command {
 pub fn line(waker: Arc<Waker>) -> (ShardHandle, Inbox) {
     let (sender, commands) = channel();
     let sleep = Arc::new(Sleep::default());
+    let has_messages = Arc::new(AtomicBool::new(false));
     let handle = ShardHandle {
         commands: sender,
         waker,
         sleep: Arc::clone(&sleep),
+        has_messages: Arc::clone(&has_messages),
     };
-    (handle, Inbox { commands, sleep })
+    let inbox = Inbox {
+        commands,
+        sleep,
+        has_messages,
+    };
+    (handle, inbox)
 }
 
 /// The way into a shard from other threads.
@@ -85,6 +95,7 @@ pub struct ShardHandle {
     commands: Sender<Command>,
     waker: Arc<Waker>,
     sleep: Arc<Sleep>,
+    has_messages: Arc<AtomicBool>,
 }
 
 impl ShardHandle {
@@ -96,6 +107,11 @@ impl ShardHandle {
     /// To be carried out in the shard's next turn; should it sleep, after [`ShardHandle::wake`].
     pub fn queue(&self, command: Command) {
         let _ = self.commands.send(command);
+    }
+
+    /// Whether messages went through the shard since this was asked last.
+    pub fn had_messages(&self) -> bool {
+        self.has_messages.swap(false, Ordering::Relaxed)
     }
 
     /// Wake the shard if it sleeps. One that is awake costs no system call, and looks before it sleeps.
@@ -110,6 +126,7 @@ impl ShardHandle {
 pub struct Inbox {
     commands: Receiver<Command>,
     sleep: Arc<Sleep>,
+    has_messages: Arc<AtomicBool>,
 }
 
 impl Inbox {
@@ -123,6 +140,11 @@ impl Inbox {
         self.sleep.end();
     }
 
+    /// Messages went through the shard, should anybody want to know.
+    pub(super) fn note_messages(&self) {
+        self.has_messages.store(true, Ordering::Relaxed);
+    }
+
     pub(super) fn next(&self) -> Option<Command> {
         self.commands.try_recv().ok()
     }
@@ -131,6 +153,7 @@ impl Inbox {
 impl Shard {
     pub(super) fn carry_out(&mut self, command: Command) {
         match command {
+            Command::KeepGate(gate) => self.keep_gate(gate),
             Command::Arrive(arrival) => self.seat(*arrival),
             Command::DisconnectDevice {
                 device,
@@ -176,6 +199,7 @@ impl Shard {
             }
             Command::ShutDown { deadline } => {
                 let now = self.now();
+                self.keeper.close();
                 self.engine.shut_down(now);
                 self.stop_at = Some(deadline);
             }
