@@ -35,7 +35,7 @@ mod keys;
 mod steps;
 
 pub use addresses::{Addresses, Place};
-pub use keeper::{Keeper, keep_apart};
+pub use keeper::{Keeper, keepers};
 
 /// Token of the waker; listeners come first, connections after them.
 pub const WAKE: Token = Token(usize::MAX);
@@ -125,6 +125,8 @@ struct Pending {
     /// Of the login under way, and the bytes of its CONNECT.
     login: Option<(u64, usize)>,
     tls: Option<TlsFacts>,
+    /// It waits for its turn.
+    is_waiting: bool,
     /// Decoded bytes that are not a whole CONNECT or upgrade request yet.
     plain: Vec<u8>,
     /// Bytes received in all, for the record of a stall.
@@ -141,6 +143,11 @@ impl Pending {
             self.heard = Instant::now();
         }
     }
+}
+
+/// Whether that time, if there is one, has come.
+fn is_past(until: Option<Instant>) -> bool {
+    until.is_some_and(|until| Instant::now() >= until)
 }
 
 pub struct Gate {
@@ -200,8 +207,15 @@ impl Gate {
     fn timeout(&self) -> Option<Duration> {
         match self.has_more() || self.handed_over.is_some() {
             true => Some(Duration::ZERO),
-            false => self.is_busy().then_some(PATROL),
+            false => self
+                .is_busy()
+                .then(|| self.patrol_at.saturating_duration_since(Instant::now())),
         }
+    }
+
+    /// Whether it is time to look at deadlines.
+    fn is_due(&self) -> bool {
+        self.is_busy() && Instant::now() >= self.patrol_at
     }
 
     /// Whether there are deadlines to look at.
@@ -227,13 +241,19 @@ impl Gate {
         }
     }
 
-    /// Serve those who are ready, and others who are due. Who has not had his turn by `until` gets it the next time.
+    /// Serve those who have waited, those who are ready, and whoever is new. Who has not had his turn by `until` is among those
+    /// who wait.
     fn serve(&mut self, ready: &Ready, until: Option<Instant>) {
         if ready.is_empty() {
             // Nothing else to do.
             self.wake_shards(Duration::ZERO);
         }
-        let waiting = mem::take(&mut self.again);
+        for key in mem::take(&mut self.again) {
+            if let Some(pending) = self.pending.get_mut(key) {
+                pending.is_waiting = false;
+            }
+            self.take_turn(key, until);
+        }
         for event in ready {
             match event.token() {
                 WAKE => {}
@@ -249,20 +269,26 @@ impl Gate {
                 }
             }
         }
-        for key in waiting {
-            self.take_turn(key, until);
-        }
         self.take_answers();
-        self.accept();
-        self.patrol();
+        self.accept(until);
+        self.patrol(until);
     }
 
     fn take_turn(&mut self, key: usize, until: Option<Instant>) {
-        if until.is_some_and(|until| Instant::now() >= until) {
-            return self.again.push(key);
+        if is_past(until) {
+            return self.wait_for_turn(key);
         }
         self.advance(key);
         self.wake_shards(PATIENCE);
+    }
+
+    fn wait_for_turn(&mut self, key: usize) {
+        if let Some(pending) = self.pending.get_mut(key)
+            && !pending.is_waiting
+        {
+            pending.is_waiting = true;
+            self.again.push(key);
+        }
     }
 
     /// The connection belongs to a shard from here on.
@@ -343,7 +369,7 @@ impl Gate {
     }
 
     /// Deadlines: whoever stalls is refused with a record, whoever lingers too long is let go.
-    fn patrol(&mut self) {
+    fn patrol(&mut self, until: Option<Instant>) {
         let now = Instant::now();
         // A look at everybody is cheap now and then, and dear after each event of a storm.
         if now < self.patrol_at {
@@ -356,7 +382,11 @@ impl Gate {
             .filter(|(_, p)| p.deadline <= now)
             .map(|(k, _)| k)
             .collect();
-        for key in overdue {
+        for (count, key) in overdue.into_iter().enumerate() {
+            if count > 0 && is_past(until) {
+                self.patrol_at = now;
+                return;
+            }
             match self.pending.get(key).map(|p| (p.step, p.received)) {
                 Some((Step::Leaving, _)) | None => self.drop_pending(key),
                 Some((step, received)) => {

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod certificate;
+mod chain;
 mod client;
 mod clock;
 mod config;

@@ -6,7 +6,7 @@ use crate::clock::Clock;
 use crate::config::{ListenerKind, NodeConfig, RevokedConfig};
 use crate::denylist::Revocation;
 use crate::event::Facts;
-use crate::gate::{Gate, Keeper};
+use crate::gate::Gate;
 use crate::keep::Keep;
 use crate::recording::Wanted;
 use crate::shard::{Command, Shard, ShardHandle};
@@ -108,14 +108,14 @@ impl Node {
         let waker = Arc::new(waker);
         keep.news.wake_with(Arc::clone(&waker));
         let (handle, inbox) = shard::line(waker);
-        let (apart, gates) = channel();
+        let (keeper, apart) = gate::keepers();
         let shard = Shard::new(
             poll,
             engine,
             inbox,
             Arc::clone(&shared),
             (clock, Arc::clone(&keep)),
-            Keeper::new(apart),
+            keeper,
         );
         threads.push(spawn("sealmq-shard-0", Arc::clone(&shared), move || shard.run())?);
 
@@ -137,9 +137,9 @@ impl Node {
             (logins, answers),
         )
         .map_err(|e| broken("cannot watch the listeners", &e))?;
-        let keeper = handle.clone();
+        let shard = handle.clone();
         threads.push(spawn("sealmq-gate", Arc::clone(&shared), move || {
-            gate::keep_apart(&gates, &keeper);
+            apart.run(&shard, clock)
         })?);
         handle.send(Command::KeepGate(Box::new(gate)));
         Ok(Node {

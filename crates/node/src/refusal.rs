@@ -3,6 +3,7 @@
 //! Refuses to know how the offence was noticed. Slugs are stable; sentences are for people.
 
 use crate::certificate::CertificateFacts;
+use crate::chain::ChainTooLong;
 use crate::hello::{ClientHello, cipher_name, group_name, named, version_name};
 use rustls::{AlertDescription, CertificateError, Error as TlsError, PeerIncompatible};
 use serde_json::{Value, json};
@@ -164,6 +165,13 @@ impl Refusal {
         let dates = certificate.map_or_else(String::new, |c| {
             format!(": valid from {} to {}", c.not_before, c.not_after)
         });
+        if let Some(chain) = ChainTooLong::of(fault) {
+            return refuse(
+                "certificate-chain-too-long",
+                format!("{who} {chain}"),
+                "send the certificate of the device and those of the CAs between it and the root, and nothing else",
+            );
+        }
         match fault {
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => refuse(
                 "certificate-expired",

@@ -5,7 +5,7 @@
 
 use crate::certificate::CertificateFacts;
 use crate::clock::Clock;
-use crate::gate::{Gate, Keeper, TlsFacts};
+use crate::gate::{Keeper, TlsFacts};
 use crate::keep::Keep;
 use crate::link::{Ended, Link, LinkFault, Scratch};
 use crate::node::Shared;
@@ -233,16 +233,8 @@ impl Shard {
     fn attend_gate(&mut self, is_called: bool, now: Millis) -> io::Result<()> {
         let counters = self.engine.counters();
         let messages = counters.messages_received + counters.messages_sent;
-        if self.keeper.note_messages(messages, now) {
-            self.inbox.note_messages();
-        }
+        self.keeper.note_messages(messages, now);
         self.keeper.turn(&self.poll, is_called, now)
-    }
-
-    fn keep_gate(&mut self, gate: Box<Gate>) {
-        if let Err(e) = self.keeper.take(gate, &self.poll, GATE) {
-            self.shared.fatal(&format!("gate cannot be watched: {e}"));
-        }
     }
 
     fn is_empty(&self) -> bool {

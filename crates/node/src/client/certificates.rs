@@ -5,6 +5,7 @@
 use super::fault::{ClientError, REFUSAL_RECORD};
 use super::trust::PinMismatch;
 use crate::certificate::rfc3339;
+use crate::chain::ChainTooLong;
 use rustls::pki_types::UnixTime;
 use rustls::{AlertDescription, CertificateError};
 
@@ -93,10 +94,18 @@ pub(super) fn of_server(fault: &CertificateError, host: &str) -> ClientError {
                 ),
                 "somebody is in between, or the keys were replaced: `sealmq pin show` on a way that you trust",
             ),
-            None => unacceptable(fault),
+            None => ChainTooLong::of(fault).map_or_else(|| unacceptable(fault), too_long),
         },
         other => unacceptable(other),
     }
+}
+
+fn too_long(chain: &ChainTooLong) -> ClientError {
+    ClientError::new(
+        "tls-chain-too-long",
+        format!("server certificate {chain}"),
+        "the server should send its certificate and those of the CAs between it and the root, and nothing else",
+    )
 }
 
 /// The end of its validity that was passed, and the time that it was held against.

@@ -8,6 +8,7 @@
 
 use super::config::{TlsVersions, TrustConfig};
 use super::fault::{ClientError, misuse};
+use crate::chain::ChainTooLong;
 use crate::psk::KeyLogging;
 use crate::recording::ThreadKeyLog;
 use crate::tls;
@@ -271,6 +272,7 @@ impl ServerCertVerifier for Verifier {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        ChainTooLong::check(intermediates)?;
         let verified = self.chain.verify_server_cert(leaf, intermediates, name, ocsp, now)?;
         if let Some(listed) = &self.listed {
             listed.verify_server_cert(leaf, intermediates, name, ocsp, now)?;

@@ -4,7 +4,7 @@
 
 use super::addresses::{Objection, TurnedAway, site_of};
 use super::causes::{crowded_out, turned_away};
-use super::{Gate, Pending, Step};
+use super::{Gate, Pending, Step, is_past};
 use crate::config::ListenerKind;
 use crate::link::Link;
 use crate::node::Settings;
@@ -34,14 +34,17 @@ const ACCEPT_BATCH: usize = 32;
 const CONNECTION_BYTES: u64 = 64 * 1024;
 
 impl Gate {
-    /// Take in whoever waits, as long as there is a permit.
-    pub(super) fn accept(&mut self) {
+    /// Take in whoever waits, as long as there is a permit and time; one at least.
+    pub(super) fn accept(&mut self, until: Option<Instant>) {
         if self.accept_after.is_some_and(|at| at > Instant::now()) || !self.is_accepting {
             return;
         }
         self.accept_after = None;
         self.is_accepting = false;
         let settings = self.shared.settings();
+        // Those who wait for their turn come first, or they would become more and more.
+        let is_crowded = until.is_some() && self.again.len() >= ACCEPT_BATCH;
+        let batch = if is_crowded { 1 } else { ACCEPT_BATCH };
         for index in 0..self.listeners.len() {
             for turn in 0.. {
                 // The permit comes before the accept: who has none stays in the kernel's queue.
@@ -51,7 +54,7 @@ impl Gate {
                     self.accept_after = Some(Instant::now());
                     break;
                 }
-                if turn == ACCEPT_BATCH {
+                if turn == batch || (turn > 0 && is_past(until)) {
                     self.is_accepting = true;
                     break;
                 }
@@ -121,6 +124,7 @@ impl Gate {
             user: None,
             login: None,
             tls: None,
+            is_waiting: false,
             plain: Vec::new(),
             received: 0,
             verdict: None,
@@ -153,8 +157,8 @@ impl Gate {
     /// been silent longest gives up its place. `false` when all of them are new or at work.
     fn make_room(&mut self) -> bool {
         let idle = |p: &&Pending| {
-            // Whoever waits for his login waits for us.
-            p.step != Step::Login && (p.heard.elapsed() >= SILENCE || p.since.elapsed() >= DAWDLING)
+            // Whoever waits for his turn or his login waits for us.
+            !p.is_waiting && p.step != Step::Login && (p.heard.elapsed() >= SILENCE || p.since.elapsed() >= DAWDLING)
         };
         let mut crowds: HashMap<IpAddr, usize> = HashMap::new();
         for pending in self.pending.iter().map(|(_, p)| p).filter(idle) {

@@ -1,10 +1,11 @@
 //! Who keeps the gate: a thread of its own while there are messages that a handshake could hold up, else the shard.
 //!
 //! Two threads that hand each newcomer over wake each other, which is a fifth of what a resumed handshake costs. Where nobody
-//! publishes nobody waits, and one thread does it all. The gate goes from one to the other as it is, with those who are in it;
-//! it stays where it is until something happens in it. Refuses to know what a gate does.
+//! publishes no message waits, and one thread does it all. The gate goes from one to the other as it is, with those who are in
+//! it; it stays where it is until something happens in it. Refuses to know what a gate does.
 
 use super::Gate;
+use crate::clock::Clock;
 use crate::shard::{Command, ShardHandle};
 use mio::unix::SourceFd;
 use mio::{Events as Ready, Interest, Poll, Token};
@@ -13,39 +14,79 @@ use rustix::thread::gettid;
 use sealmq_engine::Millis;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 /// How much the gate's own thread gives way: half the weight of a shard's.
 const YIELDING: i32 = 3;
-/// How long there must have been no message before a shard keeps the gate.
-const CALM_MS: u64 = 100;
+/// How long there must have been no message before a shard keeps the gate: devices that report every second are spared.
+const CALM_MS: u64 = 2_000;
 /// How long a shard serves the gate before it looks after its own again: a message may be on its way by now.
 const TURN: Duration = Duration::from_millis(2);
 /// Events of the gate that a shard takes at a time.
 const EVENTS: usize = 64;
 
-/// The gate's own thread: keeps each gate that comes over `gates` until it is calm, or the node stops.
-pub fn keep_apart(gates: &Receiver<Box<Gate>>, shard: &ShardHandle) {
-    // Established traffic comes before newcomers, also where there are fewer processors than threads.
-    let _ = setpriority_process(Some(gettid()), YIELDING);
-    let mut ready = Ready::with_capacity(256);
-    for mut gate in gates {
-        let mut since = Instant::now();
-        loop {
-            if let Err(e) = gate.wait(&mut ready, gate.timeout()) {
-                return gate.shared.fatal(&format!("gate cannot wait for the network: {e}"));
-            }
-            gate.serve(&ready, None);
-            if gate.is_stopping() {
-                return;
-            }
-            if since.elapsed() >= Duration::from_millis(CALM_MS) {
-                if !shard.had_messages() {
+/// When the shard had its last message.
+#[derive(Clone, Default)]
+struct LastMessage(Arc<AtomicU64>);
+
+impl LastMessage {
+    fn was_at(&self, now: Millis) {
+        self.0.store(now.0, Ordering::Relaxed);
+    }
+
+    fn is_long_ago(&self, now: Millis) -> bool {
+        now.since(Millis(self.0.load(Ordering::Relaxed))) >= CALM_MS
+    }
+}
+
+/// The keeper of a shard, and the other one, for the gate's own thread.
+pub fn keepers() -> (Keeper, KeeperApart) {
+    let (apart, gates) = channel();
+    let last_message = LastMessage::default();
+    let other = KeeperApart {
+        gates,
+        last_message: last_message.clone(),
+    };
+    let keeper = Keeper {
+        gate: None,
+        apart,
+        ready: Ready::with_capacity(EVENTS),
+        has_more: false,
+        messages: 0,
+        last_message,
+    };
+    (keeper, other)
+}
+
+/// Keeps the gate away from the shard.
+pub struct KeeperApart {
+    gates: Receiver<Box<Gate>>,
+    last_message: LastMessage,
+}
+
+impl KeeperApart {
+    /// Keep the gate whenever the shard gives it away, until no message has come for long enough; until the node stops.
+    pub fn run(self, shard: &ShardHandle, clock: Clock) {
+        // Established traffic comes before newcomers, also where there are fewer processors than threads.
+        let _ = setpriority_process(Some(gettid()), YIELDING);
+        let mut ready = Ready::with_capacity(256);
+        for mut gate in self.gates {
+            loop {
+                // Whoever waited before may have taken the call to stop.
+                if gate.is_stopping() {
+                    return;
+                }
+                if let Err(e) = gate.wait(&mut ready, gate.timeout()) {
+                    return gate.shared.fatal(&format!("gate cannot wait for the network: {e}"));
+                }
+                gate.serve(&ready, None);
+                if self.last_message.is_long_ago(clock.now()) {
                     shard.send(Command::KeepGate(gate));
                     break;
                 }
-                since = Instant::now();
             }
         }
     }
@@ -58,35 +99,35 @@ pub struct Keeper {
     ready: Ready,
     /// Somebody in the gate waits for its next turn.
     has_more: bool,
-    /// Messages that the shard has had, and when it had the last one.
+    /// Messages that the shard has had.
     messages: u64,
-    last_message: Option<Millis>,
+    last_message: LastMessage,
 }
 
 impl Keeper {
-    pub fn new(apart: Sender<Box<Gate>>) -> Keeper {
-        Keeper {
-            gate: None,
-            apart,
-            ready: Ready::with_capacity(EVENTS),
-            has_more: false,
-            messages: 0,
-            last_message: None,
+    /// Keep the gate; from here on `poll` tells under `token` that something happens in it. Where the system cannot watch it
+    /// for want of memory, it stays with its own thread.
+    pub fn take(&mut self, gate: Box<Gate>, poll: &Poll, token: Token) {
+        if gate.is_stopping() {
+            return;
         }
+        let watched = gate.poll.as_raw_fd();
+        let watching = poll
+            .registry()
+            .register(&mut SourceFd(&watched), token, Interest::READABLE);
+        if watching.is_err() {
+            let _ = self.apart.send(gate);
+            return;
+        }
+        self.has_more = true;
+        self.gate = Some(gate);
     }
 
-    /// Keep the gate; from here on `poll` tells under `token` that something happens in it.
-    ///
-    /// Raises what the system says when that cannot be watched.
-    pub fn take(&mut self, gate: Box<Gate>, poll: &Poll, token: Token) -> io::Result<()> {
-        if !gate.is_stopping() {
-            let watched = gate.poll.as_raw_fd();
-            poll.registry()
-                .register(&mut SourceFd(&watched), token, Interest::READABLE)?;
-            self.has_more = true;
-            self.gate = Some(gate);
+    fn give_away(&mut self, poll: &Poll) {
+        if let Some(gate) = self.gate.take() {
+            let _ = poll.registry().deregister(&mut SourceFd(&gate.poll.as_raw_fd()));
+            let _ = self.apart.send(gate);
         }
-        Ok(())
     }
 
     /// Nobody comes in any more.
@@ -94,14 +135,12 @@ impl Keeper {
         self.gate = None;
     }
 
-    /// The shard has had so many messages by now; whether there are new ones.
-    pub fn note_messages(&mut self, messages: u64, now: Millis) -> bool {
-        let is_new = messages != self.messages;
-        if is_new {
+    /// The shard has had so many messages by `now`.
+    pub fn note_messages(&mut self, messages: u64, now: Millis) {
+        if messages != self.messages {
             self.messages = messages;
-            self.last_message = Some(now);
+            self.last_message.was_at(now);
         }
-        is_new
     }
 
     /// How long the gate, if it is here, can wait for the network; `None`: until something comes.
@@ -119,15 +158,11 @@ impl Keeper {
     /// Raises what the system says when it is impossible to tell what has happened.
     pub fn turn(&mut self, poll: &Poll, is_called: bool, now: Millis) -> io::Result<()> {
         let Some(gate) = &mut self.gate else { return Ok(()) };
-        let is_due = || gate.is_busy() && Instant::now() >= gate.patrol_at;
-        if !is_called && !self.has_more && !is_due() {
+        if !is_called && !self.has_more && !gate.is_due() {
             return Ok(());
         }
-        if self.last_message.is_some_and(|at| now.since(at) < CALM_MS) {
-            poll.registry().deregister(&mut SourceFd(&gate.poll.as_raw_fd()))?;
-            if let Some(gate) = self.gate.take() {
-                let _ = self.apart.send(gate);
-            }
+        if !self.last_message.is_long_ago(now) {
+            self.give_away(poll);
             return Ok(());
         }
         gate.wait(&mut self.ready, Some(Duration::ZERO))?;
@@ -135,7 +170,7 @@ impl Keeper {
         // The shard that serves it is awake.
         gate.wake_shards(Duration::ZERO);
         // Events that did not fit in are told by the next look, and by nobody before.
-        self.has_more = gate.has_more() || self.ready.iter().count() == EVENTS;
+        self.has_more = gate.has_more() || self.ready.iter().count() >= EVENTS;
         Ok(())
     }
 }

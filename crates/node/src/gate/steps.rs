@@ -67,7 +67,7 @@ impl Gate {
             }
         }
         // There is more, and its event is spent: the others have their turn first.
-        self.again.push(key);
+        self.wait_for_turn(key);
     }
 
     /// The first bytes, before TLS is trusted with them. `true`: look again.

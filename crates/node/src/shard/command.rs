@@ -2,7 +2,7 @@
 //!
 //! Refuses to know why they ask.
 
-use super::{Arrival, Shard};
+use super::{Arrival, GATE, Shard};
 use crate::denylist::Revocation;
 use crate::gate::Gate;
 use mio::Waker;
@@ -10,7 +10,6 @@ use sealmq_codec::ReasonCode;
 use sealmq_engine::rules::Rules;
 use sealmq_engine::{Counters, Gauges, Limits, Purged, Retain, SessionView};
 use sleep::Sleep;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, atomic};
 use std::time::Instant;
@@ -74,19 +73,12 @@ pub enum Command {
 pub fn line(waker: Arc<Waker>) -> (ShardHandle, Inbox) {
     let (sender, commands) = channel();
     let sleep = Arc::new(Sleep::default());
-    let has_messages = Arc::new(AtomicBool::new(false));
     let handle = ShardHandle {
         commands: sender,
         waker,
         sleep: Arc::clone(&sleep),
-        has_messages: Arc::clone(&has_messages),
     };
-    let inbox = Inbox {
-        commands,
-        sleep,
-        has_messages,
-    };
-    (handle, inbox)
+    (handle, Inbox { commands, sleep })
 }
 
 /// The way into a shard from other threads.
@@ -95,7 +87,6 @@ pub struct ShardHandle {
     commands: Sender<Command>,
     waker: Arc<Waker>,
     sleep: Arc<Sleep>,
-    has_messages: Arc<AtomicBool>,
 }
 
 impl ShardHandle {
@@ -107,11 +98,6 @@ impl ShardHandle {
     /// To be carried out in the shard's next turn; should it sleep, after [`ShardHandle::wake`].
     pub fn queue(&self, command: Command) {
         let _ = self.commands.send(command);
-    }
-
-    /// Whether messages went through the shard since this was asked last.
-    pub fn had_messages(&self) -> bool {
-        self.has_messages.swap(false, Ordering::Relaxed)
     }
 
     /// Wake the shard if it sleeps. One that is awake costs no system call, and looks before it sleeps.
@@ -126,7 +112,6 @@ impl ShardHandle {
 pub struct Inbox {
     commands: Receiver<Command>,
     sleep: Arc<Sleep>,
-    has_messages: Arc<AtomicBool>,
 }
 
 impl Inbox {
@@ -140,11 +125,6 @@ impl Inbox {
         self.sleep.end();
     }
 
-    /// Messages went through the shard, should anybody want to know.
-    pub(super) fn note_messages(&self) {
-        self.has_messages.store(true, Ordering::Relaxed);
-    }
-
     pub(super) fn next(&self) -> Option<Command> {
         self.commands.try_recv().ok()
     }
@@ -153,7 +133,7 @@ impl Inbox {
 impl Shard {
     pub(super) fn carry_out(&mut self, command: Command) {
         match command {
-            Command::KeepGate(gate) => self.keep_gate(gate),
+            Command::KeepGate(gate) => self.keeper.take(gate, &self.poll, GATE),
             Command::Arrive(arrival) => self.seat(*arrival),
             Command::DisconnectDevice {
                 device,

@@ -5,6 +5,7 @@
 
 use super::verified::{self, Verified};
 use crate::certificate;
+use crate::chain::ChainTooLong;
 use crate::denylist::Denylist;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::pki_types::{CertificateDer, UnixTime};
@@ -51,6 +52,7 @@ impl ClientVerifier {
         if self.verified.holds(&chain, now) {
             return Ok(ClientCertVerified::assertion());
         }
+        ChainTooLong::check(intermediates)?;
         match self.chain.verify_client_cert(end_entity, intermediates, now) {
             // An issuer of the right name with another key: the CA was made anew. The client's own signature is checked
             // elsewhere, so this is never about a key that does not fit its certificate.

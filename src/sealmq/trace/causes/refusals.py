@@ -164,6 +164,10 @@ CERTIFICATE = {
         "client certificate may not be used as one",
         "issue a certificate with extended key usage clientAuth; a server certificate does not serve as a device's",
     ),
+    "certificate-chain-too-long": Refused(
+        "client certificate comes with more others than are looked at",
+        "send the certificate of the device and those of the CAs between it and the root, and nothing else",
+    ),
     "revoked": Refused("client certificate was revoked", "enrol the device again if it should come back"),
     "certificate-bad-signature": Refused(
         "client certificate or a signature made with its key does not verify",
