@@ -6,6 +6,7 @@ tries them all checks no signature and counts none against its bound.
 
 from __future__ import annotations
 
+import json
 import ssl
 from datetime import UTC, datetime, timedelta
 
@@ -16,35 +17,39 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from programs import Program, run_sealmq
+from sealmq.pki.der import SEQUENCE, children, element, wrap
 from sealmq.testing import EphemeralBroker, ThrowawayCA
 from security import raw_mqtt
 
 LEVELS, WIDTH = 6, 8
-MOST = 5  # beside the leaf
+LONGEST = 1024  # bytes of a name that is put into words
 KEY = ec.generate_private_key(ec.SECP256R1())
+CA = x509.BasicConstraints(ca=True, path_length=None)
+LARGE = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.99999.7"), b"\x05\x00" * 3000)
 
 
-def certificate(subject: str, issuer: str, key: ec.EllipticCurvePrivateKey, extension: x509.ExtensionType) -> bytes:
+def certificate(subject: str, issuer: str, *extensions: x509.ExtensionType, own_key: bool = True) -> bytes:
     """PEM; signed with `KEY`, whoever the issuer is."""
     subject_name, issuer_name = (x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, n)]) for n in (subject, issuer))
+    return signed(subject_name, issuer_name, *extensions, own_key=own_key)
+
+
+def signed(subject: x509.Name, issuer: x509.Name, *extensions: x509.ExtensionType, own_key: bool = True) -> bytes:
     now = datetime.now(UTC)
-    builder = x509.CertificateBuilder(issuer_name, subject_name, key.public_key(), x509.random_serial_number())
+    key = ec.generate_private_key(ec.SECP256R1()) if own_key else KEY
+    builder = x509.CertificateBuilder(issuer, subject, key.public_key(), x509.random_serial_number())
     builder = builder.not_valid_before(now - timedelta(1)).not_valid_after(now + timedelta(1))
-    signed = builder.add_extension(extension, critical=True).sign(KEY, hashes.SHA256())
-    return signed.public_bytes(serialization.Encoding.PEM)
+    for extension in extensions:
+        builder = builder.add_extension(extension, critical=False)
+    return builder.sign(KEY, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
 def leaf(purpose: x509.ObjectIdentifier) -> bytes:
-    return certificate("sensor-1", "level 0", KEY, x509.ExtendedKeyUsage([purpose]))
+    return certificate("sensor-1", "level 0", x509.ExtendedKeyUsage([purpose]), own_key=False)
 
 
-def levels() -> list[bytes]:
-    ca = x509.BasicConstraints(ca=True, path_length=None)
-    return [
-        certificate(f"level {level}", f"level {level + 1}", ec.generate_private_key(ec.SECP256R1()), ca)
-        for level in range(LEVELS)
-        for _ in range(WIDTH)
-    ]
+def levels(width: int = WIDTH) -> list[bytes]:
+    return [certificate(f"level {level}", f"level {level + 1}", CA) for level in range(LEVELS) for _ in range(width)]
 
 
 @pytest.fixture
@@ -63,26 +68,76 @@ def files(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("count", "cause"),
-    [(MOST, "untrusted-issuer"), (MOST + 1, "certificate-chain-too-long"), (None, "certificate-chain-too-long")],
+    ("others", "words"),
+    [
+        (levels(1)[:5], None),
+        (levels(1), "comes with 6 others, 5 are allowed"),
+        (levels(), "comes with 48 others, 5 are allowed"),
+        ([certificate("level 0", "level 0", CA) for _ in range(2)] + levels(1)[1:4], None),
+        ([certificate("level 0", "level 0", CA) for _ in range(3)], "more than 2 certificates of the same subject"),
+        ([certificate(f"level {n}", "level 1", CA, LARGE) for n in range(3)], "bytes, 16384 are allowed"),
+    ],
+    ids=["five", "six", "eight on each level", "two alike", "three alike", "large"],
 )
-def test_of_a_client(files, count, cause):
-    chain, key = files(leaf(ExtendedKeyUsageOID.CLIENT_AUTH), *levels()[:count])
+def test_of_a_client(files, others, words):
+    chain, key = files(leaf(ExtendedKeyUsageOID.CLIENT_AUTH), *others)
+    record = refused(chain, key)
+    assert record["cause"] == ("certificate-chain-too-long" if words else "untrusted-issuer")
+    assert (words or "not issued by a CA") in record["summary"]
+    assert record["certificate"]["subject"] == "CN=sensor-1"
+
+
+def test_of_a_client_whose_own_is_large_already(files):
+    """It is not read, for the record either: there could be anything in it."""
+    chain, key = files(certificate("sensor-1", "level 0", LARGE, own_key=False))
+    assert refused(chain, key)["cause"] == "untrusted-issuer"
+    huge = x509.UnrecognizedExtension(LARGE.oid, LARGE.value * 4)
+    chain, key = files(certificate("sensor-1", "level 0", huge, own_key=False))
+    record = refused(chain, key)
+    assert record["cause"] == "certificate-chain-too-long"
+    assert record["certificate"] is None
+
+
+@pytest.mark.parametrize("size", [100, 15_000])
+def test_of_a_client_with_a_name_that_takes_long_to_read(files, size):
+    """The number of an attribute type has no bound, and to print one takes time by the square of its length."""
+    chain, key = files(named_by_number(leaf(ExtendedKeyUsageOID.CLIENT_AUTH), size))
+    record = refused(chain, key)
+    if size > LONGEST:
+        assert record["certificate"]["subject"] == f"(a name of {size + 20} bytes)"
+    assert len(json.dumps(record)) < 4096
+
+
+def named_by_number(pem: bytes, size: int) -> bytes:
+    """That certificate for a subject whose attribute type has a number of so many bytes."""
+    der = ssl.PEM_cert_to_DER_cert(pem.decode())
+    whole = element(der, 0)
+    assert whole is not None
+    tbs, *rest = children(der, whole)
+    fields = [der[one.start : one.end] for one in children(der, tbs)]
+    number = wrap(0x06, b"\x2b" + b"\x81" * (size - 1) + b"\x01")
+    fields[5] = wrap(SEQUENCE, wrap(0x31, wrap(SEQUENCE, number + wrap(0x0C, b"x"))))
+    body = wrap(SEQUENCE, b"".join(fields)) + b"".join(der[one.start : one.end] for one in rest)
+    return ssl.DER_cert_to_PEM_cert(wrap(SEQUENCE, body)).encode()
+
+
+def refused(chain, key):
+    """The record of a client that shows these; somebody else is served as before."""
     with EphemeralBroker() as broker:
         good = broker.device("good")
         context = raw_mqtt.client_context(None, ca=good.ca)
         context.load_cert_chain(chain, key)
         with raw_mqtt.Wire.join(broker.port, good, "good") as inside:
-            with pytest.raises((ssl.SSLError, ConnectionError)), raw_mqtt.dial(broker.port, context) as refused:
-                refused.recv(1)  # in TLS 1.3 the client thinks that it is done
-            record = broker.wait_event("refused", cause=cause)
+            with pytest.raises((ssl.SSLError, ConnectionError)), raw_mqtt.dial(broker.port, context) as wire:
+                wire.recv(1)  # in TLS 1.3 the client thinks that it is done
+            record = broker.wait_event("refused", stage="certificate")
             inside.round_trip()
-    assert record["stage"] == "certificate"
     assert record["mend"]
+    return record
 
 
 def test_of_a_client_that_sends_along_what_is_right(tmp_path):
-    """The chain of a device with everything up to the root, and of the broker's CA too."""
+    """The chain of a device with everything up to the root, and the root once more."""
     ca = ThrowawayCA()
     made = ca.issue_client("sensor-1").write(tmp_path)
     made.cert.write_bytes(made.cert.read_bytes() + ca.root_pem + made.ca.read_bytes())
@@ -103,5 +158,5 @@ def test_of_a_server(files, tmp_path):
         done = run_sealmq("pub", f"mqtts://localhost:{port}", "-t", "t", "-m", "m", *who)
         running.expect("alert|error")
     assert done.returncode == 1
-    assert "server certificate comes with 49 others, and 5 are looked at" in done.stderr
+    assert "server certificate comes with 49 others, 5 are allowed" in done.stderr
     assert "mend: the server should send" in done.stderr

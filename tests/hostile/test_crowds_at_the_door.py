@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,7 +22,6 @@ from security import raw_mqtt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from security.raw_mqtt import Credentials
 
@@ -87,6 +87,30 @@ def test_who_has_shaken_hands_and_says_no_more_gives_up_its_place() -> None:
         raw_mqtt.Wire.join(broker.port, broker.device("d"), "d").close()
         assert time.monotonic() - began < CONNECT_TIMEOUT / 2
         assert broker.wait_event("refused", cause="crowded-out")["stage"] == "connect"
+
+
+def test_who_is_refused_and_stays_keeps_nobody_busy() -> None:
+    """It may read why for two seconds; nobody has anything to do meanwhile."""
+    with EphemeralBroker() as broker:
+        context = raw_mqtt.client_context(None, ca=broker.device("d").ca)
+        with raw_mqtt.dial(broker.port, context) as refused:
+            with contextlib.suppress(OSError):
+                refused.recv(1)
+            seen = []
+            for _ in range(20):
+                time.sleep(0.02)
+                seen.append(state_of("sealmq-shard-0"))
+    assert seen.count("S") >= 10, seen
+
+
+def state_of(thread: str) -> str:
+    """R while it runs, S while it sleeps: proc(5)."""
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # another thread, which has just ended
+            status = dict(line.split(":\t", 1) for line in (task / "status").read_text().splitlines())
+            if status["Name"] == thread:
+                return status["State"][0]
+    raise AssertionError("no such thread")
 
 
 def test_a_websocket_without_mqtt_in_it_comes_to_an_end() -> None:

@@ -139,7 +139,7 @@ def test_newcomers_are_kept_apart_from_messages_and_only_as_long_as_there_are_an
 
 
 def test_who_is_in_the_gate_goes_with_it() -> None:
-    with EphemeralBroker() as broker:
+    with EphemeralBroker(limits={"handshake_timeout_ms": 60_000}) as broker:
         files = broker.device("d")
         with Halting(broker, files) as early:
             with chatter(broker):

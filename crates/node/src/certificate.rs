@@ -2,11 +2,17 @@
 //!
 //! Refuses to know whether the certificate is trusted; that was decided before, or was the reason to refuse.
 
+use crate::chain::MOST_BYTES;
 use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Serialize, Serializer};
 use std::cell::RefCell;
 use std::sync::Arc;
-use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate};
+use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate, X509Name};
+
+/// Bytes of a name that is put into words, DER.
+const LONGEST_NAME: usize = 1024;
+/// Bytes of a serial number that are shown; RFC 5280 allows 20.
+const LONGEST_NUMBER: usize = 64;
 
 /// SHA-256 of a certificate's DER.
 pub type Fingerprint = [u8; 32];
@@ -152,11 +158,14 @@ pub fn facts(der: &[u8], fleet: &str) -> Option<Arc<CertificateFacts>> {
 }
 
 fn read(der: &[u8], fleet: &str) -> Option<CertificateFacts> {
+    if der.len() > MOST_BYTES {
+        return None;
+    }
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     let validity = certificate.validity();
     Some(CertificateFacts {
-        subject: certificate.subject().to_string(),
-        issuer: certificate.issuer().to_string(),
+        subject: words(certificate.subject()),
+        issuer: words(certificate.issuer()),
         serial: hex(certificate.raw_serial()),
         not_before: rfc3339(validity.not_before.timestamp()),
         not_after: rfc3339(validity.not_after.timestamp()),
@@ -174,6 +183,15 @@ fn read(der: &[u8], fleet: &str) -> Option<CertificateFacts> {
     })
 }
 
+/// A name as people read it. One that is longer than any of theirs goes unread: the number of an attribute type, say, takes
+/// time by the square of its length.
+fn words(name: &X509Name<'_>) -> String {
+    match name.as_raw().len() {
+        bytes if bytes > LONGEST_NAME => format!("(a name of {bytes} bytes)"),
+        _ => name.to_string(),
+    }
+}
+
 /// First and last second of a certificate's validity, since the Unix epoch; `None` when it is not X.509.
 pub fn validity(der: &[u8]) -> Option<(i64, i64)> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
@@ -187,7 +205,9 @@ fn fingerprint(der: &[u8]) -> Fingerprint {
     sha256
 }
 
+/// Hexadecimal; of what is longer than any serial number or key identifier, the beginning.
 fn hex(bytes: &[u8]) -> String {
+    let bytes = bytes.get(..LONGEST_NUMBER).unwrap_or(bytes);
     let digit = |nibble: u8| char::from(if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 });
     bytes.iter().flat_map(|&b| [digit(b >> 4), digit(b & 15)]).collect()
 }

@@ -125,8 +125,8 @@ struct Pending {
     /// Of the login under way, and the bytes of its CONNECT.
     login: Option<(u64, usize)>,
     tls: Option<TlsFacts>,
-    /// It waits for its turn.
-    is_waiting: bool,
+    /// Since when it waits for its turn.
+    waiting: Option<Instant>,
     /// Decoded bytes that are not a whole CONNECT or upgrade request yet.
     plain: Vec<u8>,
     /// Bytes received in all, for the record of a stall.
@@ -137,6 +137,15 @@ struct Pending {
 }
 
 impl Pending {
+    /// Time in which it waited for its turn is not held against it.
+    fn wait_is_over(&mut self) {
+        if let Some(waited) = self.waiting.take().map(|since| since.elapsed()) {
+            self.since += waited;
+            self.heard += waited;
+            self.deadline += waited;
+        }
+    }
+
     fn hear(&mut self, received: usize) {
         if received > 0 {
             self.received += received;
@@ -248,11 +257,11 @@ impl Gate {
             // Nothing else to do.
             self.wake_shards(Duration::ZERO);
         }
-        for key in mem::take(&mut self.again) {
+        for (count, key) in mem::take(&mut self.again).into_iter().enumerate() {
             if let Some(pending) = self.pending.get_mut(key) {
-                pending.is_waiting = false;
+                pending.wait_is_over();
             }
-            self.take_turn(key, until);
+            self.take_turn(key, until.filter(|_| count > 0));
         }
         for event in ready {
             match event.token() {
@@ -284,9 +293,9 @@ impl Gate {
 
     fn wait_for_turn(&mut self, key: usize) {
         if let Some(pending) = self.pending.get_mut(key)
-            && !pending.is_waiting
+            && pending.waiting.is_none()
         {
-            pending.is_waiting = true;
+            pending.waiting = Some(Instant::now());
             self.again.push(key);
         }
     }

@@ -105,6 +105,8 @@ pub struct Link {
     record_limit: usize,
     /// TLS has said its last word, an alert or close_notify: it is not asked again.
     is_tls_over: bool,
+    /// Our side of the connection is over.
+    is_finished: bool,
     /// While a recording is waited for.
     pub tap: Option<Box<Tap>>,
     /// Among the connections of its address, for as long as it lasts.
@@ -125,6 +127,7 @@ impl Link {
             is_blocked: false,
             record_limit: RECORD,
             is_tls_over: false,
+            is_finished: false,
             tap: None,
             _place: place,
             is_read_closed: false,
@@ -432,7 +435,11 @@ impl Link {
         if !self.flush()? {
             return Ok(false);
         }
-        self.stream.shutdown(std::net::Shutdown::Write)?;
+        // Once: the poll tells of each anew, and so there would be no end to it until the peer closes.
+        if !self.is_finished {
+            self.stream.shutdown(std::net::Shutdown::Write)?;
+            self.is_finished = true;
+        }
         Ok(true)
     }
 

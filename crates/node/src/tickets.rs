@@ -5,6 +5,7 @@
 //! comes back. One that does not open costs a full handshake, nothing else.
 
 use crate::certificate;
+use crate::chain::ChainTooLong;
 use crate::config::{TicketKeyConfig, unhex};
 use crate::denylist::Denylist;
 use crate::event::now_ms;
@@ -63,8 +64,8 @@ impl Admission {
         certificate::facts(leaf, &self.fleet)
             .is_some_and(|facts| facts.ends_ms() > now_ms() && !self.denylist.denies(&facts))
             && self.verifier.as_ref().is_none_or(|verifier| {
-                verifier
-                    .verify_client_cert(leaf, intermediates, UnixTime::now())
+                ChainTooLong::check(leaf, intermediates)
+                    .and_then(|()| verifier.verify_client_cert(leaf, intermediates, UnixTime::now()))
                     .is_ok()
             })
     }

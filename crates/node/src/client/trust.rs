@@ -272,7 +272,7 @@ impl ServerCertVerifier for Verifier {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        ChainTooLong::check(intermediates)?;
+        ChainTooLong::check(leaf, intermediates)?;
         let verified = self.chain.verify_server_cert(leaf, intermediates, name, ocsp, now)?;
         if let Some(listed) = &self.listed {
             listed.verify_server_cert(leaf, intermediates, name, ocsp, now)?;

@@ -30,6 +30,8 @@ const SILENCE: Duration = Duration::from_millis(250);
 const DAWDLING: Duration = Duration::from_secs(2);
 /// Accepted in one turn, so that handshakes under way get theirs.
 const ACCEPT_BATCH: usize = 32;
+/// Accepted in one turn when most of them are turned away at once.
+const TURNED_AWAY: usize = 8 * ACCEPT_BATCH;
 /// What a connection needs until it has come through the gate: TLS with both certificate chains.
 const CONNECTION_BYTES: u64 = 64 * 1024;
 
@@ -42,11 +44,16 @@ impl Gate {
         self.accept_after = None;
         self.is_accepting = false;
         let settings = self.shared.settings();
-        // Those who wait for their turn come first, or they would become more and more.
+        // Where many wait for their turn, or they would become more and more.
         let is_crowded = until.is_some() && self.again.len() >= ACCEPT_BATCH;
         let batch = if is_crowded { 1 } else { ACCEPT_BATCH };
         for index in 0..self.listeners.len() {
+            let mut taken = 0;
             for turn in 0.. {
+                if taken == batch || turn == TURNED_AWAY || (turn > 0 && is_past(until)) {
+                    self.is_accepting = true;
+                    break;
+                }
                 // The permit comes before the accept: who has none stays in the kernel's queue.
                 let is_full = self.pending.len() >= settings.limits.max_handshakes as usize;
                 if is_full && !self.make_room() {
@@ -54,15 +61,11 @@ impl Gate {
                     self.accept_after = Some(Instant::now());
                     break;
                 }
-                if turn == batch || (turn > 0 && is_past(until)) {
-                    self.is_accepting = true;
-                    break;
-                }
                 let Some(listener) = self.listeners.get(index) else {
                     break;
                 };
                 match listener.socket.accept() {
-                    Ok((stream, peer)) => self.admit(stream, peer, index, &settings),
+                    Ok((stream, peer)) => taken += usize::from(self.admit(stream, peer, index, &settings)),
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
                     Err(e) if matches!(e.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted) => {}
                     Err(e) => {
@@ -92,9 +95,10 @@ impl Gate {
         );
     }
 
-    fn admit(&mut self, stream: TcpStream, peer: SocketAddr, listener: usize, settings: &Arc<Settings>) {
+    /// Whether it is in; a record is left of those who are not.
+    fn admit(&mut self, stream: TcpStream, peer: SocketAddr, listener: usize, settings: &Arc<Settings>) -> bool {
         let Some((kind, name)) = self.listeners.get(listener).map(|l| (l.kind, Arc::clone(&l.name))) else {
-            return;
+            return false;
         };
         self.shared.counters.accepted.fetch_add(1, Ordering::Relaxed);
         let now = Instant::now();
@@ -103,7 +107,10 @@ impl Gate {
         let place = match self.shared.addresses.admit(peer.ip(), now, &settings.limits, general) {
             Ok(place) => place,
             // Closed at once: whoever floods is not worth a word, and the log is told once a second.
-            Err(away) => return self.turn_away(&away, peer, &name, settings),
+            Err(away) => {
+                self.turn_away(&away, peer, &name, settings);
+                return false;
+            }
         };
         let (step, timeout) = if kind == ListenerKind::Plaintext {
             (Step::Connect, settings.limits.connect_timeout_ms)
@@ -124,7 +131,7 @@ impl Gate {
             user: None,
             login: None,
             tls: None,
-            is_waiting: false,
+            waiting: None,
             plain: Vec::new(),
             received: 0,
             verdict: None,
@@ -136,9 +143,11 @@ impl Gate {
         let token = Token(self.listeners.len() + self.pending.vacant_key());
         let interest = Interest::READABLE | Interest::WRITABLE;
         let registry = self.poll.registry();
-        if registry.register(&mut pending.link.stream, token, interest).is_ok() {
+        let is_in = registry.register(&mut pending.link.stream, token, interest).is_ok();
+        if is_in {
             self.pending.insert(pending);
         }
+        is_in
     }
 
     fn turn_away(&self, away: &TurnedAway, peer: SocketAddr, listener: &str, settings: &Settings) {
@@ -158,7 +167,9 @@ impl Gate {
     fn make_room(&mut self) -> bool {
         let idle = |p: &&Pending| {
             // Whoever waits for his turn or his login waits for us.
-            !p.is_waiting && p.step != Step::Login && (p.heard.elapsed() >= SILENCE || p.since.elapsed() >= DAWDLING)
+            p.waiting.is_none()
+                && p.step != Step::Login
+                && (p.heard.elapsed() >= SILENCE || p.since.elapsed() >= DAWDLING)
         };
         let mut crowds: HashMap<IpAddr, usize> = HashMap::new();
         for pending in self.pending.iter().map(|(_, p)| p).filter(idle) {

@@ -25,8 +25,8 @@ const YIELDING: i32 = 3;
 const CALM_MS: u64 = 2_000;
 /// How long a shard serves the gate before it looks after its own again: a message may be on its way by now.
 const TURN: Duration = Duration::from_millis(2);
-/// Events of the gate that a shard takes at a time.
-const EVENTS: usize = 64;
+/// Events of the gate that a shard takes at a time: all there are, so that it knows who waits for it.
+const EVENTS: usize = 1024;
 
 /// When the shard had its last message.
 #[derive(Clone, Default)]

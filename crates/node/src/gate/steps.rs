@@ -24,6 +24,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::server::UnbufferedServerConnection;
 use sealmq_codec::{Connect, Fault, Frame, Framed, ReasonCode, frame};
 use sealmq_engine::refusal_bytes;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -164,7 +165,9 @@ impl Gate {
             tap.add_keys(take_keys());
         }
         if let Some(seen) = tls::last_seen() {
-            pending.certificate = certificate::facts(&seen, &fleet.fleet);
+            // What is read here may have been refused before anybody else read it.
+            let read = catch_unwind(AssertUnwindSafe(|| certificate::facts(&seen, &fleet.fleet)));
+            pending.certificate = read.ok().flatten();
         }
         let outcome = match outcome {
             Ok(outcome) => outcome,

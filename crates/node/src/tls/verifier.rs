@@ -47,12 +47,12 @@ impl ClientVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
+        ChainTooLong::check(end_entity, intermediates)?;
         let certificates: Vec<_> = std::iter::once(end_entity).chain(intermediates).collect();
         let chain = verified::digest(&certificates);
         if self.verified.holds(&chain, now) {
             return Ok(ClientCertVerified::assertion());
         }
-        ChainTooLong::check(intermediates)?;
         match self.chain.verify_client_cert(end_entity, intermediates, now) {
             // An issuer of the right name with another key: the CA was made anew. The client's own signature is checked
             // elsewhere, so this is never about a key that does not fit its certificate.

@@ -165,7 +165,7 @@ CERTIFICATE = {
         "issue a certificate with extended key usage clientAuth; a server certificate does not serve as a device's",
     ),
     "certificate-chain-too-long": Refused(
-        "client certificate comes with more others than are looked at",
+        "client certificate comes with too many others, too large or too much alike",
         "send the certificate of the device and those of the CAs between it and the root, and nothing else",
     ),
     "revoked": Refused("client certificate was revoked", "enrol the device again if it should come back"),

@@ -24,6 +24,7 @@ _VERIFY_CODES = {
     "tls-not-yet-valid": 9,
     "tls-revoked": 23,
     "tls-revocation-unknown": 3,
+    "tls-chain-too-long": 22,
     "tls-certificate": 1,
 }
 """X509_V_ERR numbers, by which causes are found, for what the client says of a certificate."""
