@@ -47,8 +47,25 @@ pub(super) fn prepare(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// The lock of a store, for the one process that writes it. It lasts as long as the file is open.
-pub(super) fn take_lock(path: &Path) -> Result<File, StoreError> {
+/// The lock of a store, for the one process that writes it.
+pub(super) struct Lock(File);
+
+impl Lock {
+    /// The file that is locked, on the same file system as the store.
+    pub fn file(&self) -> &File {
+        &self.0
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // To close the file would not be enough while somebody else has it open: a child between fork and exec.
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
+}
+
+/// The lock of the store at `path`, or `store-locked`.
+pub(super) fn take_lock(path: &Path) -> Result<Lock, StoreError> {
     let file = OpenOptions::new()
         .write(true)
         .create(true)
@@ -57,7 +74,7 @@ pub(super) fn take_lock(path: &Path) -> Result<File, StoreError> {
         .open(beside(path, ".lock"))
         .map_err(|error| of_system(path, &error))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock(file)),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError {
             code: "store-locked",
             message: format!("store {} is in use by another process", path.display()),

@@ -35,7 +35,6 @@ use ledger::{Counts, Ledger};
 use read::Stop;
 use rusqlite::{Connection, Error};
 use stats::Figures;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -65,7 +64,7 @@ pub struct Store {
     state: State,
     next_session: u64,
     /// One process at a time; the writer's thread holds it too, so that it ends with the last write.
-    lock: Arc<File>,
+    lock: Arc<folder::Lock>,
 }
 
 enum State {

@@ -3,12 +3,12 @@
 //! Refuses to know SQL.
 
 use super::fault::Fault;
+use super::folder::Lock;
 use super::inbox::{Due, Inbox, lock};
 use super::ledger::Ledger;
 use super::pen::{Attempt, Pen};
 use crate::{Batch, Health};
 use rusqlite::Connection;
-use std::fs::File;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -30,7 +30,7 @@ pub(super) struct Writer {
     pub max_bytes: u64,
     pub lazy_after: Duration,
     /// Held as long as anything may be written.
-    pub lock: Arc<File>,
+    pub lock: Arc<Lock>,
 }
 
 /// Commit until the store is closed; whether everything is in the file then.
@@ -107,7 +107,7 @@ struct Turn<'w, 'c> {
     pen: Pen<'c>,
     inbox: &'w Inbox,
     max_bytes: u64,
-    lock: &'w File,
+    lock: &'w Lock,
     /// Bytes that wait in the log when it is moved next.
     next_checkpoint: u64,
     /// Bytes written when the room is looked at next.
@@ -170,12 +170,12 @@ impl Turn<'_, '_> {
 
     fn look_for_room(&mut self, was_full: bool) -> Result<(), Fault> {
         self.next_look = self.pen.figures.written_bytes + LOOK;
-        let mut has_room = self.pen.has_room(self.max_bytes, self.lock, was_full)?;
+        let mut has_room = self.pen.has_room(self.max_bytes, self.lock.file(), was_full)?;
         let is_worth_it = self.pen.pending_bytes() >= self.max_bytes / 16;
         if !has_room && (is_worth_it || self.last_effort.is_none_or(|last| last.elapsed() >= RETRY)) {
             self.last_effort = Some(Instant::now());
             self.make_room()?;
-            has_room = self.pen.has_room(self.max_bytes, self.lock, was_full)?;
+            has_room = self.pen.has_room(self.max_bytes, self.lock.file(), was_full)?;
         }
         self.inbox.set_full(!has_room);
         Ok(())

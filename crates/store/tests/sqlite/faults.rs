@@ -9,6 +9,7 @@ use sealmq_store::{Health, Log, Order, SessionId, Slot};
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 #[test]
@@ -19,6 +20,23 @@ fn a_second_process_is_refused() {
     assert_eq!(error.code, "store-locked");
     drop(first);
     place.open().unwrap();
+}
+
+/// Between fork and exec a child has all that its parent has open, the lock among it.
+#[test]
+fn a_child_that_is_being_born_keeps_no_store_locked() {
+    let place = Place::new();
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                std::process::Command::new("true").status().unwrap();
+            }
+        });
+        let found: Vec<_> = (0..300).filter_map(|_| place.open().err()).collect();
+        is_over.store(true, Ordering::Relaxed);
+        assert!(found.is_empty(), "{} times: {:?}", found.len(), found.first());
+    });
 }
 
 #[test]
