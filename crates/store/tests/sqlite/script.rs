@@ -97,13 +97,15 @@ pub fn changes_in(found: &Model, safe: u64) -> u64 {
             return end;
         }
         let mut partial = model;
-        let mut is_found = false;
+        let (mut is_found, mut is_whole) = (false, false);
         change(end, |entry| {
             partial.apply(&entry);
-            is_found |= partial == *found;
+            is_whole = partial == *found;
+            is_found |= is_whole;
         });
+        // What is there in part is said again as a whole: the rest of it would be missing for good.
         if is_found {
-            return end + 1;
+            return end + u64::from(is_whole);
         }
         nearest = partial;
     }
